@@ -1,0 +1,126 @@
+/**
+ * Compiles the C++ sources with g++ (or $CXX) into dist/native/.
+ *
+ *   libfat5-cpu-ISA.so   src/ops, src/tensor and src/backend/cpu, once per instruction set; every op once per compute type
+ *   libfat5-text.so      src/tokenizer and src/data
+ *
+ * Objects are cached by the hash of everything that shapes them: compiler, flags, headers, source. Libraries are
+ * written by rename, so that a build beside a running process is safe.
+ * FAT5_ISA=avx2,… limits the instruction sets: a developer's switch for faster builds.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const out = join(root, 'dist/native');
+const objects = join(out, 'obj');
+const compiler = process.env.CXX ?? 'g++';
+
+const version = spawnSync(compiler, ['--version'], { encoding: 'utf8' });
+if (version.error) {
+  console.error(
+    `build: ${compiler} not found; install a C++17 compiler (Debian, Ubuntu: apt-get install g++) or set CXX`,
+  );
+  process.exit(2);
+}
+
+const instructionSets = {
+  x64: {
+    avx512: ['-march=x86-64-v4', '-mprefer-vector-width=512', '-DVECTOR_BYTES=64'],
+    avx2: ['-march=x86-64-v3', '-DVECTOR_BYTES=32'],
+    baseline: ['-march=x86-64-v2', '-DVECTOR_BYTES=16'],
+  },
+  arm64: { baseline: ['-march=armv8-a', '-DVECTOR_BYTES=16'] },
+}[process.arch];
+if (!instructionSets) {
+  console.error(`build: ${process.arch} is not supported, expected x64 or arm64`);
+  process.exit(2);
+}
+const wanted = process.env.FAT5_ISA?.split(',');
+const common = ['-std=c++17', '-O3', '-fPIC', '-pthread', '-Wall', '-Wextra', '-ffp-contract=fast', '-fno-math-errno'];
+const computeTypes = ['f32', 'bf16'];
+
+/** Files below `folder` (one or two levels) with one of the suffixes, sorted. */
+function sources(folder, suffix) {
+  const path = join(root, folder);
+  if (!existsSync(path)) return [];
+  return readdirSync(path, { recursive: true })
+    .filter((file) => file.endsWith(suffix))
+    .map((file) => join(path, file))
+    .sort();
+}
+
+const headers = [...sources('src', '.h'), ...sources('dist/native', '.h')];
+const headerHash = createHash('sha256').update(version.stdout);
+for (const header of headers) headerHash.update(readFileSync(header));
+const shared = headerHash.digest('hex');
+
+const include = ['src/backend/cpu', 'dist/native'].flatMap((folder) => ['-I', join(root, folder)]);
+const jobs = new Map(); // object path -> compiler arguments
+
+function object(source, flags) {
+  const name = createHash('sha256').update(shared).update(flags.join(' ')).update(readFileSync(source)).digest('hex');
+  const path = join(objects, `${basename(source, '.cpp')}-${name.slice(0, 16)}.o`);
+  jobs.set(path, [...flags, ...include, '-c', source]);
+  return path;
+}
+
+const libraries = new Map(); // library name -> object paths
+for (const [isa, flags] of Object.entries(instructionSets)) {
+  if (wanted && !wanted.includes(isa)) continue;
+  libraries.set(`fat5-cpu-${isa}`, [
+    ...sources('src/backend/cpu', '.cpp').map((source) => object(source, [...common, ...flags])),
+    ...[...sources('src/tensor', '.cpp'), ...sources('src/ops', '.cpp')].flatMap((source) =>
+      computeTypes.map((type) => object(source, [...common, ...flags, `-DCOMPUTE_${type.toUpperCase()}`])),
+    ),
+  ]);
+}
+const portable = process.arch === 'x64' ? ['-march=x86-64-v2'] : [];
+libraries.set(
+  'fat5-text',
+  ['src/tokenizer', 'src/data']
+    .flatMap((f) => sources(f, '.cpp'))
+    .map((source) => object(source, [...common, ...portable])),
+);
+
+mkdirSync(objects, { recursive: true });
+const run = (args) =>
+  new Promise((resolve) => {
+    const child = spawn(compiler, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+    child.on('close', (code) => {
+      if (code !== 0) {
+        console.error(`build: ${compiler} failed on ${args.at(-1)}`);
+        process.exit(1);
+      }
+      resolve();
+    });
+  });
+
+const pending = [...jobs].filter(([path]) => !existsSync(path));
+if (pending.length > 0) console.log(`compiling ${pending.length} C++ objects with ${compiler}`);
+const temporary = (path) => `${path}.${process.pid}.tmp`;
+await Promise.all(
+  Array.from({ length: availableParallelism() }, async () => {
+    for (let job = pending.shift(); job; job = pending.shift()) {
+      const [path, args] = job;
+      await run([...args.slice(0, -1), '-o', temporary(path), args.at(-1)]);
+      renameSync(temporary(path), path);
+    }
+  }),
+);
+
+for (const [name, parts] of libraries) {
+  if (parts.length === 0) continue;
+  const path = join(out, `lib${name}.so`);
+  const recipe = parts.join('\n');
+  if (existsSync(path) && existsSync(`${path}.from`) && readFileSync(`${path}.from`, 'utf8') === recipe) continue;
+  // nodelete: at exit the FFI library would unload the code that our threads still run in.
+  await run(['-shared', '-pthread', '-Wl,-z,nodelete', '-Wl,--no-undefined', '-o', temporary(path), ...parts]);
+  renameSync(temporary(path), path);
+  writeFileSync(`${path}.from`, recipe);
+  console.log(`built ${path.slice(root.length + 1)}`);
+}

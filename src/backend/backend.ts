@@ -1,0 +1,46 @@
+/** What a device must do. Backends know kernels as values, never by name. */
+import type { AnyKernel } from './kernel.ts';
+
+export type DType = 'f32' | 'bf16' | 'i32';
+/** Compute types: what a kernel's T may be. */
+export type FloatType = 'f32' | 'bf16';
+export const bytesOf: Record<DType, number> = { f32: 4, bf16: 2, i32: 4 };
+
+/** Host arrays as they cross the boundary; bfloat16 travels as its upper 16 bits. */
+export type HostArray = Float32Array | Int32Array | Uint16Array;
+
+/** A piece of device memory holding `length` elements of one type. */
+export interface Memory {
+  readonly dtype: DType;
+  readonly length: number;
+  /** The allocation this is a part of; itself if it is one. */
+  readonly base: Memory;
+  /** Elements [start, start + length) of this memory, sharing it. */
+  slice(start: number, length: number): Memory;
+}
+
+export interface Backend {
+  readonly name: 'reference' | 'cpu' | 'cuda';
+  /** Contents are undefined. 256-byte aligned. @throws BackendError with the sizes in use when memory runs out */
+  alloc(dtype: DType, length: number): Memory;
+  /** Gives an allocation back; it may be reused once work already launched on it is done. */
+  free(base: Memory): void;
+  /** Copies host values to the device; lengths must agree. */
+  write(to: Memory, from: HostArray): void;
+  /** Copies device values to the host after the work that writes them; lengths must agree. */
+  read(from: Memory, into: HostArray): Promise<void>;
+  /**
+   * Runs a kernel in launch order; may return before the work is done. `args` follow the contract: inputs, updates,
+   * outputs, null where absent; `sizes` its letters, `scalars` its scalars.
+   */
+  launch(kernel: AnyKernel, type: FloatType, args: (Memory | null)[], sizes: number[], scalars: number[]): void;
+  /** Bytes handed out and not freed; the largest that was since the last reset. */
+  readonly usage: { bytes: number; peakBytes: number };
+  resetPeak(): void;
+}
+
+/** Host array for `length` elements of a type. */
+export function hostArray(dtype: DType, length: number): HostArray {
+  if (dtype === 'f32') return new Float32Array(length);
+  return dtype === 'i32' ? new Int32Array(length) : new Uint16Array(length);
+}

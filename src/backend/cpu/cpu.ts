@@ -1,0 +1,156 @@
+/** CPU backend: C++ kernels from one shared library per instruction set, the best this processor has. */
+import { existsSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { BackendError } from '../../util/errors.ts';
+import { type NativeFunction, type NativeLibrary, nativeDirectory, openLibrary } from '../../util/native.ts';
+import { type Backend, bytesOf, type DType, type FloatType, type HostArray, type Memory } from '../backend.ts';
+import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
+
+class CpuMemory implements Memory {
+  readonly dtype: DType;
+  readonly length: number;
+  readonly base: CpuMemory;
+  readonly address: number;
+  constructor(dtype: DType, length: number, address: number, base?: CpuMemory) {
+    this.dtype = dtype;
+    this.length = length;
+    this.address = address;
+    this.base = base ?? this;
+  }
+  slice(start: number, length: number): CpuMemory {
+    return new CpuMemory(this.dtype, length, this.address + start * bytesOf[this.dtype], this.base);
+  }
+}
+
+/** Blocks are rounded up to an eighth of a power of two, so that freed ones fit again. */
+function blockBytes(bytes: number): number {
+  if (bytes <= 256) return 256;
+  const step = Math.max(256, 2 ** (Math.floor(Math.log2(bytes)) - 3));
+  return Math.ceil(bytes / step) * step;
+}
+
+/** Instruction sets of the build that this processor has, best first. */
+export function instructionSets(): string[] {
+  const flags = process.arch === 'x64' ? cpuFlags() : new Set<string>();
+  const has = (...names: string[]) => names.every((name) => flags.has(name));
+  const usable = ['baseline'];
+  if (has('avx2', 'fma', 'f16c', 'bmi2', 'movbe')) usable.unshift('avx2');
+  if (usable[0] === 'avx2' && has('avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl')) usable.unshift('avx512');
+  return usable.filter((isa) => existsSync(`${nativeDirectory}libfat5-cpu-${isa}.so`));
+}
+
+function cpuFlags(): Set<string> {
+  try {
+    const line = /^flags\s*:\s*(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'));
+    return new Set(line?.[1]?.split(' '));
+  } catch {
+    return new Set(); // not Linux: the baseline runs everywhere
+  }
+}
+
+class CpuBackend implements Backend {
+  readonly name = 'cpu';
+  readonly isa: string;
+  readonly usage = { bytes: 0, peakBytes: 0 };
+  private readonly library: NativeLibrary;
+  private readonly bound = new Map<AnyKernel, Map<FloatType, NativeFunction>>();
+  private readonly idle = new Map<number, number[]>(); // block bytes -> addresses
+  private readonly native: Record<'alloc' | 'free' | 'write' | 'read', NativeFunction>;
+
+  constructor(isa: string) {
+    this.isa = isa;
+    this.library = openLibrary(`fat5-cpu-${isa}`);
+    this.native = {
+      alloc: this.library.bind('uint64_t fat5_alloc(uint64_t bytes)'),
+      free: this.library.bind('int fat5_free(uint64_t address)'),
+      write: this.library.bind('int fat5_write(uint64_t to, const void *from, uint64_t bytes)'),
+      read: this.library.bind('int fat5_read(uint64_t from, void *to, uint64_t bytes)'),
+    };
+  }
+
+  alloc(dtype: DType, length: number): CpuMemory {
+    const bytes = blockBytes(length * bytesOf[dtype]);
+    let address = this.idle.get(bytes)?.pop() ?? this.native.alloc(bytes);
+    if (address === 0) {
+      this.trim();
+      address = this.native.alloc(bytes);
+    }
+    if (address === 0)
+      throw new BackendError(`cpu: out of memory for ${bytes} bytes, ${this.usage.bytes} bytes are in use`);
+    this.usage.bytes += bytes;
+    this.usage.peakBytes = Math.max(this.usage.peakBytes, this.usage.bytes);
+    return new CpuMemory(dtype, length, address);
+  }
+
+  free(base: Memory): void {
+    const { dtype, length, address } = base as CpuMemory;
+    const bytes = blockBytes(length * bytesOf[dtype]);
+    this.usage.bytes -= bytes;
+    const blocks = this.idle.get(bytes);
+    if (blocks) blocks.push(address);
+    else this.idle.set(bytes, [address]);
+  }
+
+  /** Returns idle blocks to the system. */
+  trim(): void {
+    for (const blocks of this.idle.values()) for (const address of blocks) this.native.free(address);
+    this.idle.clear();
+  }
+
+  write(to: Memory, from: HostArray): void {
+    this.native.write((to as CpuMemory).address, from, checkedBytes(to, from));
+  }
+
+  async read(from: Memory, into: HostArray): Promise<void> {
+    this.native.read((from as CpuMemory).address, into, checkedBytes(from, into));
+  }
+
+  launch(kernel: AnyKernel, type: FloatType, args: (Memory | null)[], sizes: number[], scalars: number[]): void {
+    const fn = this.function(kernel, type);
+    const addresses = args.map((arg) => (arg ? (arg as CpuMemory).address : 0));
+    const code = fn(...addresses, ...sizes, ...scalars);
+    if (code !== 0) throw new BackendError(`${kernel.name}: CPU kernel returned ${code} for sizes [${sizes}]`);
+  }
+
+  private function(kernel: AnyKernel, type: FloatType): NativeFunction {
+    let types = this.bound.get(kernel);
+    if (!types) this.bound.set(kernel, (types = new Map()));
+    let fn = types.get(type);
+    if (!fn) {
+      const pointers = Object.keys(argumentsOf(kernel)).map((name) => `uint64_t ${name}`);
+      const scalars = Object.entries(kernel.scalars).map(([name, t]) => `${t === 'i32' ? 'int32_t' : 'float'} ${name}`);
+      const parameters = [...pointers, ...dimOrder(kernel).map((dim) => `int64_t ${dim}`), ...scalars];
+      fn = this.library.bind(`int ${kernel.name}_${type}(${parameters.join(', ')})`);
+      types.set(type, fn);
+    }
+    return fn;
+  }
+
+  resetPeak(): void {
+    this.usage.peakBytes = this.usage.bytes;
+  }
+
+  /** Threads that kernels use: FAT5_THREADS or all that this process may use. */
+  get threads(): number {
+    return this.library.bind('int fat5_threads()')();
+  }
+}
+
+function checkedBytes(memory: Memory, host: HostArray): number {
+  if (memory.length !== host.length || bytesOf[memory.dtype] !== host.BYTES_PER_ELEMENT)
+    throw new BackendError(`cpu: ${host.length} host elements against ${memory.length} of ${memory.dtype}`);
+  return host.byteLength;
+}
+
+const open = new Map<string, CpuBackend>();
+
+/** The CPU backend, one per process and instruction set; the best set when none is named. @throws BackendError */
+export function openCpu(
+  isa = process.env.FAT5_ISA ?? instructionSets()[0],
+): Backend & { isa: string; threads: number } {
+  if (!isa) throw new BackendError(`cpu: no kernel library in ${nativeDirectory}, run "npm run build" (needs g++)`);
+  process.env.FAT5_THREADS ??= String(availableParallelism());
+  let backend = open.get(isa);
+  if (!backend) open.set(isa, (backend = new CpuBackend(isa)));
+  return backend;
+}

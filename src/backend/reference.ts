@@ -1,0 +1,70 @@
+/** Reference backend: runs each kernel's float64 definition. The slowest, the judge. bf16 is rounded when stored. */
+import { fromBfloat16Bits, roundToBfloat16, toBfloat16 } from '../util/bfloat16.ts';
+import type { Backend, DType, FloatType, HostArray, Memory } from './backend.ts';
+import { type AnyKernel, argumentsOf, dimOrder } from './kernel.ts';
+
+class ReferenceMemory implements Memory {
+  readonly dtype: DType;
+  readonly values: Float64Array;
+  readonly base: ReferenceMemory;
+  constructor(dtype: DType, values: Float64Array, base?: ReferenceMemory) {
+    this.dtype = dtype;
+    this.values = values;
+    this.base = base ?? this;
+  }
+  get length(): number {
+    return this.values.length;
+  }
+  slice(start: number, length: number): ReferenceMemory {
+    return new ReferenceMemory(this.dtype, this.values.subarray(start, start + length), this.base);
+  }
+}
+
+class ReferenceBackend implements Backend {
+  readonly name = 'reference';
+  readonly usage = { bytes: 0, peakBytes: 0 };
+
+  alloc(dtype: DType, length: number): Memory {
+    this.usage.bytes += 8 * length;
+    this.usage.peakBytes = Math.max(this.usage.peakBytes, this.usage.bytes);
+    return new ReferenceMemory(dtype, new Float64Array(length).fill(Number.NaN));
+  }
+
+  free(base: Memory): void {
+    this.usage.bytes -= 8 * base.length;
+  }
+
+  write(to: Memory, from: HostArray): void {
+    const { dtype, values } = to as ReferenceMemory;
+    if (dtype === 'bf16') values.set(Float64Array.from(from, fromBfloat16Bits));
+    else values.set(from);
+  }
+
+  async read(from: Memory, into: HostArray): Promise<void> {
+    const { dtype, values } = from as ReferenceMemory;
+    into.set(dtype === 'bf16' ? toBfloat16(values) : values);
+  }
+
+  launch(kernel: AnyKernel, type: FloatType, args: (Memory | null)[], sizes: number[], scalars: number[]): void {
+    const names = Object.keys(argumentsOf(kernel));
+    const arrays: Record<string, Float64Array | undefined> = {};
+    names.forEach((name, i) => {
+      arrays[name] = (args[i] as ReferenceMemory | null)?.values;
+    });
+    const sizeOf = Object.fromEntries(dimOrder(kernel).map((dim, i) => [dim, sizes[i]!]));
+    const scalarOf = Object.fromEntries(Object.keys(kernel.scalars).map((name, i) => [name, scalars[i]!]));
+    kernel.reference(arrays as Record<string, Float64Array>, sizeOf, scalarOf);
+    if (type !== 'bf16') return;
+    for (const name of Object.keys({ ...kernel.updates, ...kernel.outputs })) {
+      const memory = args[names.indexOf(name)] as ReferenceMemory | null;
+      if (memory?.dtype === 'bf16') memory.values.set(memory.values.map(roundToBfloat16));
+    }
+  }
+
+  resetPeak(): void {
+    this.usage.peakBytes = this.usage.bytes;
+  }
+}
+
+/** A reference backend; memory is the process's own. */
+export const openReference = (): Backend => new ReferenceBackend();

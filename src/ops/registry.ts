@@ -1,0 +1,20 @@
+/**
+ * Every kernel, and which backward belongs to which forward. The parity and gradient tests, the prototypes, the
+ * benchmark and docs/ops.md loop over these lists.
+ */
+import type { AnyKernel } from '../backend/kernel.ts';
+import { accumulate } from '../tensor/accumulate.ts';
+import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
+
+export const kernels = [accumulate, rmsNormForward, rmsNormBackward] as unknown as AnyKernel[];
+
+/** `backward` gives d(arg) for each arg of `wrt` from the inputs, outputs and output gradients of `forward`. */
+export interface GradientPair {
+  forward: AnyKernel;
+  backward: AnyKernel;
+  wrt: readonly string[];
+}
+
+export const gradients = [
+  { forward: rmsNormForward, backward: rmsNormBackward, wrt: ['x', 'weight'] },
+] as unknown as GradientPair[];

@@ -1,0 +1,67 @@
+/**
+ * rms_norm: root-mean-square layer normalisation (T5LayerNorm). No mean subtraction, no bias.
+ *
+ *   y[n,d] = x[n,d] * rstd[n] * weight[d],   rstd[n] = 1 / sqrt(mean_d(x[n,d]^2) + eps)
+ *
+ * x [N,D] is the residual stream flattened to N = batch * length rows; weight [D].
+ * eps is added to the mean square, in units of x^2 (T5 uses 1e-6).
+ *
+ * Source: Zhang & Sennrich 2019, arXiv:1910.07467; used by T5, Raffel et al. 2020, arXiv:1910.10683, section 2.1.
+ */
+import { defineKernel } from '../../backend/kernel.ts';
+import { record, run } from '../../tensor/autograd.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
+
+export const rmsNormForward = defineKernel({
+  name: 'rms_norm_forward',
+  inputs: { x: '[N,D]', weight: '[D]' },
+  outputs: { y: '[N,D]', rstd: 'f32[N]' },
+  scalars: { eps: 'f32' },
+  cases: [
+    { sizes: { N: 1, D: 8 }, scalars: { eps: 1e-6 } },
+    { sizes: { N: 7, D: 77 }, scalars: { eps: 1e-6 } },
+    { sizes: { N: 300, D: 768 }, scalars: { eps: 1e-6 } }, // T5-base
+    { sizes: { N: 3, D: 16 }, scalars: { eps: 0.5 } }, // eps large enough to be seen
+  ],
+  reference({ x, weight, y, rstd }, { N, D }, { eps }) {
+    for (let n = 0; n < N; n++) {
+      let sumSq = 0;
+      for (let d = 0; d < D; d++) sumSq += x[n * D + d]! ** 2;
+      rstd[n] = 1 / Math.sqrt(sumSq / D + eps);
+      for (let d = 0; d < D; d++) y[n * D + d] = x[n * D + d]! * rstd[n]! * weight[d]!;
+    }
+  },
+});
+
+export const rmsNormBackward = defineKernel({
+  name: 'rms_norm_backward',
+  inputs: { dy: '[N,D]', x: '[N,D]', weight: '[D]', rstd: 'f32[N]' },
+  outputs: { dx: '[N,D]', dweight: 'f32[D]' },
+  cases: [{ sizes: { N: 1, D: 8 } }, { sizes: { N: 7, D: 77 } }, { sizes: { N: 300, D: 768 } }],
+  reference({ dy, x, weight, rstd, dx, dweight }, { N, D }) {
+    dweight.fill(0);
+    for (let n = 0; n < N; n++) {
+      let dot = 0; // mean_d(xhat * weight * dy): how much dy changes the row's scale
+      for (let d = 0; d < D; d++) dot += x[n * D + d]! * rstd[n]! * weight[d]! * dy[n * D + d]!;
+      dot /= D;
+      for (let d = 0; d < D; d++) {
+        const xhat = x[n * D + d]! * rstd[n]!;
+        dx[n * D + d] = rstd[n]! * (weight[d]! * dy[n * D + d]! - xhat * dot);
+        dweight[d]! += dy[n * D + d]! * xhat;
+      }
+    }
+  },
+});
+
+/** RMS normalisation over the last dimension: x [...,D], weight [D] -> [...,D]. @throws ShapeError */
+export function rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
+  const D = x.shape.at(-1)!;
+  const rows = x.view(x.length / D, D);
+  const { y, rstd } = run(rmsNormForward, { x: rows, weight }, { scalars: { eps } });
+  const result = y.view(...x.shape);
+  record([result], [x, weight], ([dy]) => {
+    const { dx, dweight } = run(rmsNormBackward, { dy: dy!.view(...rows.shape), x: rows, weight, rstd });
+    return [dx, dweight];
+  });
+  return result;
+}

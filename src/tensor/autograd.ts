@@ -1,0 +1,281 @@
+/**
+ * Reverse-mode differentiation on a tape. An op runs kernels and records how its outputs' gradients become its
+ * inputs'. Walking back, the tape frees what a step allocated as soon as that step is done: an output can only have
+ * been used by later steps, and those came first.
+ *
+ * Gradients add up in a tensor's `grad`. Parameters own their float32 `grad` (model/params.ts); activations get one when the
+ * first gradient arrives. GEMM-like kernels add in place through `gradientSlot`; others return fresh tensors.
+ */
+import type { Backend, FloatType, Memory } from '../backend/backend.ts';
+import {
+  type AnyKernel,
+  bindSizes,
+  dimOrder,
+  type Kernel,
+  type Patterns,
+  parsePattern,
+  type Scalars,
+  shapeOf,
+} from '../backend/kernel.ts';
+import { ShapeError } from '../util/errors.ts';
+import { accumulate } from './accumulate.ts';
+import { collect, type Kept, memoriesOf, release, scope, setRecording } from './scope.ts';
+import { Tensor } from './tensor.ts';
+
+type Given<P extends Patterns> = { [K in keyof P as P[K] extends `${string}?` ? never : K]: Tensor } & {
+  [K in keyof P as P[K] extends `${string}?` ? K : never]?: Tensor | undefined;
+};
+
+export interface RunOptions<S> {
+  scalars: S;
+  /** Letters that no input determines. */
+  sizes?: Record<string, number>;
+  /** Optional outputs that are not wanted. */
+  without?: readonly string[];
+  /** The compute type, where no argument of type T gives it. */
+  type?: FloatType;
+}
+
+/**
+ * Checks shapes and types against the contract, allocates the outputs, launches.
+ * @throws ShapeError if an argument contradicts the contract
+ */
+export function run<I extends Patterns, U extends Patterns, O extends Patterns, S extends Scalars>(
+  kernel: Kernel<I, U, O, S>,
+  given: Given<I> & Given<U>,
+  ...[options]: keyof S extends never
+    ? [Partial<RunOptions<{ [K in keyof S]: number }>>?]
+    : [RunOptions<{ [K in keyof S]: number }>]
+): { [K in keyof O]: Tensor } {
+  const k = kernel as unknown as AnyKernel;
+  const tensors = given as unknown as Record<string, Tensor | undefined>;
+  const shapes: Record<string, readonly number[] | undefined> = {};
+  let backend: Backend | undefined;
+  let type = options?.type;
+  for (const [name, pattern] of Object.entries({ ...k.inputs, ...k.updates })) {
+    const tensor = tensors[name];
+    if (!tensor) continue;
+    shapes[name] = tensor.shape;
+    backend ??= tensor.backend;
+    const expected = parsePattern(pattern).type;
+    if (expected === 'T' && tensor.dtype !== 'i32') type ??= tensor.dtype;
+    if (tensor.dtype !== (expected === 'T' ? type : expected))
+      throw new ShapeError(
+        `${k.name}: ${name} is ${tensor.dtype}, expected ${expected === 'T' ? `${type} (T)` : expected}`,
+      );
+    if (tensor.backend !== backend)
+      throw new ShapeError(`${k.name}: ${name} lives on ${tensor.backend.name}, expected ${backend.name}`);
+  }
+  const sizes = bindSizes(k, shapes, options?.sizes);
+  type ??= 'f32';
+  const outputs: Record<string, Tensor> = {};
+  for (const [name, pattern] of Object.entries(k.outputs)) {
+    if (options?.without?.includes(name)) continue;
+    const dtype = parsePattern(pattern).type;
+    outputs[name] = Tensor.empty(backend!, dtype === 'T' ? type : dtype, shapeOf(pattern, sizes));
+  }
+  const args = [...Object.keys(k.inputs), ...Object.keys(k.updates)].map((n) => tensors[n]?.memory ?? null);
+  for (const name of Object.keys(k.outputs)) args.push(outputs[name]?.memory ?? null);
+  const scalars = Object.keys(k.scalars).map((n) => (options!.scalars as Record<string, number>)[n]!);
+  backend!.launch(
+    k,
+    type,
+    args,
+    dimOrder(k).map((d) => sizes[d]!),
+    scalars,
+  );
+  return outputs as { [K in keyof O]: Tensor };
+}
+
+/** Gradients of a step's inputs; undefined where there is none or where it was added through a slot. */
+export type Gradients = readonly (Tensor | undefined)[] | undefined;
+
+interface Step {
+  outputs: readonly Tensor[];
+  inputs: readonly (Tensor | undefined)[];
+  backward: (dys: (Tensor | undefined)[]) => Gradients;
+  /** What was allocated since the step before, this step's outputs included. */
+  allocated: Map<Memory, Backend>;
+}
+
+interface Tape {
+  steps: Step[];
+  /** What was allocated since the last step. */
+  pending: Map<Memory, Backend>;
+}
+
+let tape: Tape | undefined;
+
+/** True while operations are being recorded. */
+export const isRecording = (): boolean => tape !== undefined;
+
+/**
+ * Notes on the tape how the gradients of `outputs` become those of `inputs` (a list of the same length).
+ * `backward` gets one gradient per output, undefined where none arrived (never all). Does nothing when no tape
+ * records or no input needs a gradient.
+ */
+export function record(
+  outputs: readonly Tensor[],
+  inputs: readonly (Tensor | undefined)[],
+  backward: Step['backward'],
+): void {
+  if (!tape || !inputs.some((t) => t?.needsGrad)) return;
+  for (const output of outputs) output.needsGrad = true;
+  tape.steps.push({ outputs, inputs, backward, allocated: takePending(tape) });
+}
+
+/**
+ * Runs f under a tape, walks back from its `loss` and leaves d(loss)/d(tensor) in the `grad` of every parameter and
+ * leaf that needs one; a parameter's is added to what is there if `gradWritten`. Everything allocated on the way is
+ * freed, except the tensors of f's result and the gradients of leaves.
+ * `seed` is the gradient of the loss itself, ones when left out.
+ */
+export function differentiate<R extends { readonly loss: Tensor } & Kept>(f: () => R, seed?: Tensor): R {
+  let keep: ReadonlySet<Memory> = new Set();
+  const { result, allocated } = collect((pending) => {
+    const { result, steps } = recordSteps(f, pending);
+    const { loss } = result;
+    loss.grad = seed ?? Tensor.from(loss.backend, loss.dtype, loss.shape, new Float32Array(loss.length).fill(1));
+    const kept = memoriesOf(result);
+    if (seed) kept.add(seed.memory.base);
+    keep = new Set([...kept, ...walkBack(steps, kept, pending)]);
+    return result;
+  });
+  release(allocated, keep);
+  return result;
+}
+
+/**
+ * Runs f now without keeping what it computes inside, and again when the gradients of its results are wanted
+ * (Chen et al. 2016, arXiv:1604.06174). `inputs` are all tensors with gradients that f uses, parameters aside.
+ */
+export function checkpoint(f: () => Tensor, inputs: readonly Tensor[]): Tensor {
+  if (!tape) return f();
+  const outer = tape;
+  tape = undefined;
+  setRecording(-1);
+  let y: Tensor;
+  try {
+    y = scope(f);
+  } finally {
+    setRecording(1);
+    tape = outer;
+  }
+  y.needsGrad = false;
+  const leaves = inputs.filter((t) => t.needsGrad);
+  // Parameters inside f want gradients even when no input does; the step is recorded through y itself.
+  tape.steps.push({
+    outputs: [y],
+    inputs: leaves,
+    allocated: takePending(tape),
+    backward: ([dy]) => rerun(f, leaves, dy!),
+  });
+  y.needsGrad = true;
+  return y;
+}
+
+/** The gradients of f's leaves for the gradient `dy` of its result, from running it again under a tape of its own. */
+function rerun(f: () => Tensor, leaves: readonly Tensor[], dy: Tensor): Gradients {
+  const saved = leaves.map((t) => t.grad);
+  for (const leaf of leaves) leaf.grad = undefined;
+  differentiate(() => ({ loss: f() }), dy);
+  return leaves.map((leaf, i) => {
+    const g = leaf.grad;
+    leaf.grad = saved[i];
+    return g;
+  });
+}
+
+function recordSteps<R>(f: () => R, pending: Map<Memory, Backend>): { result: R; steps: Step[] } {
+  const outer = tape;
+  const own: Tape = { steps: [], pending };
+  tape = own;
+  setRecording(1);
+  try {
+    return { result: f(), steps: own.steps };
+  } finally {
+    setRecording(-1);
+    tape = outer;
+  }
+}
+
+function takePending({ pending }: Tape): Map<Memory, Backend> {
+  const taken = new Map(pending);
+  pending.clear();
+  return taken;
+}
+
+/**
+ * Runs the steps from last to first. Each gradient of an activation has one holder: the first input that a step hands
+ * it to takes it, others get copies. Returns the memories of the gradients that are left, those of leaves.
+ */
+function walkBack(steps: Step[], keep: ReadonlySet<Memory>, kept: Map<Memory, Backend>): Set<Memory> {
+  let floating = new Map<Memory, Backend>(); // gradients that wait for the step that made their tensor
+  for (let step = steps.pop(); step; step = steps.pop()) {
+    const { outputs, inputs, backward } = step;
+    const dys = outputs.map((t) => t.grad);
+    if (dys.some((dy) => dy)) {
+      const taken = new Set<Memory>();
+      const { allocated } = collect(() => {
+        backward(dys)?.forEach((g, i) => {
+          const input = inputs[i];
+          if (g && input?.needsGrad) deposit(input, g, taken);
+        });
+      });
+      for (const output of outputs) if (!isParameter(output)) output.grad = undefined;
+      const held = new Set(inputs.map((t) => t?.grad?.memory.base));
+      const next = new Map<Memory, Backend>();
+      const spent = new Set(dys.map((dy) => dy?.memory.base));
+      for (const [memory, backend] of [...floating, ...allocated]) {
+        if (held.has(memory) || (floating.has(memory) && !spent.has(memory))) next.set(memory, backend);
+        else if (!keep.has(memory)) backend.free(memory);
+      }
+      floating = next;
+    }
+    for (const [memory, backend] of step.allocated) {
+      if (keep.has(memory)) kept.set(memory, backend);
+      else backend.free(memory);
+    }
+  }
+  for (const [memory, backend] of floating) kept.set(memory, backend);
+  return new Set(floating.keys());
+}
+
+/** Adds a gradient that a step returned to a tensor's. */
+function deposit(t: Tensor, g: Tensor, taken: Set<Memory>): void {
+  if (isParameter(t) || t.grad || taken.has(g.memory.base)) addInto(t, g);
+  else {
+    taken.add(g.memory.base);
+    t.grad = g.view(...t.shape);
+  }
+}
+
+function addInto(t: Tensor, g: Tensor): void {
+  const { grad, beta } = gradientSlot(t);
+  run(accumulate, { x: g.view(g.length), y: grad.view(grad.length) }, { scalars: { beta } });
+}
+
+/**
+ * Where a kernel that computes `grad = beta * grad + …` adds its part of t's gradient: beta is 0 for the first part.
+ */
+export function gradientSlot(t: Tensor): { grad: Tensor; beta: 0 | 1 } {
+  if (isParameter(t)) {
+    const beta = t.gradWritten ? 1 : 0;
+    t.gradWritten = true;
+    return { grad: t.grad!, beta };
+  }
+  if (t.grad) return { grad: t.grad, beta: 1 };
+  t.grad = Tensor.empty(t.backend, t.dtype, t.shape);
+  return { grad: t.grad, beta: 0 };
+}
+
+const parameters = new WeakSet<Tensor>();
+const isParameter = (t: Tensor) => parameters.has(t);
+
+/** Makes t a parameter: `grad`, float32 of the same shape, collects its gradient across tapes. */
+export function markParameter(t: Tensor, grad: Tensor): void {
+  t.needsGrad = true;
+  t.grad = grad;
+  t.gradWritten = false;
+  parameters.add(t);
+}

@@ -1,0 +1,97 @@
+/**
+ * All parameters of a model in one allocation, all their gradients in another, in the same layout, so that an
+ * optimizer is one launch over flat memory. Each parameter is its original Hugging Face matrix; it starts at a multiple
+ * of ALIGNMENT elements and the gap behind it stays zero.
+ */
+import type { Backend, FloatType } from '../backend/backend.ts';
+import { UsageError } from '../util/errors.ts';
+import { markParameter } from './autograd.ts';
+import { elements, Tensor } from './tensor.ts';
+
+export const ALIGNMENT = 64;
+
+export interface ParameterShape {
+  name: string;
+  shape: readonly number[];
+}
+
+/** Where a parameter lies in the flat memory, in elements. */
+export interface ParameterPlace extends ParameterShape {
+  offset: number;
+  length: number;
+}
+
+export class Parameters {
+  readonly backend: Backend;
+  readonly dtype: FloatType;
+  readonly places: readonly ParameterPlace[];
+  /** Every value [N], N a multiple of ALIGNMENT. */
+  readonly values: Tensor;
+  /** Every gradient, f32[N]; made by the first `trainable` call. */
+  gradients: Tensor | undefined;
+  private readonly byName = new Map<string, Tensor>();
+
+  constructor(backend: Backend, dtype: FloatType, shapes: readonly ParameterShape[]) {
+    this.backend = backend;
+    this.dtype = dtype;
+    let offset = 0;
+    this.places = shapes.map(({ name, shape }) => {
+      const place = { name, shape, offset, length: elements(shape) };
+      offset += Math.ceil(place.length / ALIGNMENT) * ALIGNMENT;
+      return place;
+    });
+    this.values = zeros(backend, dtype, offset);
+    for (const { name, shape, offset: start, length } of this.places)
+      this.byName.set(name, new Tensor(backend, this.values.memory.slice(start, length), shape));
+  }
+
+  /** The parameter of a name. @throws UsageError listing near names */
+  get(name: string): Tensor {
+    const tensor = this.byName.get(name);
+    if (!tensor)
+      throw new UsageError(`parameters: no "${name}" among ${this.places.length} (${this.places[0]?.name}, …)`);
+    return tensor;
+  }
+
+  has(name: string): boolean {
+    return this.byName.has(name);
+  }
+
+  /** Gives every parameter that `wanted` accepts a gradient buffer. */
+  trainable(wanted: (name: string) => boolean = () => true): void {
+    this.gradients ??= zeros(this.backend, 'f32', this.values.length);
+    for (const { name, shape, offset, length } of this.places)
+      if (wanted(name))
+        markParameter(this.get(name), new Tensor(this.backend, this.gradients.memory.slice(offset, length), shape));
+  }
+
+  /** Makes the next gradient of every parameter replace what is there. */
+  zeroGradients(): void {
+    for (const tensor of this.byName.values()) tensor.gradWritten = false;
+  }
+
+  /** Zero-fills the gradients that nothing wrote since `zeroGradients`, so that flat launches read no stale ones. */
+  finishGradients(): void {
+    for (const tensor of this.byName.values())
+      if (tensor.grad && !tensor.gradWritten) {
+        tensor.grad.write(new Float32Array(tensor.length));
+        tensor.gradWritten = true;
+      }
+  }
+
+  dispose(): void {
+    this.backend.free(this.values.memory.base);
+    if (this.gradients) this.backend.free(this.gradients.memory.base);
+  }
+}
+
+/** Memory that no scope owns. */
+function zeros(backend: Backend, dtype: FloatType, length: number): Tensor {
+  const tensor = new Tensor(backend, backend.alloc(dtype, length), [length]);
+  const chunk = 1 << 24;
+  for (let start = 0; start < length; start += chunk) {
+    const n = Math.min(chunk, length - start);
+    backend.write(tensor.memory.slice(start, n), dtype === 'f32' ? new Float32Array(n) : new Uint16Array(n));
+  }
+  return tensor;
+}

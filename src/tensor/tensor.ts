@@ -1,0 +1,76 @@
+/** A tensor: contiguous row-major device memory with a shape. */
+import type { Backend, DType, HostArray, Memory } from '../backend/backend.ts';
+import { hostArray } from '../backend/backend.ts';
+import { toBfloat16 } from '../util/bfloat16.ts';
+import { ShapeError } from '../util/errors.ts';
+import { track } from './scope.ts';
+
+export const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+export class Tensor {
+  readonly backend: Backend;
+  readonly memory: Memory;
+  readonly shape: readonly number[];
+  /** True for parameters and for what was computed from them under a tape. */
+  needsGrad = false;
+  /** d(loss)/d(this), same shape: float32 for parameters, this tensor's type for activations. See autograd.ts. */
+  grad: Tensor | undefined;
+  /** False while the contents of a parameter's `grad` are stale, so that the next write replaces them. */
+  gradWritten = false;
+
+  constructor(backend: Backend, memory: Memory, shape: readonly number[]) {
+    if (memory.length !== elements(shape)) throw new ShapeError(`Tensor: [${shape}] over ${memory.length} elements`);
+    this.backend = backend;
+    this.memory = memory;
+    this.shape = shape;
+  }
+
+  get dtype(): DType {
+    return this.memory.dtype;
+  }
+
+  get length(): number {
+    return this.memory.length;
+  }
+
+  /** Memory with undefined contents, freed by the innermost scope or tape. */
+  static empty(backend: Backend, dtype: DType, shape: readonly number[]): Tensor {
+    return new Tensor(backend, track(backend, backend.alloc(dtype, elements(shape))), shape);
+  }
+
+  /** A copy of host values on the device. Float values are rounded when the type is bf16. */
+  static from(backend: Backend, dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
+    const tensor = Tensor.empty(backend, dtype, shape);
+    tensor.write(values);
+    return tensor;
+  }
+
+  /** Replaces the contents; float values are rounded when the type is bf16. @throws ShapeError */
+  write(values: ArrayLike<number>): void {
+    if (values.length !== this.length)
+      throw new ShapeError(`Tensor.write: ${values.length} values into [${this.shape}]`);
+    const host: HostArray =
+      this.dtype === 'f32'
+        ? values instanceof Float32Array
+          ? values
+          : Float32Array.from(values)
+        : this.dtype === 'i32'
+          ? values instanceof Int32Array
+            ? values
+            : Int32Array.from(values)
+          : toBfloat16(values);
+    this.backend.write(this.memory, host);
+  }
+
+  /** Host copy in the tensor's own type (bf16 as its bits). */
+  async read(): Promise<HostArray> {
+    const host = hostArray(this.dtype, this.length);
+    await this.backend.read(this.memory, host);
+    return host;
+  }
+
+  /** The same memory under another shape of as many elements. Not on the tape: use ops/shape.ts where gradients flow. */
+  view(...shape: number[]): Tensor {
+    return new Tensor(this.backend, this.memory, shape);
+  }
+}

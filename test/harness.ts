@@ -1,0 +1,171 @@
+/** One parity harness for every kernel: fills, runs, compares. Used by parity.test.ts and `fat5 bench`. */
+import { type Backend, bytesOf, type FloatType, hostArray, type Memory } from '../src/backend/backend.ts';
+import { openCpu } from '../src/backend/cpu/cpu.ts';
+import { type AnyKernel, argumentsOf, bindSizes, dimOrder, parsePattern, shapeOf } from '../src/backend/kernel.ts';
+import { elements } from '../src/tensor/tensor.ts';
+import { fromBfloat16, roundToBfloat16, toBfloat16 } from '../src/util/bfloat16.ts';
+
+const CANARY = 1024; // elements past the end of each output that must stay NaN
+
+/** Deterministic uniform numbers in [0, 1): the same seed gives the same test everywhere (mulberry32). */
+export function uniform(seed: number): () => number {
+  let s = seed >>> 0;
+  return () => {
+    s = (s + 0x6d2b79f5) | 0;
+    let t = Math.imul(s ^ (s >>> 15), 1 | s);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+export type TestCase = AnyKernel['cases'][number];
+type Values = Record<string, Float64Array | undefined>;
+
+/** The backends on which every kernel is compared with its reference. */
+export const testBackends = (): { backend: Backend; types: FloatType[] }[] => [
+  { backend: openCpu(), types: ['f32', 'bf16'] },
+];
+
+/** Relative to max(1, |expected|): float32 sums of up to a thousand terms; one rounding to bfloat16. */
+export const tolerance = (type: FloatType): number => (type === 'f32' ? 2e-5 : 1.2e-2);
+
+/** Inputs and updates of a case, rounded to the type so that both sides see the same numbers. */
+export function randomInputs(kernel: AnyKernel, c: TestCase, type: FloatType, seed = 0): Values {
+  const random = uniform(seed + 1);
+  const values: Values = {};
+  for (const [name, pattern] of Object.entries({ ...kernel.inputs, ...kernel.updates })) {
+    if (c.absent?.includes(name)) continue;
+    const fill = (kernel.fill as Record<string, ((r: () => number, s: object, i: number) => number) | undefined>)[name];
+    const isBfloat16 = parsePattern(pattern).type === 'T' && type === 'bf16';
+    values[name] = new Float64Array(elements(shapeOf(pattern, c.sizes)));
+    for (let i = 0; i < values[name].length; i++) {
+      const value = fill ? fill(random, c.sizes, i) : random() * 2 - 1;
+      values[name][i] = isBfloat16 ? roundToBfloat16(value) : Math.fround(value);
+    }
+  }
+  return values;
+}
+
+/** The float64 reference on a case: its outputs and updates. `inputs` are not changed. */
+export function runReference(kernel: AnyKernel, inputs: Values, c: TestCase): Values {
+  const results: Values = {};
+  for (const name of Object.keys(kernel.updates)) results[name] = inputs[name]?.slice();
+  for (const [name, pattern] of Object.entries(kernel.outputs))
+    if (!c.absent?.includes(name))
+      results[name] = new Float64Array(elements(shapeOf(pattern, c.sizes))).fill(Number.NaN);
+  kernel.reference({ ...inputs, ...results } as Record<string, Float64Array>, c.sizes, c.scalars ?? {});
+  return results;
+}
+
+/** Runs a kernel on a backend. Outputs start as NaN and carry a canary, so overruns are caught. */
+export async function runOn(
+  backend: Backend,
+  kernel: AnyKernel,
+  type: FloatType,
+  inputs: Values,
+  c: TestCase,
+): Promise<Values> {
+  const args: (Memory | null)[] = [];
+  const held = new Map<string, Memory>();
+  const writable = { ...kernel.updates, ...kernel.outputs };
+  for (const [name, pattern] of Object.entries(argumentsOf(kernel))) {
+    if (c.absent?.includes(name)) {
+      args.push(null);
+      continue;
+    }
+    const { type: declared } = parsePattern(pattern);
+    const dtype = declared === 'T' ? type : declared;
+    const length = elements(shapeOf(pattern, c.sizes));
+    const memory = backend.alloc(dtype, name in writable ? length + CANARY : length);
+    const host = hostArray(dtype, memory.length);
+    if (name in kernel.outputs || name in kernel.updates)
+      host.fill(dtype === 'bf16' ? 0x7fc0 : dtype === 'f32' ? Number.NaN : -7);
+    const given = inputs[name];
+    if (given) host.set(dtype === 'bf16' ? toBfloat16(given) : given);
+    backend.write(memory, host);
+    held.set(name, memory);
+    args.push(memory.slice(0, length));
+  }
+  const shapes = Object.fromEntries(
+    Object.entries({ ...kernel.inputs, ...kernel.updates }).map(([name, pattern]) => [
+      name,
+      c.absent?.includes(name) ? undefined : shapeOf(pattern, c.sizes),
+    ]),
+  );
+  bindSizes(kernel, shapes, c.sizes);
+  const scalars = Object.keys(kernel.scalars).map((name) => c.scalars![name]!);
+  backend.launch(
+    kernel,
+    type,
+    args,
+    dimOrder(kernel).map((dim) => c.sizes[dim]!),
+    scalars,
+  );
+  const results: Values = {};
+  for (const name of Object.keys(writable)) {
+    const memory = held.get(name);
+    if (!memory) continue;
+    const host = hostArray(memory.dtype, memory.length);
+    await backend.read(memory, host);
+    const values = Float64Array.from(
+      host instanceof Uint16Array && bytesOf[memory.dtype] === 2 ? fromBfloat16(host) : host,
+    );
+    results[name] = values.subarray(0, values.length - CANARY);
+    const untouched = (v: number) => (memory.dtype === 'i32' ? v === -7 : Number.isNaN(v));
+    if (!values.subarray(values.length - CANARY).every(untouched))
+      throw new Error(`${kernel.name}: wrote past ${name}`);
+  }
+  for (const memory of held.values()) backend.free(memory);
+  return results;
+}
+
+/** Runs a case on a backend and on the reference and compares every output and update. */
+export async function compare(backend: Backend, kernel: AnyKernel, type: FloatType, c: TestCase): Promise<void> {
+  const inputs = randomInputs(kernel, c, type);
+  const want = runReference(kernel, inputs, c);
+  const got = await runOn(backend, kernel, type, inputs, c);
+  for (const [name, expected] of Object.entries(want)) {
+    const allowed = tolerance(type) * kernel.toleranceFactor;
+    expected?.forEach((e, i) => {
+      const g = got[name]![i]!;
+      if (Object.is(g, e) || Math.abs(g - e) <= allowed * Math.max(1, Math.abs(e))) return;
+      throw new Error(`${kernel.name} ${type} ${JSON.stringify(c.sizes)}: ${name}[${i}] = ${g}, expected ${e}`);
+    });
+  }
+}
+
+/**
+ * Checks d(sum(cotangent * y))/d(arg) from `backward` against central differences of `forward`, both in float64.
+ * `y` is the forward's first output. The cotangent is random: with all ones, softmax and other normalised ops pass
+ * with a zero gradient.
+ */
+export function checkGradient(forward: AnyKernel, backward: AnyKernel, c: TestCase, arg: string, step = 1e-4): void {
+  const inputs = randomInputs(forward, c, 'f32', 1);
+  const y = Object.keys(forward.outputs)[0]!;
+  const results = runReference(forward, inputs, c);
+  const random = uniform(2);
+  const dy = results[y]!.map(() => random() * 2 - 1);
+  const scalars = Object.fromEntries(
+    Object.keys(backward.scalars).map((name) => [name, c.scalars?.[name] ?? (name === 'beta' ? 0 : 1)]),
+  );
+  const absent = [...(c.absent ?? []), ...(c.absent ?? []).map((name) => `d${name}`)];
+  const updates: Values = {};
+  for (const [name, pattern] of Object.entries(backward.updates))
+    if (!(name in inputs)) updates[name] = new Float64Array(elements(shapeOf(pattern, c.sizes)));
+  const known = { ...inputs, ...results, ...updates, [`d${y}`]: dy };
+  const gradients = runReference(backward, known, { sizes: c.sizes, scalars, absent });
+  const loss = () => runReference(forward, inputs, c)[y]!.reduce((sum, v, i) => sum + v * dy[i]!, 0);
+  const values = inputs[arg]!;
+  for (let i = 0; i < values.length; i++) {
+    const v = values[i]!;
+    values[i] = v + step;
+    const up = loss();
+    values[i] = v - step;
+    const down = loss();
+    values[i] = v;
+    const numeric = (up - down) / (2 * step);
+    const got = gradients[`d${arg}`]![i]!;
+    if (!(Math.abs(numeric - got) <= 1e-6 * Math.max(1, Math.abs(numeric))))
+      throw new Error(`${backward.name}: d${arg}[${i}] = ${got}, finite difference ${numeric}`);
+  }
+}
