@@ -1,38 +1,46 @@
 /**
  * Brings a checkout to a runnable state: installs the packages, compiles the TypeScript, generates the kernel
- * prototypes, compiles the C++. Each step is skipped when its result is newer than what it is made from.
+ * prototypes, compiles the C++. Each step is skipped while its result is newer than what it is made from.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
-process.chdir(root);
+process.chdir(dirname(dirname(fileURLToPath(import.meta.url))));
+
+const [major, minor] = process.versions.node.split('.').map(Number);
+if (major < 20 || (major === 20 && minor < 19)) {
+  console.error(`setup: this is Node ${process.versions.node}, expected 20.19 or newer`);
+  process.exit(2);
+}
 
 const modified = (path) => (existsSync(path) ? statSync(path).mtimeMs : 0);
 
-function step(what, command, args) {
-  console.log(`setup: ${what}`);
+/** Time of the newest change below a folder; deleting a file changes its folder. */
+function newest(folder) {
+  const entries = readdirSync(folder, { recursive: true }).filter((file) => !file.endsWith('.cpp'));
+  return Math.max(modified(folder), ...entries.map((file) => modified(join(folder, file))));
+}
+
+function run(command, args) {
   const { status, error } = spawnSync(command, args, { stdio: 'inherit' });
   if (error) console.error(`setup: ${command}: ${error.message}`);
   if (status !== 0) process.exit(status ?? 1);
 }
 
-if (modified('node_modules/.package-lock.json') < modified('package-lock.json'))
-  step('installing packages', 'npm', ['ci', '--no-audit', '--no-fund']);
+if (modified('node_modules/.package-lock.json') < modified('package-lock.json')) {
+  console.log('setup: installing packages');
+  run('npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts']);
+}
 
-const newest = Math.max(
-  ...['src', 'test'].flatMap((folder) =>
-    readdirSync(folder, { recursive: true })
-      .filter((file) => file.endsWith('.ts'))
-      .map((file) => modified(join(folder, file))),
-  ),
-  modified('tsconfig.json'),
-);
-const stamp = 'dist/tsconfig.tsbuildinfo';
-if (modified(stamp) < newest || modified('dist/src/ops/prototypes.js') === 0)
-  step('compiling TypeScript', process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.']);
+const stamp = 'dist/compiled';
+if (modified(stamp) < Math.max(newest('src'), newest('test'), modified('tsconfig.json'))) {
+  console.log('setup: compiling TypeScript');
+  for (const folder of ['dist/src', 'dist/test']) rmSync(folder, { recursive: true, force: true });
+  run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.']);
+  writeFileSync(stamp, '');
+}
 
-step('compiling native code where it changed', process.execPath, ['dist/src/ops/prototypes.js']);
-step('', process.execPath, ['scripts/build_native.mjs']);
+run(process.execPath, ['dist/src/ops/prototypes.js']);
+run(process.execPath, ['scripts/build_native.mjs']);
