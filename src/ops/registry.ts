@@ -4,9 +4,17 @@
  */
 import type { AnyKernel } from '../backend/kernel.ts';
 import { accumulate } from '../tensor/accumulate.ts';
+import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
 
-export const kernels = [accumulate, rmsNormForward, rmsNormBackward] as unknown as AnyKernel[];
+export const kernels = [
+  accumulate,
+  linearForward,
+  linearBackwardInput,
+  linearBackwardWeight,
+  rmsNormForward,
+  rmsNormBackward,
+] as unknown as AnyKernel[];
 
 /** `backward` gives d(arg) for each arg of `wrt` from the inputs, outputs and output gradients of `forward`. */
 export interface GradientPair {
@@ -16,5 +24,7 @@ export interface GradientPair {
 }
 
 export const gradients = [
+  { forward: linearForward, backward: linearBackwardInput, wrt: ['x'] },
+  { forward: linearForward, backward: linearBackwardWeight, wrt: ['weight'] },
   { forward: rmsNormForward, backward: rmsNormBackward, wrt: ['x', 'weight'] },
 ] as unknown as GradientPair[];

@@ -1,0 +1,23 @@
+// Matrix products: C[M,N] = alpha * A[M,K] B[K,N] + beta * C. Operands of float or bfloat16, sums in float.
+#pragma once
+#include "kernel.h"
+
+/** A matrix in memory: element (i, j) at data[i * rowStep + j * columnStep]; one of the steps is 1. */
+template <class E> struct Operand {
+  const E *data;
+  int64_t rowStep, columnStep;
+};
+
+/** The matrix whose rows lie `stride` elements apart. */
+template <class E> Operand<E> rowMajor(const E *data, int64_t stride) { return {data, stride, 1}; }
+
+/** The transpose of the matrix whose rows lie `stride` elements apart. */
+template <class E> Operand<E> transposed(const E *data, int64_t stride) { return {data, 1, stride}; }
+
+/**
+ * C[M,N] = alpha * A[M,K] B[K,N] + beta * C, C row-major without gaps; with beta 0 the old C is not read. Uses all
+ * threads; the bits of C do not depend on their number. For (E, R) = (float, float), (bf16, bf16), (bf16, float).
+ * Returns OK.
+ */
+template <class E, class R>
+int gemm(Operand<E> a, Operand<E> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta);

@@ -1,0 +1,16 @@
+// linear, CPU: three products of one engine. Contract and formula: linear.ts in this folder.
+#include "gemm.h"
+
+KERNEL(linear_forward)(const T *x, const T *weight, T *y, int64_t N, int64_t I, int64_t O, float alpha) {
+  return gemm(rowMajor(x, I), transposed(weight, I), y, N, O, I, alpha, 0);
+}
+
+KERNEL(linear_backward_input)(const T *dy, const T *weight, T *dx, int64_t N, int64_t O, int64_t I, float alpha,
+                              float beta) {
+  return gemm(rowMajor(dy, O), rowMajor(weight, I), dx, N, I, O, alpha, beta);
+}
+
+KERNEL(linear_backward_weight)(const T *dy, const T *x, float *dweight, int64_t N, int64_t O, int64_t I, float alpha,
+                               float beta) {
+  return gemm(transposed(dy, O), rowMajor(x, I), dweight, O, I, N, alpha, beta);
+}
