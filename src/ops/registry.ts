@@ -5,6 +5,15 @@
 import type { AnyKernel } from '../backend/kernel.ts';
 import { accumulate } from '../tensor/accumulate.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
+import {
+  activationBackward,
+  activationForward,
+  gatedActivationBackward,
+  gatedActivationForward,
+} from './activation/activation.ts';
+import { addKernel } from './add/add.ts';
+import { dropoutKernel } from './dropout/dropout.ts';
+import { embeddingBackward, embeddingForward } from './embedding/embedding.ts';
 import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
 
 export const kernels = [
@@ -12,6 +21,14 @@ export const kernels = [
   linearForward,
   linearBackwardInput,
   linearBackwardWeight,
+  activationForward,
+  activationBackward,
+  gatedActivationForward,
+  gatedActivationBackward,
+  addKernel,
+  dropoutKernel,
+  embeddingForward,
+  embeddingBackward,
   rmsNormForward,
   rmsNormBackward,
 ] as unknown as AnyKernel[];
@@ -26,5 +43,8 @@ export interface GradientPair {
 export const gradients = [
   { forward: linearForward, backward: linearBackwardInput, wrt: ['x'] },
   { forward: linearForward, backward: linearBackwardWeight, wrt: ['weight'] },
+  { forward: activationForward, backward: activationBackward, wrt: ['x'] },
+  { forward: gatedActivationForward, backward: gatedActivationBackward, wrt: ['gate', 'up'] },
+  { forward: embeddingForward, backward: embeddingBackward, wrt: ['table'] },
   { forward: rmsNormForward, backward: rmsNormBackward, wrt: ['x', 'weight'] },
 ] as unknown as GradientPair[];

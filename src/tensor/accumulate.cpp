@@ -1,12 +1,12 @@
 // accumulate, CPU. Contract: accumulate.ts in this folder.
-#include "kernel.h"
+#include "vector_math.h"
 
 KERNEL(accumulate)(const T *x, T *y, int64_t N, float beta) {
   parallelFor(N, 32768, [=](int64_t begin, int64_t end) {
     if (beta == 0)
-      for (int64_t i = begin; i < end; i++) y[i] = x[i];
+      memcpy(y + begin, x + begin, (end - begin) * sizeof(T));
     else
-      for (int64_t i = begin; i < end; i++) y[i] = T(beta * float(y[i]) + float(x[i]));
+      forVectors(begin, end, [=](int64_t i, auto n) { store(y + i, beta * load(y + i, n) + load(x + i, n), n); });
   });
   return OK;
 }

@@ -109,7 +109,12 @@ class CpuBackend implements Backend {
     const fn = this.function(kernel, type);
     const addresses = args.map((arg) => (arg ? (arg as CpuMemory).address : 0));
     const code = fn(...addresses, ...sizes, ...scalars);
-    if (code !== 0) throw new BackendError(`${kernel.name}: CPU kernel returned ${code} for sizes [${sizes}]`);
+    if (code === BAD_INDEX)
+      throw new BackendError(
+        `${kernel.name}: an id or label lies outside its range, sizes ${namedSizes(kernel, sizes)}`,
+      );
+    if (code !== 0)
+      throw new BackendError(`${kernel.name}: CPU kernel returned ${code}, sizes ${namedSizes(kernel, sizes)}`);
   }
 
   private function(kernel: AnyKernel, type: FloatType): NativeFunction {
@@ -135,6 +140,15 @@ class CpuBackend implements Backend {
     return this.library.bind('int fat5_threads()')();
   }
 }
+
+/** kernel.h's BAD_INDEX. */
+const BAD_INDEX = -2;
+
+/** "N=2 D=8": the sizes of a launch for an error text. */
+const namedSizes = (kernel: AnyKernel, sizes: number[]) =>
+  dimOrder(kernel)
+    .map((dim, i) => `${dim}=${sizes[i]}`)
+    .join(' ');
 
 function checkedBytes(memory: Memory, host: HostArray): number {
   if (memory.length !== host.length || bytesOf[memory.dtype] !== host.BYTES_PER_ELEMENT)

@@ -34,6 +34,7 @@ using T = float;
 
 #define KERNEL(name) extern "C" int SYMBOL(name)
 #define OK 0
+#define BAD_INDEX -2  // an id or label outside its range; cpu.ts has the words
 
 // Floats of one vector register; arithmetic on them is the compiler's, so the same source serves every instruction set.
 constexpr int W = VECTOR_BYTES / 4;

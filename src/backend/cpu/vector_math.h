@@ -42,10 +42,32 @@ template <class X> inline void store(X *p, vec v, int64_t n) {
   for (int64_t i = 0; i < n; i++) p[i] = part[i];
 }
 
+/** Stands for a full vector where a count of elements may stand. */
+struct Whole {};
+template <class X> inline vec load(const X *p, Whole) { return load(p); }
+template <class X> inline void store(X *p, vec v, Whole) { store(p, v); }
+
+/** body(i, n) for the vectors of [begin, end): n is Whole{} or, for the last one, the number of elements left. */
+template <class Body> inline void forVectors(int64_t begin, int64_t end, const Body &body) {
+  int64_t i = begin;
+  for (; i + W <= end; i += W) body(i, Whole{});
+  if (i < end) body(i, end - i);
+}
+
 inline float sum(vec v) {
   float s = 0;
   for (int w = 0; w < W; w++) s += v[w];
   return s;
+}
+
+/** Sum over [0, n) of f(i, n), which is to be 0 in the elements that `load` fills with zeros. */
+template <class F> inline float vectorSum(int64_t n, const F &f) {
+  vec s[4] = {};  // independent chains, so that additions overlap
+  int64_t i = 0;
+  for (; i + 4 * W <= n; i += 4 * W)
+    for (int k = 0; k < 4; k++) s[k] += f(i + k * W, Whole{});
+  forVectors(i, n, [&](int64_t at, auto part) { s[0] += f(at, part); });
+  return sum((s[0] + s[1]) + (s[2] + s[3]));
 }
 
 inline vec largest(vec a, vec b) { return a > b ? a : b; }

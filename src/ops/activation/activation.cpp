@@ -1,0 +1,112 @@
+// activation, CPU. Contracts, formulas and sources: activation.ts in this folder.
+#include "vector_math.h"
+
+namespace {
+
+struct Relu {
+  static vec value(vec x) { return largest(x, vec{}); }
+  static void both(vec x, vec &value, vec &slope) {
+    value = largest(x, vec{});
+    slope = x > 0.0f ? splat(1) : vec{};
+  }
+};
+
+struct Gelu {
+  static vec value(vec x) {
+    vec cumulative, density;
+    normal(x, cumulative, density);
+    return x * cumulative;
+  }
+  static void both(vec x, vec &value, vec &slope) {
+    vec cumulative, density;
+    normal(x, cumulative, density);
+    value = x * cumulative;
+    slope = cumulative + x * density;
+  }
+};
+
+struct GeluNew {
+  static constexpr float C = 1.5957691216f, A = 0.044715f;  // C = 2 sqrt(2 / pi)
+  static vec value(vec x) { return x * sigmoid(x * (C + C * A * x * x)); }
+  static void both(vec x, vec &value, vec &slope) {
+    const vec s = sigmoid(x * (C + C * A * x * x));
+    value = x * s;
+    slope = s + value * (1.0f - s) * (C + 3 * C * A * x * x);
+  }
+};
+
+struct Silu {
+  static vec value(vec x) { return x * sigmoid(x); }
+  static void both(vec x, vec &value, vec &slope) {
+    const vec s = sigmoid(x);
+    value = x * s;
+    slope = s + value * (1.0f - s);
+  }
+};
+
+struct Tanh {
+  static vec value(vec x) { return hyperbolicTangent(x); }
+  static void both(vec x, vec &value, vec &slope) {
+    value = hyperbolicTangent(x);
+    slope = 1.0f - value * value;
+  }
+};
+
+/** body(f) with the activation of a kind, in the order of `activations` in activation.ts. */
+template <class Body> int with(int32_t kind, const Body &body) {
+  switch (kind) {
+    case 0: body(Relu{}); return OK;
+    case 1: body(Gelu{}); return OK;
+    case 2: body(GeluNew{}); return OK;
+    case 3: body(Silu{}); return OK;
+    case 4: body(Tanh{}); return OK;
+    default: return -1;
+  }
+}
+
+constexpr int64_t GRAIN = 16384;
+
+}  // namespace
+
+KERNEL(activation_forward)(const T *x, T *y, int64_t N, int32_t kind) {
+  return with(kind, [=](auto f) {
+    parallelFor(N, GRAIN, [=](int64_t begin, int64_t end) {
+      forVectors(begin, end, [=](int64_t i, auto n) { store(y + i, f.value(load(x + i, n)), n); });
+    });
+  });
+}
+
+KERNEL(activation_backward)(const T *dy, const T *x, T *dx, int64_t N, int32_t kind) {
+  return with(kind, [=](auto f) {
+    parallelFor(N, GRAIN, [=](int64_t begin, int64_t end) {
+      forVectors(begin, end, [=](int64_t i, auto n) {
+        vec value, slope;
+        f.both(load(x + i, n), value, slope);
+        store(dx + i, load(dy + i, n) * slope, n);
+      });
+    });
+  });
+}
+
+KERNEL(gated_activation_forward)(const T *gate, const T *up, T *y, int64_t N, int32_t kind) {
+  return with(kind, [=](auto f) {
+    parallelFor(N, GRAIN, [=](int64_t begin, int64_t end) {
+      forVectors(begin, end,
+                 [=](int64_t i, auto n) { store(y + i, f.value(load(gate + i, n)) * load(up + i, n), n); });
+    });
+  });
+}
+
+KERNEL(gated_activation_backward)(const T *dy, const T *gate, const T *up, T *dgate, T *dup, int64_t N, int32_t kind) {
+  return with(kind, [=](auto f) {
+    parallelFor(N, GRAIN, [=](int64_t begin, int64_t end) {
+      forVectors(begin, end, [=](int64_t i, auto n) {
+        const vec d = load(dy + i, n);
+        vec value, slope;
+        f.both(load(gate + i, n), value, slope);
+        store(dgate + i, d * load(up + i, n) * slope, n);
+        store(dup + i, d * value, n);
+      });
+    });
+  });
+}

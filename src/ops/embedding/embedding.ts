@@ -1,0 +1,54 @@
+/**
+ * embedding: rows of a table by id.
+ *
+ *   y[n,d] = table[ids[n],d];   dtable[v,d] = beta * dtable[v,d] + sum over n with ids[n] = v of dy[n,d]
+ *
+ * table [V,D], ids int32 [N] in 0..V-1, y [N,D]. With beta 0 the old dtable is not read. An id outside the table makes
+ * the CPU kernel refuse the launch.
+ */
+import { defineKernel } from '../../backend/kernel.ts';
+import { gradientSlot, record, run } from '../../tensor/autograd.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
+
+export const embeddingForward = defineKernel({
+  name: 'embedding_forward',
+  inputs: { table: '[V,D]', ids: 'i32[N]' },
+  outputs: { y: '[N,D]' },
+  cases: [{ sizes: { V: 1, D: 1, N: 1 } }, { sizes: { V: 11, D: 77, N: 23 } }, { sizes: { V: 500, D: 512, N: 300 } }],
+  fill: { ids: (random, { V }) => Math.floor(random() * V) },
+  reference({ table, ids, y }, { D, N }) {
+    for (let n = 0; n < N; n++) for (let d = 0; d < D; d++) y[n * D + d] = table[ids[n]! * D + d]!;
+  },
+});
+
+export const embeddingBackward = defineKernel({
+  name: 'embedding_backward',
+  inputs: { dy: '[N,D]', ids: 'i32[N]' },
+  updates: { dtable: 'f32[V,D]' },
+  outputs: {},
+  scalars: { beta: 'f32' },
+  cases: [
+    { sizes: { V: 1, D: 1, N: 1 }, scalars: { beta: 0 } },
+    { sizes: { V: 11, D: 77, N: 23 }, scalars: { beta: 0.5 } },
+    { sizes: { V: 500, D: 512, N: 300 }, scalars: { beta: 1 } },
+    { sizes: { V: 700, D: 200, N: 30 }, scalars: { beta: 0 } },
+  ],
+  fill: { ids: (random, { V }) => Math.floor(random() * V) },
+  reference({ dy, ids, dtable }, { N, D, V }, { beta }) {
+    for (let i = 0; i < V * D; i++) dtable[i] = beta === 0 ? 0 : beta * dtable[i]!;
+    for (let n = 0; n < N; n++) for (let d = 0; d < D; d++) dtable[ids[n]! * D + d]! += dy[n * D + d]!;
+  },
+});
+
+/** Rows of a parameter: table [V,D], ids int32 [...] -> [...,D]. @throws ShapeError */
+export function embedding(table: Tensor, ids: Tensor): Tensor {
+  const D = table.shape.at(-1)!;
+  const list = ids.view(ids.length);
+  const y = run(embeddingForward, { table, ids: list }).y.view(...ids.shape, D);
+  record([y], [table], ([dy]) => {
+    const { grad, beta } = gradientSlot(table);
+    run(embeddingBackward, { dy: dy!.view(list.length, D), ids: list, dtable: grad }, { scalars: { beta } });
+    return undefined;
+  });
+  return y;
+}
