@@ -4,6 +4,7 @@
  */
 import type { AnyKernel } from '../backend/kernel.ts';
 import { accumulate } from '../tensor/accumulate.ts';
+import { attentionBackward, attentionForward } from './attention/attention.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import {
   activationBackward,
@@ -14,21 +15,22 @@ import {
 import { addKernel } from './add/add.ts';
 import { dropoutKernel } from './dropout/dropout.ts';
 import { embeddingBackward, embeddingForward } from './embedding/embedding.ts';
+import { relativeBiasBackward, relativeBiasForward } from './relative_bias/relative_bias.ts';
 import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
 
 export const kernels = [
   accumulate,
+attentionForward,
+  attentionBackward,
   linearForward,
   linearBackwardInput,
   linearBackwardWeight,
-  activationForward,
-  activationBackward,
-  gatedActivationForward,
-  gatedActivationBackward,
   addKernel,
   dropoutKernel,
   embeddingForward,
   embeddingBackward,
+  relativeBiasForward,
+  relativeBiasBackward,
   rmsNormForward,
   rmsNormBackward,
 ] as unknown as AnyKernel[];
@@ -47,4 +49,6 @@ export const gradients = [
   { forward: gatedActivationForward, backward: gatedActivationBackward, wrt: ['gate', 'up'] },
   { forward: embeddingForward, backward: embeddingBackward, wrt: ['table'] },
   { forward: rmsNormForward, backward: rmsNormBackward, wrt: ['x', 'weight'] },
+  { forward: relativeBiasForward, backward: relativeBiasBackward, wrt: ['table'] },
+  { forward: attentionForward, backward: attentionBackward, wrt: ['q', 'k', 'v', 'bias', 'dense'] },
 ] as unknown as GradientPair[];
