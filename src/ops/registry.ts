@@ -20,7 +20,7 @@ import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
 
 export const kernels = [
   accumulate,
-attentionForward,
+  attentionForward,
   attentionBackward,
   linearForward,
   linearBackwardInput,
