@@ -4,8 +4,6 @@
  */
 import type { AnyKernel } from '../backend/kernel.ts';
 import { accumulate } from '../tensor/accumulate.ts';
-import { attentionBackward, attentionForward } from './attention/attention.ts';
-import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import {
   activationBackward,
   activationForward,
@@ -13,8 +11,10 @@ import {
   gatedActivationForward,
 } from './activation/activation.ts';
 import { addKernel } from './add/add.ts';
+import { attentionBackward, attentionForward } from './attention/attention.ts';
 import { dropoutKernel } from './dropout/dropout.ts';
 import { embeddingBackward, embeddingForward } from './embedding/embedding.ts';
+import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import { relativeBiasBackward, relativeBiasForward } from './relative_bias/relative_bias.ts';
 import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
 
