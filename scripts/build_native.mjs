@@ -6,7 +6,8 @@
  *
  * Objects are cached by the hash of everything that shapes them: compiler, flags, headers, source. Libraries are
  * written by rename, so that a build beside a running process is safe.
- * FAT5_ISA=avx2,… limits the instruction sets: a developer's switch for faster builds.
+ * FAT5_ISA=avx2,… limits the instruction sets: a developer's switch for faster builds. FAT5_ARCH=arm64 with CXX=a cross
+ * compiler builds for another processor, into dist/native-arm64/.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -16,7 +17,8 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const out = join(root, 'dist/native');
+const arch = process.env.FAT5_ARCH ?? process.arch;
+const out = join(root, arch === process.arch ? 'dist/native' : `dist/native-${arch}`);
 const objects = join(out, 'obj');
 const compiler = process.env.CXX ?? 'g++';
 
@@ -35,9 +37,9 @@ const instructionSets = {
     baseline: ['-march=x86-64-v2', '-DVECTOR_BYTES=16'],
   },
   arm64: { baseline: ['-march=armv8-a', '-DVECTOR_BYTES=16'] },
-}[process.arch];
+}[arch];
 if (!instructionSets) {
-  console.error(`build: ${process.arch} is not supported, expected x64 or arm64`);
+  console.error(`build: ${arch} is not supported, expected x64 or arm64`);
   process.exit(2);
 }
 const wanted = process.env.FAT5_ISA?.split(',');
@@ -79,7 +81,7 @@ for (const [isa, flags] of Object.entries(instructionSets)) {
     ),
   ]);
 }
-const portable = process.arch === 'x64' ? ['-march=x86-64-v2'] : [];
+const portable = arch === 'x64' ? ['-march=x86-64-v2'] : [];
 libraries.set(
   'fat5-text',
   ['src/tokenizer', 'src/data']
