@@ -12,11 +12,21 @@ import {
 } from './activation/activation.ts';
 import { addKernel } from './add/add.ts';
 import { attentionBackward, attentionForward } from './attention/attention.ts';
+import { addBiasKernel } from './bias/bias.ts';
+import { columnSums } from './column_sums/column_sums.ts';
+import { crossEntropyKernel } from './cross_entropy/cross_entropy.ts';
 import { dropoutKernel } from './dropout/dropout.ts';
 import { embeddingBackward, embeddingForward } from './embedding/embedding.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
+import { logSoftmaxKernel } from './log_softmax/log_softmax.ts';
+import { meanPoolBackward, meanPoolForward } from './mean_pool/mean_pool.ts';
+import { pointwiseLossBackward, pointwiseLossForward } from './pointwise_loss/pointwise_loss.ts';
 import { relativeBiasBackward, relativeBiasForward } from './relative_bias/relative_bias.ts';
 import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
+import { scaleKernel } from './scale/scale.ts';
+import { selectRowsBackward } from './select_rows/select_rows.ts';
+import { topKKernel } from './top_k/top_k.ts';
+import { transposeKernel } from './transpose/transpose.ts';
 
 export const kernels = [
   accumulate,
@@ -30,13 +40,25 @@ export const kernels = [
   gatedActivationForward,
   gatedActivationBackward,
   addKernel,
+  addBiasKernel,
+  columnSums,
+  crossEntropyKernel,
   dropoutKernel,
   embeddingForward,
   embeddingBackward,
   relativeBiasForward,
   relativeBiasBackward,
+  logSoftmaxKernel,
+  meanPoolForward,
+  meanPoolBackward,
+  pointwiseLossForward,
+  pointwiseLossBackward,
   rmsNormForward,
   rmsNormBackward,
+  scaleKernel,
+  selectRowsBackward,
+  topKKernel,
+  transposeKernel,
 ] as unknown as AnyKernel[];
 
 /** `backward` gives d(arg) for each arg of `wrt` from the inputs, outputs and output gradients of `forward`. */
@@ -52,6 +74,8 @@ export const gradients = [
   { forward: activationForward, backward: activationBackward, wrt: ['x'] },
   { forward: gatedActivationForward, backward: gatedActivationBackward, wrt: ['gate', 'up'] },
   { forward: embeddingForward, backward: embeddingBackward, wrt: ['table'] },
+  { forward: meanPoolForward, backward: meanPoolBackward, wrt: ['x'] },
+  { forward: pointwiseLossForward, backward: pointwiseLossBackward, wrt: ['prediction'] },
   { forward: rmsNormForward, backward: rmsNormBackward, wrt: ['x', 'weight'] },
   { forward: relativeBiasForward, backward: relativeBiasBackward, wrt: ['table'] },
   { forward: attentionForward, backward: attentionBackward, wrt: ['q', 'k', 'v', 'bias', 'dense'] },

@@ -34,7 +34,9 @@ using T = float;
 
 #define KERNEL(name) extern "C" int SYMBOL(name)
 #define OK 0
+#define OUT_OF_MEMORY -1
 #define BAD_INDEX -2  // an id or label outside its range; cpu.ts has the words
+#define BAD_SCALAR -3
 
 // Floats of one vector register; arithmetic on them is the compiler's, so the same source serves every instruction set.
 constexpr int W = VECTOR_BYTES / 4;

@@ -29,10 +29,10 @@ inline void store(bf16 *p, vec v) {
   memcpy(p, &h, sizeof h);
 }
 
-/** The first n < W elements; zeros behind them. */
-template <class X> inline vec load(const X *p, int64_t n) {
-  X part[W] = {};
-  for (int64_t i = 0; i < n; i++) part[i] = p[i];
+/** The first n < W elements; zeros, or `padding`, behind them. */
+template <class X> inline vec load(const X *p, int64_t n, float padding = 0) {
+  float part[W];
+  for (int i = 0; i < W; i++) part[i] = i < n ? float(p[i]) : padding;
   return load(part);
 }
 
@@ -44,7 +44,7 @@ template <class X> inline void store(X *p, vec v, int64_t n) {
 
 /** Stands for a full vector where a count of elements may stand. */
 struct Whole {};
-template <class X> inline vec load(const X *p, Whole) { return load(p); }
+template <class X> inline vec load(const X *p, Whole, float = 0) { return load(p); }
 template <class X> inline void store(X *p, vec v, Whole) { store(p, v); }
 
 /** body(i, n) for the vectors of [begin, end): n is Whole{} or, for the last one, the number of elements left. */
@@ -73,10 +73,18 @@ template <class F> inline float vectorSum(int64_t n, const F &f) {
 inline vec largest(vec a, vec b) { return a > b ? a : b; }
 inline vec smallest(vec a, vec b) { return a < b ? a : b; }
 
-inline float largest(vec v) {
-  float m = v[0];
-  for (int w = 1; w < W; w++) m = v[w] > m ? v[w] : m;
-  return m;
+/** Largest of p[0, n); -infinity when n is 0. NaN is passed over. */
+template <class X> inline float largest(const X *p, int64_t n) {
+  vec m[4];
+  for (vec &v : m) v = splat(-INFINITY);
+  int64_t i = 0;
+  for (; i + 4 * W <= n; i += 4 * W)
+    for (int k = 0; k < 4; k++) m[k] = largest(load(p + i + k * W), m[k]);
+  forVectors(i, n, [&](int64_t at, auto part) { m[0] = largest(load(p + at, part, -INFINITY), m[0]); });
+  const vec v = largest(largest(m[0], m[1]), largest(m[2], m[3]));
+  float result = v[0];
+  for (int w = 1; w < W; w++) result = v[w] > result ? v[w] : result;
+  return result;
 }
 
 /** e^x to 1.2e-7; 0 below -87.3 (also for -infinity), 2.4e38 above 88.3, NaN for NaN. */

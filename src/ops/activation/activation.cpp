@@ -60,7 +60,7 @@ template <class Body> int with(int32_t kind, const Body &body) {
     case 2: body(GeluNew{}); return OK;
     case 3: body(Silu{}); return OK;
     case 4: body(Tanh{}); return OK;
-    default: return -1;
+    default: return BAD_SCALAR;
   }
 }
 

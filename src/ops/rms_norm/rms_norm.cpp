@@ -1,19 +1,14 @@
 // rms_norm, CPU. Contract, formula and source: rms_norm.ts in this folder.
-#include "kernel.h"
+#include "scratch.h"
+#include "vector_math.h"
 
 KERNEL(rms_norm_forward)(const T *x, const T *weight, T *y, float *rstd, int64_t N, int64_t D, float eps) {
   parallelFor(N, 16, [=](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++) {
       const T *xn = x + n * D;
-      float partial[W] = {};
-      int64_t d = 0;
-      for (; d + W <= D; d += W)
-        for (int w = 0; w < W; w++) partial[w] += float(xn[d + w]) * float(xn[d + w]);
-      float sumSq = 0;
-      for (; d < D; d++) sumSq += float(xn[d]) * float(xn[d]);
-      for (int w = 0; w < W; w++) sumSq += partial[w];
+      const float sumSq = vectorSum(D, [=](int64_t d, auto c) { return load(xn + d, c) * load(xn + d, c); });
       const float r = rstd[n] = 1 / sqrtf(sumSq / D + eps);
-      for (d = 0; d < D; d++) y[n * D + d] = T(float(xn[d]) * r * float(weight[d]));
+      forVectors(0, D, [=](int64_t d, auto c) { store(y + n * D + d, load(xn + d, c) * r * load(weight + d, c), c); });
     }
   });
   return OK;
@@ -21,27 +16,34 @@ KERNEL(rms_norm_forward)(const T *x, const T *weight, T *y, float *rstd, int64_t
 
 KERNEL(rms_norm_backward)(const T *dy, const T *x, const T *weight, const float *rstd, T *dx, float *dweight,
                           int64_t N, int64_t D) {
-  parallelFor(N, 16, [=](int64_t begin, int64_t end) {
+  // A chunk of rows gives its dx and its part of dweight in one pass; the parts are added in order afterwards. Chunks
+  // depend on N alone, so the bits do not depend on the number of threads.
+  const int64_t rows = N <= 1024 ? 16 : (N + 63) / 64, chunks = (N + rows - 1) / rows;
+  static thread_local Scratch scratch;
+  float *parts = scratch.floats(chunks * D);
+  if (!parts) return OUT_OF_MEMORY;
+  parallelFor(N, rows, [=](int64_t begin, int64_t end) {
+    float *part = parts + begin / rows * D;
+    memset(part, 0, D * sizeof(float));
     for (int64_t n = begin; n < end; n++) {
       const T *dyn = dy + n * D, *xn = x + n * D;
       const float r = rstd[n];
-      float partial[W] = {};
-      int64_t d = 0;
-      for (; d + W <= D; d += W)
-        for (int w = 0; w < W; w++) partial[w] += float(xn[d + w]) * float(weight[d + w]) * float(dyn[d + w]);
-      float dot = 0;
-      for (; d < D; d++) dot += float(xn[d]) * float(weight[d]) * float(dyn[d]);
-      for (int w = 0; w < W; w++) dot += partial[w];
-      dot *= r / D;
-      for (d = 0; d < D; d++)
-        dx[n * D + d] = T(r * (float(weight[d]) * float(dyn[d]) - float(xn[d]) * r * dot));
+      const float dot =
+          vectorSum(D, [=](int64_t d, auto c) { return load(xn + d, c) * load(weight + d, c) * load(dyn + d, c); });
+      const float along = dot * r * r * r / D;
+      forVectors(0, D, [=](int64_t d, auto c) {
+        const vec xd = load(xn + d, c), scaled = load(dyn + d, c) * r;
+        store(dx + n * D + d, scaled * load(weight + d, c) - xd * along, c);
+        store(part + d, load(part + d, c) + scaled * xd, c);
+      });
     }
   });
-  // Each thread owns columns of dweight: no atomics, the same bits at any thread count.
-  parallelFor(D, 64, [=](int64_t begin, int64_t end) {
-    for (int64_t d = begin; d < end; d++) dweight[d] = 0;
-    for (int64_t n = 0; n < N; n++)
-      for (int64_t d = begin; d < end; d++) dweight[d] += float(dy[n * D + d]) * float(x[n * D + d]) * rstd[n];
+  parallelFor(D, 256, [=](int64_t begin, int64_t end) {
+    forVectors(begin, end, [=](int64_t d, auto c) {
+      vec total = {};
+      for (int64_t k = 0; k < chunks; k++) total += load(parts + k * D + d, c);
+      store(dweight + d, total, c);
+    });
   });
   return OK;
 }

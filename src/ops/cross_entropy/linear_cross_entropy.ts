@@ -1,0 +1,86 @@
+/**
+ * The language model's last layer and its loss together: logits = alpha * x weight^T, then cross entropy, in chunks of
+ * rows, so that the logits of a whole batch never exist. While a tape records, each chunk's gradient is taken at once:
+ * its logits are rewritten in place and multiplied into dx and into the weight's gradient. The gradient of the loss itself
+ * must therefore be 1, as it is when the loss is what is differentiated; fold other factors into `denominator`.
+ */
+
+import { bytesOf } from '../../backend/backend.ts';
+import { accumulate } from '../../tensor/accumulate.ts';
+import { gradientSlot, isRecording, record, run } from '../../tensor/autograd.ts';
+import { dispose } from '../../tensor/scope.ts';
+import { Tensor } from '../../tensor/tensor.ts';
+import { ShapeError } from '../../util/errors.ts';
+import { columnSums } from '../column_sums/column_sums.ts';
+import { linearBackwardInput, linearBackwardWeight, linearForward } from '../linear/linear.ts';
+import {
+  asCrossEntropy,
+  type CrossEntropy,
+  type CrossEntropyOptions,
+  crossEntropyKernel,
+  lossScalars,
+  TERMS,
+} from './cross_entropy.ts';
+
+export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
+  /** Factor on the logits, 1 when left out. */
+  alpha?: number | undefined;
+  /** Rows per chunk; when left out, as many as make CHUNK_BYTES of logits. */
+  rows?: number | undefined;
+}
+
+/** Logits held at a time: small beside the weights, large enough that these are read seldom. */
+const CHUNK_BYTES = 32 << 20;
+
+/**
+ * Cross entropy of alpha * x weight^T against labels: x [...,D], weight [V,D], a parameter, labels int32 [...].
+ * @throws ShapeError
+ */
+export function linearCrossEntropy(
+  x: Tensor,
+  weight: Tensor,
+  labels: Tensor,
+  options: LinearCrossEntropyOptions,
+): CrossEntropy {
+  const [V, D] = weight.shape as [number, number];
+  const N = labels.length;
+  if (x.length !== N * D)
+    throw new ShapeError(`linearCrossEntropy: x is [${x.shape}], expected [${labels.shape},${D}]`);
+  if (weight.needsGrad && weight.grad?.dtype !== 'f32')
+    throw new ShapeError(`linearCrossEntropy: weight [${weight.shape}] needs a gradient, expected a parameter`);
+  const { alpha = 1 } = options;
+  const step = options.rows ?? Math.max(16, Math.floor(CHUNK_BYTES / (V * bytesOf[x.dtype]) / 16) * 16);
+  const withGradient = isRecording() && (x.needsGrad || weight.needsGrad);
+  const scalars = { ...lossScalars(options), writeGradient: withGradient ? 1 : 0 };
+  const sums = Tensor.empty(x.backend, 'f32', [TERMS]);
+  const dx = withGradient && x.needsGrad ? Tensor.empty(x.backend, x.dtype, x.shape) : undefined;
+
+  for (let start = 0; start < N; start += step) {
+    const rows = Math.min(step, N - start);
+    const part = (t: Tensor, width: number) => t.memory.slice(start * width, rows * width);
+    const chunk = new Tensor(x.backend, part(x, D), [rows, D]);
+    const { y: logits } = run(linearForward, { x: chunk, weight }, { scalars: { alpha } });
+    const list = new Tensor(x.backend, part(labels, 1), [rows]);
+    const { terms } = run(crossEntropyKernel, { logits, labels: list }, { scalars });
+    run(columnSums, { x: terms!, sums }, { scalars: { beta: start === 0 ? 0 : 1 } });
+    if (dx) {
+      const dchunk = new Tensor(x.backend, part(dx, D), [rows, D]);
+      run(linearBackwardInput, { dy: logits, weight, dx: dchunk }, { scalars: { alpha, beta: 0 } });
+    }
+    if (withGradient && weight.needsGrad) {
+      const { grad, beta } = gradientSlot(weight);
+      run(linearBackwardWeight, { dy: logits, x: chunk, dweight: grad }, { scalars: { alpha, beta } });
+    }
+    dispose(logits, terms!); // a tape would hold every chunk's
+  }
+
+  const result = asCrossEntropy(sums);
+  record([result.loss], [x, weight], () => {
+    if (!dx) return undefined;
+    // The tape frees what this step allocated; what it hands on must be new.
+    const copy = Tensor.empty(x.backend, x.dtype, x.shape);
+    run(accumulate, { x: dx.view(x.length), y: copy.view(x.length) }, { scalars: { beta: 0 } });
+    return [copy];
+  });
+  return result;
+}
