@@ -9,25 +9,50 @@
 
 type Words4 = readonly [number, number, number, number];
 
-const MULTIPLIERS = [0xd2511f53n, 0xcd9e8d57n] as const;
-const KEY_STEPS = [0x9e3779b9, 0xbb67ae85] as const;
+const MULTIPLIER_0 = 0xd2511f53;
+const MULTIPLIER_1 = 0xcd9e8d57;
 
 /** Four uniform 32-bit words for a counter of four words and a key of two. */
 export function philox4x32(counter: Words4, key: readonly [number, number]): Words4 {
-  let [c0, c1, c2, c3] = counter;
-  let [k0, k1] = key;
-  for (let round = 0; round < 10; round++) {
-    const p0 = MULTIPLIERS[0] * BigInt(c0 >>> 0);
-    const p1 = MULTIPLIERS[1] * BigInt(c2 >>> 0);
-    [c0, c1, c2, c3] = [high(p1) ^ c1 ^ k0, low(p1), high(p0) ^ c3 ^ k1, low(p0)];
-    k0 += KEY_STEPS[0];
-    k1 += KEY_STEPS[1];
-  }
-  return [c0 >>> 0, c1 >>> 0, c2 >>> 0, c3 >>> 0];
+  const words = new Uint32Array(4);
+  philoxInto(words, ...counter, ...key);
+  return [words[0]!, words[1]!, words[2]!, words[3]!];
 }
 
-const low = (p: bigint) => Number(p & 0xffffffffn);
-const high = (p: bigint) => Number(p >> 32n);
+/** The same words written to `words`, for loops that must not allocate. */
+export function philoxInto(
+  words: Uint32Array,
+  c0: number,
+  c1: number,
+  c2: number,
+  c3: number,
+  k0: number,
+  k1: number,
+): void {
+  for (let round = 0; round < 10; round++) {
+    const high0 = highProduct(c0, MULTIPLIER_0);
+    const high1 = highProduct(c2, MULTIPLIER_1);
+    const low0 = Math.imul(c0, MULTIPLIER_0);
+    const low1 = Math.imul(c2, MULTIPLIER_1);
+    c0 = high1 ^ c1 ^ k0;
+    c1 = low1;
+    c2 = high0 ^ c3 ^ k1;
+    c3 = low0;
+    k0 = (k0 + 0x9e3779b9) | 0;
+    k1 = (k1 + 0xbb67ae85) | 0;
+  }
+  words[0] = c0;
+  words[1] = c1;
+  words[2] = c2;
+  words[3] = c3;
+}
+
+/** Upper 32 bits of the product of two unsigned words: in halves, since doubles hold 53 bits. */
+function highProduct(a: number, b: number): number {
+  const u = a >>> 0;
+  const low = Math.floor((u * (b & 0xffff)) / 0x10000);
+  return ((u * (b >>> 16) + low) / 0x10000) | 0;
+}
 
 /** The factor dropout applies to element e: 0 for a share `rate` in [0,1) of the elements, 1/(1-rate) for the others. */
 export function dropoutFactor(rng: ArrayLike<number>, site: number, e: number, rate: number): number {

@@ -1,0 +1,204 @@
+/**
+ * The shape of a T5: Hugging Face's config.json fields under their own names, and ours for what FAT5 adds.
+ *
+ * Defaults are Hugging Face's for the model type. Keys that are not ours are kept and written back.
+ */
+import * as z from 'zod';
+import { UsageError } from '../util/errors.ts';
+
+const size = z.int('a positive integer').min(1, 'a positive integer');
+const id = z.int('a token id, 0 or more').min(0, 'a token id, 0 or more');
+const positive = z.number('a positive number').gt(0, 'a positive number');
+const notNegative = z.number('a number, 0 or more').min(0, 'a number, 0 or more');
+const share = z.number('a number in [0, 1)').min(0, 'a number in [0, 1)').lt(1, 'a number in [0, 1)');
+const flag = z.boolean('true or false');
+const oneOf = <const V extends readonly [string, ...string[]]>(...values: V) =>
+  z.enum(values, `one of ${values.map((v) => `"${v}"`).join(', ')}`);
+
+/** Spellings of FAT5's own configs. */
+const respelled = (names: Record<string, string>) => (value: unknown) =>
+  typeof value === 'string' ? (names[value] ?? value) : value;
+
+const activations = ['relu', 'gelu', 'gelu_new', 'silu'] as const;
+export type ActivationKind = (typeof activations)[number];
+
+const fields = {
+  /** `fat5` is T5 with something Hugging Face's T5 lacks, so that its code refuses the file. */
+  model_type: oneOf('t5', 'mt5', 'umt5', 'fat5').default('t5'),
+  vocab_size: size.default(32128),
+  d_model: size.default(512),
+  d_kv: size.default(64),
+  d_ff: size.default(2048),
+  num_layers: size.default(6),
+  num_heads: size.default(8),
+  relative_attention_num_buckets: size.default(32),
+  relative_attention_max_distance: size.default(128),
+  dropout_rate: share.default(0.1),
+  classifier_dropout: share.default(0),
+  layer_norm_epsilon: positive.default(1e-6),
+  initializer_factor: positive.default(1),
+  pad_token_id: id.default(0),
+  eos_token_id: id.default(1),
+  decoder_start_token_id: id.default(0),
+
+  /** What attention scores are multiplied by: 1 in T5. */
+  attention_scale: positive.default(1),
+  /** A bias table in every block (UMT5) instead of one in the first, shared. */
+  per_layer_position_bias: flag.optional(),
+  position_encoding_type: z
+    .preprocess(
+      respelled({ ALiBi: 'alibi', RoPE: 'rope', FIRE: 'fire' }),
+      oneOf('t5', 'alibi', 'rope', 'fire', 'none'),
+    )
+    .default('t5'),
+  alibi_mode: z
+    .preprocess(respelled({ symetric: 'symmetric', asymetric: 'asymmetric' }), oneOf('symmetric', 'asymmetric'))
+    .default('symmetric'),
+  /** Share of each head that rotates. */
+  rotary_emb_fraction: positive.max(1, 'a number in (0, 1]').default(1),
+  rotary_base: positive.default(10000),
+  /** Rotate neighbours (2i, 2i+1) instead of halves (i, i + dim/2). */
+  rotary_interleaved: flag.default(false),
+  /** xPos's scale base in positions; null leaves xPos off. */
+  rotary_scale_base: positive.nullable().default(null),
+  fire_mlp_width: size.default(32),
+  use_randomized_position_encoding: flag.default(false),
+  /** Range that randomised positions are drawn from. */
+  max_sequence_length: size.default(1024),
+  /** Standard deviation of a new lm_head: d_model^-1/2, or 1 as nanoT5 has it. */
+  lm_head_init: oneOf('scaled', 'unit').default('scaled'),
+  label_smoothing: share.default(0),
+  z_loss: notNegative.nullable().default(0),
+  problem_type: oneOf('regression', 'single_label_classification', 'multi_label_classification')
+    .nullable()
+    .default(null),
+};
+
+/** What depends on the model type or on another field; null is the same as absent. */
+const dependent = {
+  num_decoder_layers: size.nullish(),
+  feed_forward_proj: z
+    .string(`"relu", "gated-gelu" and the like`)
+    .regex(new RegExp(`^(gated-)?(${activations.join('|')}|swish)$`), `[gated-]${activations.join('|')}`)
+    .nullish(),
+  tie_word_embeddings: flag.nullish(),
+  scale_decoder_outputs: flag.nullish(),
+  num_labels: size.nullish(),
+  id2label: z.record(z.string(), z.string()).nullish(),
+};
+
+/** The fields above for schemas that embed a model's configuration and refuse unknown keys. */
+export const t5ConfigFields = { ...fields, ...dependent };
+const schema = z.looseObject(t5ConfigFields);
+
+type Resolved = {
+  num_decoder_layers: number;
+  feed_forward_proj: string;
+  tie_word_embeddings: boolean;
+  /** Whether the decoder's states are multiplied by d_model^-1/2 before the head (T5 v1.0). */
+  scale_decoder_outputs: boolean;
+  per_layer_position_bias: boolean;
+  num_labels: number;
+  id2label: Record<string, string>;
+  z_loss: number;
+};
+
+/** A complete configuration; made by `t5Config`. */
+export type T5Config = Readonly<
+  Omit<z.output<z.ZodObject<typeof fields>>, keyof Resolved> & Resolved & { [kept: string]: unknown }
+>;
+/** What users write: any part of it. */
+export type T5ConfigInput = z.input<typeof schema>;
+
+/**
+ * Checks a configuration and fills in what it leaves out.
+ * @param source where it came from, for the error's text
+ * @throws UsageError naming the field, its value and what was expected
+ */
+export function t5Config(input: unknown, source = 'config'): T5Config {
+  const parsed = schema.safeParse(input ?? {});
+  if (!parsed.success) {
+    const { path, message } = parsed.error.issues[0]!;
+    const value = path.reduce<unknown>((v, key) => (v as Record<PropertyKey, unknown>)?.[key], input);
+    const name = path.length ? `${source}: ${path.map(String).join('.')}` : source;
+    throw new UsageError(`${name} is ${JSON.stringify(value)}, expected ${path.length ? message : 'an object'}`);
+  }
+  const c = parsed.data;
+  const isT5 = c.model_type === 't5';
+  const tied = c.tie_word_embeddings ?? isT5;
+  const labels = c.id2label ? Object.keys(c.id2label).length : undefined;
+  const num_labels = c.num_labels ?? labels ?? 2;
+  const config: T5Config = {
+    ...c,
+    num_decoder_layers: c.num_decoder_layers ?? c.num_layers,
+    feed_forward_proj: c.feed_forward_proj ?? (isT5 ? 'relu' : 'gated-gelu'),
+    tie_word_embeddings: tied,
+    scale_decoder_outputs: c.scale_decoder_outputs ?? tied,
+    per_layer_position_bias: c.per_layer_position_bias ?? c.model_type === 'umt5',
+    num_labels,
+    id2label: c.id2label ?? Object.fromEntries(Array.from({ length: num_labels }, (_, i) => [i, `LABEL_${i}`])),
+    z_loss: c.z_loss ?? 0,
+  };
+  checkTogether(config, source);
+  return config;
+}
+
+function checkTogether(c: T5Config, source: string): void {
+  const fail = (what: string) => {
+    throw new UsageError(`${source}: ${what}`);
+  };
+  for (const name of ['pad_token_id', 'eos_token_id', 'decoder_start_token_id'] as const)
+    if (c[name] >= c.vocab_size) fail(`${name} is ${c[name]}, expected less than vocab_size ${c.vocab_size}`);
+  const rotating = rotaryDims(c);
+  if (c.position_encoding_type === 'rope' && (rotating < 2 || rotating % 2))
+    fail(`rotary_emb_fraction ${c.rotary_emb_fraction} of d_kv ${c.d_kv} rotates ${rotating} values, expected an even number`);
+  if (c.position_encoding_type === 'alibi' && c.alibi_mode === 'asymmetric' && c.num_heads % 2)
+    fail(`alibi_mode "asymmetric" needs an even num_heads, got ${c.num_heads}`);
+  if (c.position_encoding_type === 't5') {
+    const buckets = c.relative_attention_num_buckets;
+    if (buckets % 2 || buckets < 4) fail(`relative_attention_num_buckets is ${buckets}, expected an even number from 4`);
+    if (c.relative_attention_max_distance <= buckets / 2)
+      fail(
+        `relative_attention_max_distance is ${c.relative_attention_max_distance}, ` +
+          `expected more than half of relative_attention_num_buckets ${buckets}`,
+      );
+  }
+  if (c.id2label && Object.keys(c.id2label).length !== c.num_labels)
+    fail(`num_labels is ${c.num_labels}, but id2label has ${Object.keys(c.id2label).length} entries`);
+}
+
+/** How many values of each head RoPE rotates. */
+export const rotaryDims = (c: T5Config): number => Math.floor(c.d_kv * c.rotary_emb_fraction);
+
+/** Whether the feed-forward layer is gated, and its activation. "gated-gelu" means the tanh form, as in HF. */
+export function feedForwardKind(c: T5Config): { gated: boolean; activation: ActivationKind } {
+  const gated = c.feed_forward_proj.startsWith('gated-');
+  const name = c.feed_forward_proj.replace('gated-', '').replace('swish', 'silu') as ActivationKind;
+  return { gated, activation: gated && name === 'gelu' ? 'gelu_new' : name };
+}
+
+/** Whether Hugging Face's class for the model type computes the same. */
+const isPlain = (c: T5Config) =>
+  c.position_encoding_type === 't5' &&
+  c.attention_scale === 1 &&
+  c.per_layer_position_bias === (c.model_type === 'umt5');
+
+/** Fields that Hugging Face's T5 does not have: they are written only when they say something. */
+const ours = Object.keys(fields).slice(Object.keys(fields).indexOf('attention_scale'));
+
+/** The object that config.json holds: Hugging Face's derived fields are refreshed. */
+export function savedConfig(c: T5Config): Record<string, unknown> {
+  const { gated, activation } = feedForwardKind(c);
+  const defaults = t5Config({}) as Record<string, unknown>;
+  const { num_labels, per_layer_position_bias, id2label, ...rest } = c;
+  const saved: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(rest))
+    if (!ours.includes(key) || value !== defaults[key]) saved[key] = value;
+  const model_type = isPlain(c) ? c.model_type : 'fat5';
+  if (per_layer_position_bias !== (model_type === 'umt5')) saved.per_layer_position_bias = per_layer_position_bias;
+  if (JSON.stringify(id2label) !== JSON.stringify(defaults.id2label)) {
+    saved.id2label = id2label;
+    saved.label2id = Object.fromEntries(Object.entries(id2label).map(([i, label]) => [label, Number(i)]));
+  }
+  return { ...saved, model_type, dense_act_fn: activation, is_gated_act: gated };
+}

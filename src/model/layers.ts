@@ -1,0 +1,96 @@
+/**
+ * The three layers of T5's blocks (Raffel et al. 2020, arXiv:1910.10683, section 2.1; Shazeer 2020, arXiv:2002.05202).
+ *
+ *   B batch   S source length   T target length   D d_model   H heads   K d_kv   F d_ff
+ *
+ * Each is x + drop(f(rms_norm(x))): the norm comes first, the residual stream is never normalised. No biases anywhere.
+ */
+import { activation, gatedActivation } from '../ops/activation/activation.ts';
+import { add } from '../ops/add/add.ts';
+import { attention } from '../ops/attention/attention.ts';
+import { linear, linears } from '../ops/linear/linear.ts';
+import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
+import { reshape } from '../ops/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { feedForwardKind } from './config.ts';
+import type { Attention, FeedForward } from './parameter_tree.ts';
+import { drop, type Pass, places } from './pass.ts';
+import type { PositionBias } from './positions.ts';
+
+/** Segment numbers, int32: a query sees the keys of its own; below 0 is padding. Without query's, all keys from 0 on. */
+export interface Segments {
+  query: Tensor | undefined; // [B, queries]
+  key: Tensor | undefined; // [B, keys]
+}
+
+export interface SelfAttentionOptions {
+  positions: PositionBias;
+  segments: Segments;
+  causal: boolean;
+  /** First random stream of the block. */
+  site: number;
+}
+
+/** x [B,S,D] plus its attention to itself. */
+export function selfAttentionLayer(p: Attention, x: Tensor, options: SelfAttentionOptions, pass: Pass): Tensor {
+  const { positions, segments, causal, site } = options;
+  const h = rmsNorm(x, p.norm, pass.config.layer_norm_epsilon);
+  const [q, k, v] = linears(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
+  const y = attention(positions.rotate(q), positions.rotate(k), v, {
+    ...positions.attention,
+    querySegments: segments.query,
+    keySegments: segments.key,
+    causal,
+    ...probabilities(site + places.selfProbabilities, pass),
+  });
+  return add(x, drop(linear(mergeHeads(y), p.o), site + places.selfOutput, pass));
+}
+
+/** Keys and values of the encoder's states [B,S,D] for cross-attention, [B,S,H,K] each. */
+export function crossKeysValues(p: Attention, states: Tensor, pass: Pass): { k: Tensor; v: Tensor } {
+  const [k, v] = linears(states, [p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor];
+  return { k, v };
+}
+
+/** x [B,T,D] plus its attention to the encoder's states. T5 has no positions here. */
+export function crossAttentionLayer(
+  p: Attention,
+  x: Tensor,
+  { k, v }: { k: Tensor; v: Tensor },
+  { segments, site }: { segments: Segments; site: number },
+  pass: Pass,
+): Tensor {
+  const q = splitHeads(linear(rmsNorm(x, p.norm, pass.config.layer_norm_epsilon), p.q), pass);
+  const y = attention(q, k, v, {
+    querySegments: segments.query,
+    keySegments: segments.key,
+    ...probabilities(site + places.crossProbabilities, pass),
+  });
+  return add(x, drop(linear(mergeHeads(y), p.o), site + places.crossOutput, pass));
+}
+
+/** x [B,S,D] plus down(f(up(h))), or down(f(gate(h)) * up(h)) where gated. */
+export function feedForwardLayer(p: FeedForward, x: Tensor, site: number, pass: Pass): Tensor {
+  const kind = feedForwardKind(pass.config).activation;
+  const h = rmsNorm(x, p.norm, pass.config.layer_norm_epsilon);
+  const [up, gate] = linears(h, p.gate ? [p.up, p.gate] : [p.up]) as [Tensor, Tensor?];
+  const y = gate ? gatedActivation(gate, up, kind) : activation(up, kind); // [B,S,F]
+  const out = linear(drop(y, site + places.hidden, pass), p.down);
+  return add(x, drop(out, site + places.feedForwardOutput, pass));
+}
+
+/** The scale of attention's scores and the dropout of its probabilities. */
+function probabilities(site: number, { config, random }: Pass) {
+  return {
+    scale: config.attention_scale,
+    dropout: random && { rate: config.dropout_rate, rng: random.rng, site },
+  };
+}
+
+/** [B,S,H K] -> [B,S,H,K]. */
+export const splitHeads = (x: Tensor, { config }: Pass): Tensor =>
+  reshape(x, x.shape[0]!, x.shape[1]!, config.num_heads, config.d_kv);
+
+/** [B,S,H,K] -> [B,S,H K]. */
+export const mergeHeads = (x: Tensor): Tensor =>
+  reshape(x, x.shape[0]!, x.shape[1]!, x.shape[2]! * x.shape[3]!);

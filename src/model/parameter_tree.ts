@@ -1,0 +1,113 @@
+/** Parameters by their place in the model: what the functions of encoder.ts and decoder.ts take. Weights are [out,in]. */
+import type { Parameters } from '../tensor/parameters.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { feedForwardKind, type T5Config } from './config.ts';
+import type { Stack } from './parameter_table.ts';
+
+export interface Attention {
+  norm: Tensor; // [D]
+  q: Tensor; // [H K, D]
+  k: Tensor; // [H K, D]
+  v: Tensor; // [H K, D]
+  o: Tensor; // [D, H K]
+}
+
+export interface FeedForward {
+  norm: Tensor; // [D]
+  /** The gate, where the layer is gated. */
+  gate: Tensor | undefined; // [F, D]
+  up: Tensor; // [F, D]
+  down: Tensor; // [D, F]
+}
+
+/** FIRE's small network: hidden weight and bias, output weight and bias, the logarithm's scale, the threshold's factor. */
+export interface Fire {
+  hidden: Tensor; // [W, 1]
+  hiddenBias: Tensor; // [W]
+  output: Tensor; // [H, W]
+  outputBias: Tensor; // [H]
+  c: Tensor; // [1]
+  multiplier: Tensor; // [1]
+}
+
+export interface Positions {
+  table: Tensor | undefined; // [U, H]
+  fire: Fire | undefined;
+}
+
+export interface EncoderBlock {
+  selfAttention: Attention;
+  /** Learned positions that begin with this block. */
+  positions: Positions;
+  feedForward: FeedForward;
+}
+
+export interface DecoderBlock extends EncoderBlock {
+  crossAttention: Attention;
+}
+
+export interface StackParameters<Block> {
+  /** Token embedding, the same for both stacks. */
+  shared: Tensor; // [V, D]
+  blocks: Block[];
+  finalNorm: Tensor; // [D]
+}
+
+/** The encoder's parameters; `prefix` as the head's class has it. */
+export function encoderParameters(p: Parameters, c: T5Config, prefix: string): StackParameters<EncoderBlock> {
+  return {
+    shared: p.get(`${prefix}shared.weight`),
+    blocks: Array.from({ length: c.num_layers }, (_, i) => block(p, c, `${prefix}encoder.block.${i}.layer`, 'encoder')),
+    finalNorm: p.get(`${prefix}encoder.final_layer_norm.weight`),
+  };
+}
+
+export function decoderParameters(p: Parameters, c: T5Config): StackParameters<DecoderBlock> {
+  const blocks = Array.from({ length: c.num_decoder_layers }, (_, i) => {
+    const path = `decoder.block.${i}.layer`;
+    return { ...block(p, c, path, 'decoder'), crossAttention: attention(p, `${path}.1`, 'EncDecAttention') };
+  });
+  return { shared: p.get('shared.weight'), blocks, finalNorm: p.get('decoder.final_layer_norm.weight') };
+}
+
+function block(p: Parameters, c: T5Config, path: string, stack: Stack): EncoderBlock {
+  return {
+    selfAttention: attention(p, `${path}.0`, 'SelfAttention'),
+    positions: positions(p, `${path}.0.SelfAttention`),
+    feedForward: feedForward(p, c, `${path}.${stack === 'decoder' ? 2 : 1}`),
+  };
+}
+
+function attention(p: Parameters, path: string, kind: 'SelfAttention' | 'EncDecAttention'): Attention {
+  const weight = (leaf: string) => p.get(`${path}.${kind}.${leaf}.weight`);
+  return { norm: p.get(`${path}.layer_norm.weight`), q: weight('q'), k: weight('k'), v: weight('v'), o: weight('o') };
+}
+
+function feedForward(p: Parameters, c: T5Config, path: string): FeedForward {
+  const { gated } = feedForwardKind(c);
+  const weight = (leaf: string) => p.get(`${path}.DenseReluDense.${leaf}.weight`);
+  return {
+    norm: p.get(`${path}.layer_norm.weight`),
+    gate: gated ? weight('wi_0') : undefined,
+    up: weight(gated ? 'wi_1' : 'wi'),
+    down: weight('wo'),
+  };
+}
+
+function positions(p: Parameters, path: string): Positions {
+  const table = `${path}.relative_attention_bias.weight`;
+  const fire = (leaf: string) => p.get(`${path}.pe_encoding.${leaf}`);
+  return {
+    table: p.has(table) ? p.get(table) : undefined,
+    fire: p.has(`${path}.pe_encoding.c`)
+      ? {
+          hidden: fire('mlp.0.weight'),
+          hiddenBias: fire('mlp.0.bias'),
+          output: fire('mlp.2.weight'),
+          outputBias: fire('mlp.2.bias'),
+          c: fire('c'),
+          multiplier: fire('L_multiplier'),
+        }
+      : undefined,
+  };
+}

@@ -1,0 +1,111 @@
+/**
+ * How a stack knows about positions (Raffel et al. 2020; ALiBi: Press et al. 2022, arXiv:2108.12409; RoPE: Su et al.
+ * 2021, arXiv:2104.09864; FIRE: Li et al. 2024, arXiv:2310.04418; randomised positions: Ruoss et al. 2023,
+ * arXiv:2305.16843).
+ *
+ * T5's tables, ALiBi and FIRE give a bias that the blocks of a stack share; RoPE rotates queries and keys. Positions are
+ * those of self-attention only.
+ */
+import { relativeBias, saturationRadius } from '../ops/relative_bias/relative_bias.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { UsageError } from '../util/errors.ts';
+import { philoxInto } from '../util/philox.ts';
+import type { T5Config } from './config.ts';
+import type { Stack } from './parameter_table.ts';
+import type { Positions } from './parameter_tree.ts';
+import type { Pass } from './pass.ts';
+
+/** Options of `attention`, and what happens to queries and keys before it. */
+export interface PositionBias {
+  attention: {
+    bias?: Tensor; // f32 [H, 2R+1] by relative position
+    dense?: Tensor; // f32 [1,H,S,S]
+    queryPositions?: Tensor; // i32 [S]
+    keyPositions?: Tensor; // i32 [S]
+  };
+  /** Rotates q or k [B,S,H,K]. */
+  rotate: (x: Tensor) => Tensor;
+}
+
+const unchanged = (x: Tensor) => x;
+
+/** The tensors of a bias that may have gradients. */
+export const biasesOf = ({ attention: { bias, dense } }: PositionBias): Tensor[] =>
+  [bias, dense].filter((t) => t !== undefined);
+
+/**
+ * The positions for a block: its own, or those of the block before where it has none.
+ * @throws UsageError if randomised positions have too small a range
+ */
+export function positionBias(
+  p: Positions,
+  before: PositionBias | undefined,
+  { stack, length, backend }: { stack: Stack; length: number; backend: Tensor['backend'] },
+  pass: Pass,
+): PositionBias {
+  if (before && !p.table && !p.fire) return before;
+  const c = pass.config;
+  const drawn = drawnPositions(stack, length, pass);
+  const at = drawn && Tensor.from(backend, 'i32', [length], drawn);
+  const attention: PositionBias['attention'] = at ? { queryPositions: at, keyPositions: at } : {};
+  if (p.table) {
+    const buckets = { bidirectional: stack === 'encoder', maxDistance: c.relative_attention_max_distance };
+    const radius = saturationRadius(c.relative_attention_num_buckets, buckets);
+    attention.bias = relativeBias(p.table, { ...buckets, radius });
+  } else if (c.position_encoding_type === 'alibi') {
+    const reach = drawn ? c.max_sequence_length : length;
+    attention.bias = Tensor.from(backend, 'f32', [c.num_heads, 2 * reach - 1], alibiBias(c, stack, reach));
+  }
+  return { attention, rotate: unchanged };
+}
+
+/**
+ * ALiBi's slopes: 2^(-8(i+1)/n) for a power of two n; else those of the largest power p <= n, then every other one of
+ * 2p's.
+ */
+export function alibiSlopes(heads: number): number[] {
+  const power = 2 ** Math.floor(Math.log2(heads));
+  const slopes = (n: number) => Array.from({ length: n }, (_, i) => 2 ** ((-8 * (i + 1)) / n));
+  const more = slopes(2 * power).filter((_, i) => i % 2 === 0);
+  return [...slopes(power), ...more.slice(0, heads - power)];
+}
+
+/**
+ * ALiBi by relative position, [H, 2 reach - 1]: -slope |key - query|. Asymmetric: the first half of the heads sees only
+ * keys up to the query, the other half only keys from the query on, and both halves have the same slopes.
+ * FAT5 differs: a causal decoder is always symmetric, since half of its heads would see nothing but themselves.
+ */
+export function alibiBias(c: T5Config, stack: Stack, reach: number): Float32Array {
+  const halves = c.alibi_mode === 'asymmetric' && stack === 'encoder';
+  const half = c.num_heads / 2;
+  const slopes = alibiSlopes(halves ? half : c.num_heads);
+  const width = 2 * reach - 1;
+  return Float32Array.from({ length: c.num_heads * width }, (_, i) => {
+    const head = Math.floor(i / width);
+    const relative = (i % width) - (reach - 1);
+    if (halves && (head < half ? relative > 0 : relative < 0)) return Number.NEGATIVE_INFINITY;
+    return -slopes[halves ? head % half : head]! * Math.abs(relative);
+  });
+}
+
+/** Keeps these random words apart from dropout's and the initialisation's. */
+const PURPOSE = 2;
+
+/**
+ * `length` positions drawn without repetition from max_sequence_length, in order, the first one 0; only while training.
+ * FAT5 differs: queries and keys share them, so that a token is at distance 0 from itself.
+ */
+function drawnPositions(stack: Stack, length: number, { config, random }: Pass): Int32Array | undefined {
+  if (!config.use_randomized_position_encoding || !random) return undefined;
+  const range = config.max_sequence_length;
+  if (length > range)
+    throw new UsageError(`max_sequence_length is ${range}, expected at least the ${length} tokens of the ${stack}`);
+  const words = new Uint32Array(4);
+  const positions = new Int32Array(length);
+  // Selection sampling: each position is taken with the share of those still wanted among those still left.
+  for (let at = 1, taken = 1; taken < length; at++) {
+    philoxInto(words, at, stack === 'encoder' ? 0 : 1, random.step, PURPOSE, random.seed, 0);
+    if (words[0]! / 2 ** 32 < (length - taken) / (range - at)) positions[taken++] = at;
+  }
+  return positions;
+}
