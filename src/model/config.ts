@@ -46,10 +46,7 @@ const fields = {
   /** A bias table in every block (UMT5) instead of one in the first, shared. */
   per_layer_position_bias: flag.optional(),
   position_encoding_type: z
-    .preprocess(
-      respelled({ ALiBi: 'alibi', RoPE: 'rope', FIRE: 'fire' }),
-      oneOf('t5', 'alibi', 'rope', 'fire', 'none'),
-    )
+    .preprocess(respelled({ ALiBi: 'alibi', RoPE: 'rope', FIRE: 'fire' }), oneOf('t5', 'alibi', 'rope', 'fire', 'none'))
     .default('t5'),
   alibi_mode: z
     .preprocess(respelled({ symetric: 'symmetric', asymetric: 'asymmetric' }), oneOf('symmetric', 'asymmetric'))
@@ -151,12 +148,15 @@ function checkTogether(c: T5Config, source: string): void {
     if (c[name] >= c.vocab_size) fail(`${name} is ${c[name]}, expected less than vocab_size ${c.vocab_size}`);
   const rotating = rotaryDims(c);
   if (c.position_encoding_type === 'rope' && (rotating < 2 || rotating % 2))
-    fail(`rotary_emb_fraction ${c.rotary_emb_fraction} of d_kv ${c.d_kv} rotates ${rotating} values, expected an even number`);
+    fail(
+      `rotary_emb_fraction ${c.rotary_emb_fraction} of d_kv ${c.d_kv} rotates ${rotating} values, expected an even number`,
+    );
   if (c.position_encoding_type === 'alibi' && c.alibi_mode === 'asymmetric' && c.num_heads % 2)
     fail(`alibi_mode "asymmetric" needs an even num_heads, got ${c.num_heads}`);
   if (c.position_encoding_type === 't5') {
     const buckets = c.relative_attention_num_buckets;
-    if (buckets % 2 || buckets < 4) fail(`relative_attention_num_buckets is ${buckets}, expected an even number from 4`);
+    if (buckets % 2 || buckets < 4)
+      fail(`relative_attention_num_buckets is ${buckets}, expected an even number from 4`);
     if (c.relative_attention_max_distance <= buckets / 2)
       fail(
         `relative_attention_max_distance is ${c.relative_attention_max_distance}, ` +

@@ -26,7 +26,12 @@ export function decoder(
   let x = drop(embedding(p.shared, ids), site + places.embedding, pass);
   let positions: PositionBias | undefined;
   for (const [i, block] of p.blocks.entries()) {
-    const at = positionBias(block.positions, positions, { stack: 'decoder', length: ids.shape[1]!, backend: ids.backend }, pass);
+    const at = positionBias(
+      block.positions,
+      positions,
+      { stack: 'decoder', length: ids.shape[1]!, backend: ids.backend },
+      pass,
+    );
     positions = at;
     x = inBlock(pass, x, [states, ...biasesOf(at)], (x) =>
       decoderBlock(block, x, states, { positions: at, segments, site: siteOf('decoder', i) }, pass),

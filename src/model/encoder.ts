@@ -9,17 +9,17 @@ import { drop, type Pass, places, siteOf } from './pass.ts';
 import { biasesOf, type PositionBias, positionBias } from './positions.ts';
 
 /** States [B,S,D] of the tokens ids, int32 [B,S], after the final norm. */
-export function encoder(
-  p: StackParameters<EncoderBlock>,
-  ids: Tensor,
-  segments: Segments,
-  pass: Pass,
-): Tensor {
+export function encoder(p: StackParameters<EncoderBlock>, ids: Tensor, segments: Segments, pass: Pass): Tensor {
   const site = siteOf('encoder', 0);
   let x = drop(embedding(p.shared, ids), site + places.embedding, pass);
   let positions: PositionBias | undefined;
   for (const [i, block] of p.blocks.entries()) {
-    const at = positionBias(block.positions, positions, { stack: 'encoder', length: ids.shape[1]!, backend: ids.backend }, pass);
+    const at = positionBias(
+      block.positions,
+      positions,
+      { stack: 'encoder', length: ids.shape[1]!, backend: ids.backend },
+      pass,
+    );
     positions = at;
     x = inBlock(pass, x, biasesOf(at), (x) => encoderBlock(block, x, at, segments, siteOf('encoder', i), pass));
   }

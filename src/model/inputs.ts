@@ -45,7 +45,9 @@ function open(input: MatrixInput, name: string): { rows: number; columns: number
       if (!Array.isArray(row))
         throw new UsageError(`${name}: row ${i} is ${String(row)}, expected an array (one inside the other: [[…]])`);
       if (row.length !== columns)
-        throw new UsageError(`${name}: row ${i} has ${row.length} values, row 0 has ${columns}; pad them to one length`);
+        throw new UsageError(
+          `${name}: row ${i} has ${row.length} values, row 0 has ${columns}; pad them to one length`,
+        );
     }
     if (columns === 0) throw new UsageError(`${name}: is empty, expected at least one row with one value`);
     return { rows: nested.length, columns, at: (i) => nested[Math.floor(i / columns)]![i % columns]! };
@@ -113,7 +115,9 @@ export function batchOf(inputs: Seq2SeqInputs, c: T5Config): Seq2SeqBatch {
     : { ...labels!, values: shiftRight(labels!, c) };
   if (labels) sameShape(labels, 'labels', decoderIds, 'decoder_input_ids');
   if (decoderIds.rows !== source.rows)
-    throw new UsageError(`${labels ? 'labels' : 'decoder_input_ids'}: ${decoderIds.rows} rows, input_ids has ${source.rows}`);
+    throw new UsageError(
+      `${labels ? 'labels' : 'decoder_input_ids'}: ${decoderIds.rows} rows, input_ids has ${source.rows}`,
+    );
   const decoderSegments = segmentsOf(inputs.decoder_attention_mask, 'decoder_attention_mask', decoderIds);
   const wanted = labels?.values ?? new Int32Array(decoderIds.values.length).fill(IGNORED);
   return {

@@ -92,5 +92,4 @@ export const splitHeads = (x: Tensor, { config }: Pass): Tensor =>
   reshape(x, x.shape[0]!, x.shape[1]!, config.num_heads, config.d_kv);
 
 /** [B,S,H,K] -> [B,S,H K]. */
-export const mergeHeads = (x: Tensor): Tensor =>
-  reshape(x, x.shape[0]!, x.shape[1]!, x.shape[2]! * x.shape[3]!);
+export const mergeHeads = (x: Tensor): Tensor => reshape(x, x.shape[0]!, x.shape[1]!, x.shape[2]! * x.shape[3]!);

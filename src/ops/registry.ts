@@ -17,6 +17,7 @@ import { columnSums } from './column_sums/column_sums.ts';
 import { crossEntropyKernel } from './cross_entropy/cross_entropy.ts';
 import { dropoutKernel } from './dropout/dropout.ts';
 import { embeddingBackward, embeddingForward } from './embedding/embedding.ts';
+import { fireBiasBackward, fireBiasForward } from './fire_bias/fire_bias.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import { logSoftmaxKernel } from './log_softmax/log_softmax.ts';
 import { meanPoolBackward, meanPoolForward } from './mean_pool/mean_pool.ts';
@@ -46,6 +47,8 @@ export const kernels = [
   dropoutKernel,
   embeddingForward,
   embeddingBackward,
+  fireBiasForward,
+  fireBiasBackward,
   relativeBiasForward,
   relativeBiasBackward,
   logSoftmaxKernel,
@@ -77,6 +80,11 @@ export const gradients = [
   { forward: meanPoolForward, backward: meanPoolBackward, wrt: ['x'] },
   { forward: pointwiseLossForward, backward: pointwiseLossBackward, wrt: ['prediction'] },
   { forward: rmsNormForward, backward: rmsNormBackward, wrt: ['x', 'weight'] },
+  {
+    forward: fireBiasForward,
+    backward: fireBiasBackward,
+    wrt: ['hidden', 'hiddenBias', 'output', 'outputBias', 'c', 'multiplier'],
+  },
   { forward: relativeBiasForward, backward: relativeBiasBackward, wrt: ['table'] },
   { forward: attentionForward, backward: attentionBackward, wrt: ['q', 'k', 'v', 'bias', 'dense'] },
 ] as unknown as GradientPair[];

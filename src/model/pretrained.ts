@@ -1,0 +1,175 @@
+/** What all model classes share: configuration and parameters, from a folder, from nothing, and back to a folder. */
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Backend, FloatType } from '../backend/backend.ts';
+import { type Device, openDevice } from '../backend/devices.ts';
+import { Parameters } from '../tensor/parameters.ts';
+import { dispose, scope } from '../tensor/scope.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { FormatError, UsageError } from '../util/errors.ts';
+import { type T5Config, type T5ConfigInput, savedConfig, t5Config } from './config.ts';
+import { encoder } from './encoder.ts';
+import { initialize } from './initialize.ts';
+import { type EncoderInputs, sourceOf } from './inputs.ts';
+import { type Architecture, parameterTable, prefixOf } from './parameter_table.ts';
+import { type EncoderBlock, encoderParameters, type StackParameters } from './parameter_tree.ts';
+import type { Pass, Random } from './pass.ts';
+import { type ResultTensor, toResult } from './result.ts';
+import { writeTextFile } from './safetensors_write.ts';
+import { uploadSource } from './seq2seq.ts';
+import { hasOwnHead, loadWeights, openWeights, saveWeights } from './weights.ts';
+
+export const CONFIG_FILE = 'config.json';
+
+export interface ModelOptions {
+  /** Where it runs: the fastest device there is by default. */
+  device?: Device;
+  /** Type of parameters and activations, float32 by default. Gradients are always float32. */
+  dtype?: 'float32' | 'bfloat16';
+}
+
+export interface NewModelOptions extends ModelOptions {
+  /** Seed of everything random in the initialisation, 0 by default. */
+  seed?: number;
+}
+
+/** A class of models that can be made from its configuration and parameters. */
+interface ModelClass<M> {
+  new (config: T5Config, parameters: Parameters): M;
+  readonly architecture: Architecture;
+}
+
+export class PretrainedT5 {
+  static readonly architecture: Architecture = 'encoder';
+  readonly config: T5Config;
+  readonly parameters: Parameters;
+  readonly backend: Backend;
+  /** Whether training passes compute blocks again instead of keeping their activations: less memory, more time. */
+  activation_checkpointing = false;
+  protected readonly encoderParameters: StackParameters<EncoderBlock>;
+
+  constructor(config: T5Config, parameters: Parameters) {
+    this.config = config;
+    this.parameters = parameters;
+    this.backend = parameters.backend;
+    this.encoderParameters = encoderParameters(parameters, config, prefixOf(this.architecture));
+  }
+
+  get architecture(): Architecture {
+    return (this.constructor as typeof PretrainedT5).architecture;
+  }
+
+  /**
+   * A model from a folder with config.json and model.safetensors. A new head on a pre-trained backbone starts random.
+   * @throws UsageError if files are missing or the configuration is impossible, FormatError if a file is damaged
+   */
+  static async from_pretrained<M extends PretrainedT5>(
+    this: ModelClass<M>,
+    folder: string,
+    options: NewModelOptions = {},
+  ): Promise<M> {
+    const path = join(folder, CONFIG_FILE);
+    const config = t5Config(readJson(path), path);
+    const file = openWeights(folder);
+    try {
+      const tied = config.tie_word_embeddings && !hasOwnHead(file);
+      const complete = { ...config, tie_word_embeddings: tied };
+      const table = parameterTable(complete, this.architecture);
+      const parameters = newParameters(table, options);
+      try {
+        const missing = new Set(loadWeights(file, parameters, table, this.architecture));
+        const fresh = table.filter(({ name }) => missing.has(name));
+        initialize(parameters, fresh, seedOf(options));
+        return new this(complete, parameters);
+      } catch (error) {
+        parameters.dispose();
+        throw error;
+      }
+    } finally {
+      file.close();
+    }
+  }
+
+  /** A model with new random parameters. @throws UsageError if the configuration is impossible */
+  static from_config<M extends PretrainedT5>(
+    this: ModelClass<M>,
+    config: T5ConfigInput | T5Config,
+    options: NewModelOptions = {},
+  ): M {
+    const complete = t5Config(config);
+    const table = parameterTable(complete, this.architecture);
+    const parameters = newParameters(table, options);
+    initialize(parameters, table, seedOf(options));
+    return new this(complete, parameters);
+  }
+
+  /** Writes config.json and model.safetensors, each complete or not at all. @throws UsageError if it cannot */
+  async save_pretrained(folder: string): Promise<void> {
+    try {
+      mkdirSync(folder, { recursive: true });
+    } catch (cause) {
+      throw new UsageError(`${folder}: cannot be made: ${(cause as Error).message}`, { cause });
+    }
+    await saveWeights(folder, this.parameters);
+    await writeTextFile(join(folder, CONFIG_FILE), `${JSON.stringify(savedConfig(this.config), null, 2)}\n`);
+  }
+
+  /** The encoder's states [B,S,D] after the final norm. @throws UsageError for inputs that are no token ids */
+  async encode(inputs: EncoderInputs): Promise<{ last_hidden_state: ResultTensor }> {
+    const source = sourceOf(inputs, this.config);
+    const states = scope(() => {
+      const { ids, segments } = uploadSource(this.backend, source);
+      return encoder(this.encoderParameters, ids, segments, this.pass());
+    });
+    return { last_hidden_state: await takeResult(states) };
+  }
+
+  /** Gives the memory back; the model cannot be used afterwards. */
+  dispose(): void {
+    this.parameters.dispose();
+  }
+
+  /** What a pass needs; must be called inside a scope when `random` is given. */
+  protected pass(random?: Random): Pass {
+    const pass: Pass = { config: this.config, checkpointing: this.activation_checkpointing };
+    if (!random) return pass;
+    const rng = Tensor.from(this.backend, 'i32', [2], [random.seed | 0, random.step | 0]);
+    return { ...pass, random: { ...random, rng } };
+  }
+}
+
+/** Copies a tensor that no scope owns to the host and frees it. */
+export async function takeResult(tensor: Tensor): Promise<ResultTensor> {
+  try {
+    return await toResult(tensor);
+  } finally {
+    dispose(tensor);
+  }
+}
+
+const types: Record<string, FloatType> = { float32: 'f32', bfloat16: 'bf16' };
+
+function newParameters(table: ReturnType<typeof parameterTable>, options: ModelOptions): Parameters {
+  const dtype = types[options.dtype ?? 'float32'];
+  if (!dtype) throw new UsageError(`dtype: is ${JSON.stringify(options.dtype)}, expected ${Object.keys(types).join(', ')}`);
+  return new Parameters(openDevice(options.device), dtype, table);
+}
+
+function seedOf({ seed = 0 }: NewModelOptions): number {
+  if (!Number.isSafeInteger(seed)) throw new UsageError(`seed: is ${seed}, expected a whole number`);
+  return seed;
+}
+
+function readJson(path: string): unknown {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new UsageError(`${path}: cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new FormatError(`${path}: is not JSON: ${(cause as Error).message}`, { cause });
+  }
+}

@@ -1,0 +1,99 @@
+/** The encoder-decoder as functions over its parameters: states, logits, loss. */
+import type { Backend } from '../backend/backend.ts';
+import { crossEntropy, linearCrossEntropy } from '../ops/cross_entropy/cross_entropy.ts';
+import { linear } from '../ops/linear/linear.ts';
+import type { Parameters } from '../tensor/parameters.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import type { Batch } from '../util/batch.ts';
+import type { T5Config } from './config.ts';
+import { type DecoderSegments, decoder } from './decoder.ts';
+import { encoder } from './encoder.ts';
+import type { Source } from './inputs.ts';
+import type { Segments } from './layers.ts';
+import {
+  type DecoderBlock,
+  decoderParameters,
+  type EncoderBlock,
+  encoderParameters,
+  type StackParameters,
+} from './parameter_tree.ts';
+import type { Pass } from './pass.ts';
+
+export interface Seq2Seq {
+  encoder: StackParameters<EncoderBlock>;
+  decoder: StackParameters<DecoderBlock>;
+  /** Output embedding: the shared one where it is tied. */
+  head: Tensor; // [V,D]
+}
+
+export function seq2seqParameters(p: Parameters, c: T5Config): Seq2Seq {
+  return {
+    encoder: encoderParameters(p, c, ''),
+    decoder: decoderParameters(p, c),
+    head: p.get(c.tie_word_embeddings ? 'shared.weight' : 'lm_head.weight'),
+  };
+}
+
+/** Source tokens on the device. */
+export interface DeviceSource {
+  ids: Tensor; // i32 [B,S]
+  segments: Segments;
+}
+
+/** A batch on the device. */
+export interface DeviceBatch {
+  source: DeviceSource;
+  decoderIds: Tensor; // i32 [B,T]
+  labels: Tensor; // i32 [B T]
+  segments: DecoderSegments;
+}
+
+export function uploadSource(backend: Backend, { rows, columns, values, segments }: Source): DeviceSource {
+  const upload = (ints: Int32Array) => Tensor.from(backend, 'i32', [rows, columns], ints);
+  const key = segments && upload(segments);
+  return { ids: upload(values), segments: { query: undefined, key } };
+}
+
+/**
+ * Copies a batch to the device. Where segments pack several examples into a row, queries see their own; where they
+ * only mark padding, padded queries see what the others see, as in Hugging Face.
+ */
+export function uploadBatch(backend: Backend, batch: Batch & { packed?: boolean }): DeviceBatch {
+  const { rows, sourceLength, targetLength } = batch;
+  const packed = batch.packed ?? true;
+  const upload = (ints: Int32Array, columns: number) => Tensor.from(backend, 'i32', [rows, columns], ints);
+  const source = batch.segments && upload(batch.segments, sourceLength);
+  const target = batch.decoder_segments && upload(batch.decoder_segments, targetLength);
+  return {
+    source: { ids: upload(batch.input_ids, sourceLength), segments: { query: packed ? source : undefined, key: source } },
+    decoderIds: upload(batch.decoder_input_ids, targetLength),
+    labels: Tensor.from(backend, 'i32', [rows * targetLength], batch.labels),
+    segments: {
+      self: { query: packed ? target : undefined, key: target },
+      cross: { query: packed && source ? target : undefined, key: source },
+    },
+  };
+}
+
+/** The decoder's states [B,T,D] of a batch, and the encoder's [B,S,D]. */
+export function forward(p: Seq2Seq, batch: DeviceBatch, pass: Pass): { states: Tensor; encoderStates: Tensor } {
+  const encoderStates = encoder(p.encoder, batch.source.ids, batch.source.segments, pass);
+  return { states: decoder(p.decoder, batch.decoderIds, encoderStates, batch.segments, pass), encoderStates };
+}
+
+/** What the states are multiplied by before the head. */
+export const headScale = (c: T5Config): number => (c.scale_decoder_outputs ? c.d_model ** -0.5 : 1);
+
+/** Logits [...,V] of the decoder's states [...,D]. */
+export const logitsOf = (p: Seq2Seq, states: Tensor, c: T5Config): Tensor =>
+  linear(states, p.head, { alpha: headScale(c) });
+
+const lossOptions = (c: T5Config) => ({ labelSmoothing: c.label_smoothing, zLoss: c.z_loss });
+
+/** Summed loss [1] and stats (sums of NLL, z-loss, right tokens, tokens) of states, without the logits in memory. */
+export const lossOf = (p: Seq2Seq, states: Tensor, labels: Tensor, c: T5Config): { loss: Tensor; stats: Tensor } =>
+  linearCrossEntropy(states, p.head, labels, { ...lossOptions(c), alpha: headScale(c) });
+
+/** The same of logits [B,T,V] that exist. */
+export const lossOfLogits = (logits: Tensor, labels: Tensor, c: T5Config): { loss: Tensor; stats: Tensor } =>
+  crossEntropy(logits, labels, lossOptions(c));

@@ -1,0 +1,114 @@
+/** T5ForConditionalGeneration: the encoder-decoder that reads one text and writes another. */
+import { differentiate } from '../tensor/autograd.ts';
+import type { Parameters } from '../tensor/parameters.ts';
+import { scope } from '../tensor/scope.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import type { Batch } from '../util/batch.ts';
+import { UsageError } from '../util/errors.ts';
+import type { T5Config } from './config.ts';
+import { type GenerateOptions, generateGreedily } from './generate.ts';
+import { batchOf, type EncoderInputs, type Seq2SeqInputs, sourceOf } from './inputs.ts';
+import type { Architecture } from './parameter_table.ts';
+import type { Random } from './pass.ts';
+import { PretrainedT5, takeResult } from './pretrained.ts';
+import { type ResultTensor, toResult } from './result.ts';
+import { forward, logitsOf, lossOf, lossOfLogits, type Seq2Seq, seq2seqParameters, uploadBatch } from './seq2seq.ts';
+
+export interface Seq2SeqOutput {
+  /** Mean over the labels that are not -100; absent without labels. */
+  loss?: number;
+  /** [B,T,V]. */
+  logits: ResultTensor;
+  /** [B,S,D]. */
+  encoder_last_hidden_state: ResultTensor;
+}
+
+export class T5ForConditionalGeneration extends PretrainedT5 {
+  static override readonly architecture: Architecture = 'conditional_generation';
+  private readonly tree: Seq2Seq;
+
+  constructor(config: T5Config, parameters: Parameters) {
+    super(config, parameters);
+    this.tree = seq2seqParameters(parameters, config);
+  }
+
+  /**
+   * Logits, and the loss if labels are given: the mean over wanted tokens of cross entropy, with the configuration's
+   * label_smoothing and z_loss.
+   * @throws UsageError for inputs that do not fit each other or the model
+   */
+  async forward(inputs: Seq2SeqInputs): Promise<Seq2SeqOutput> {
+    const batch = batchOf(inputs, this.config);
+    const kept = scope(() => {
+      const device = uploadBatch(this.backend, batch);
+      const { states, encoderStates } = forward(this.tree, device, this.pass());
+      const logits = logitsOf(this.tree, states, this.config);
+      const loss = inputs.labels && lossOfLogits(logits, device.labels, this.config).loss;
+      return { logits, encoderStates, loss };
+    });
+    const loss = kept.loss && (await takeResult(kept.loss)).data[0]! / Math.max(1, batch.tokens);
+    return {
+      ...(loss !== undefined && { loss }),
+      logits: await takeResult(kept.logits),
+      encoder_last_hidden_state: await takeResult(kept.encoderStates),
+    };
+  }
+
+  /** The loss of `forward` and its gradient with respect to every parameter, by Hugging Face's names. @throws UsageError */
+  async lossAndGradients(
+    inputs: Seq2SeqInputs,
+  ): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
+    if (!inputs.labels) throw new UsageError('lossAndGradients: labels are missing');
+    const batch = batchOf(inputs, this.config);
+    const { parameters } = this;
+    parameters.trainable();
+    parameters.zeroGradients();
+    const stats = this.accumulateGradients(batch, { denominator: Math.max(1, batch.tokens) });
+    parameters.finishGradients();
+    const sums = (await takeResult(stats)).data;
+    const gradients: Record<string, ResultTensor> = {};
+    for (const { name, shape, offset, length } of parameters.places) {
+      const memory = parameters.gradients!.memory.slice(offset, length);
+      gradients[name] = await toResult(new Tensor(this.backend, memory, shape));
+    }
+    return { loss: (sums[0]! + sums[1]!) / Math.max(1, batch.tokens), gradients };
+  }
+
+  /**
+   * Runs a micro-batch forward and backward and adds the gradients of its summed loss / denominator to the parameters'
+   * (which must be `trainable`); with `rng` dropout and randomised positions are on.
+   * Returns float32 [4], to be disposed of: sums of NLL, of the z-loss, of right tokens, of tokens.
+   */
+  accumulateGradients(batch: Batch, { denominator, rng }: { denominator: number; rng?: Random | undefined }): Tensor {
+    return scope(() => {
+      const device = uploadBatch(this.backend, batch);
+      const pass = this.pass(rng);
+      const seed = Tensor.from(this.backend, 'f32', [1], [1 / denominator]);
+      const run = () => lossOf(this.tree, forward(this.tree, device, pass).states, device.labels, this.config);
+      return differentiate(run, seed).stats;
+    });
+  }
+
+  /** The same sums without gradients and without randomness. */
+  evaluateBatch(batch: Batch): Tensor {
+    return scope(() => {
+      const device = uploadBatch(this.backend, batch);
+      const { states } = forward(this.tree, device, this.pass());
+      return lossOf(this.tree, states, device.labels, this.config).stats;
+    });
+  }
+
+  /**
+   * Token ids that the model writes for each row, the start token first, then up to `max_new_tokens`; a row that has
+   * ended is filled up with the padding token. Greedy.
+   * @throws UsageError for an unknown option
+   */
+  async generate({
+    input_ids,
+    attention_mask,
+    ...options
+  }: EncoderInputs & GenerateOptions): Promise<number[][]> {
+    const source = sourceOf({ input_ids, attention_mask }, this.config);
+    return generateGreedily(this.tree, source, this.config, options);
+  }
+}
