@@ -7,7 +7,7 @@ import { Parameters } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
-import { type T5Config, type T5ConfigInput, savedConfig, t5Config } from './config.ts';
+import { savedConfig, type T5Config, type T5ConfigInput, t5Config } from './config.ts';
 import { encoder } from './encoder.ts';
 import { initialize } from './initialize.ts';
 import { type EncoderInputs, sourceOf } from './inputs.ts';
@@ -68,26 +68,8 @@ export class PretrainedT5 {
     folder: string,
     options: NewModelOptions = {},
   ): Promise<M> {
-    const path = join(folder, CONFIG_FILE);
-    const config = t5Config(readJson(path), path);
-    const file = openWeights(folder);
-    try {
-      const tied = config.tie_word_embeddings && !hasOwnHead(file);
-      const complete = { ...config, tie_word_embeddings: tied };
-      const table = parameterTable(complete, this.architecture);
-      const parameters = newParameters(table, options);
-      try {
-        const missing = new Set(loadWeights(file, parameters, table, this.architecture));
-        const fresh = table.filter(({ name }) => missing.has(name));
-        initialize(parameters, fresh, seedOf(options));
-        return new this(complete, parameters);
-      } catch (error) {
-        parameters.dispose();
-        throw error;
-      }
-    } finally {
-      file.close();
-    }
+    // biome-ignore lint/complexity/noThisInStatic: the subclass that is asked for
+    return fromFolder(this, folder, options);
   }
 
   /** A model with new random parameters. @throws UsageError if the configuration is impossible */
@@ -96,11 +78,8 @@ export class PretrainedT5 {
     config: T5ConfigInput | T5Config,
     options: NewModelOptions = {},
   ): M {
-    const complete = t5Config(config);
-    const table = parameterTable(complete, this.architecture);
-    const parameters = newParameters(table, options);
-    initialize(parameters, table, seedOf(options));
-    return new this(complete, parameters);
+    // biome-ignore lint/complexity/noThisInStatic: the subclass that is asked for
+    return fromConfig(this, t5Config(config), options);
   }
 
   /** Writes config.json and model.safetensors, each complete or not at all. @throws UsageError if it cannot */
@@ -147,11 +126,41 @@ export async function takeResult(tensor: Tensor): Promise<ResultTensor> {
   }
 }
 
+function fromConfig<M>(model: ModelClass<M>, config: T5Config, options: NewModelOptions): M {
+  const table = parameterTable(config, model.architecture);
+  const parameters = newParameters(table, options);
+  initialize(parameters, table, seedOf(options));
+  return new model(config, parameters);
+}
+
+function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOptions): M {
+  const path = join(folder, CONFIG_FILE);
+  const written = t5Config(readJson(path), path);
+  const file = openWeights(folder);
+  try {
+    const config = { ...written, tie_word_embeddings: written.tie_word_embeddings && !hasOwnHead(file) };
+    const table = parameterTable(config, model.architecture);
+    const parameters = newParameters(table, options);
+    try {
+      const missing = new Set(loadWeights(file, parameters, table, model.architecture));
+      const fresh = table.filter(({ name }) => missing.has(name));
+      initialize(parameters, fresh, seedOf(options));
+      return new model(config, parameters);
+    } catch (error) {
+      parameters.dispose();
+      throw error;
+    }
+  } finally {
+    file.close();
+  }
+}
+
 const types: Record<string, FloatType> = { float32: 'f32', bfloat16: 'bf16' };
 
 function newParameters(table: ReturnType<typeof parameterTable>, options: ModelOptions): Parameters {
   const dtype = types[options.dtype ?? 'float32'];
-  if (!dtype) throw new UsageError(`dtype: is ${JSON.stringify(options.dtype)}, expected ${Object.keys(types).join(', ')}`);
+  if (!dtype)
+    throw new UsageError(`dtype: is ${JSON.stringify(options.dtype)}, expected ${Object.keys(types).join(', ')}`);
   return new Parameters(openDevice(options.device), dtype, table);
 }
 

@@ -1,6 +1,7 @@
 /** The encoder-decoder as functions over its parameters: states, logits, loss. */
 import type { Backend } from '../backend/backend.ts';
-import { crossEntropy, linearCrossEntropy } from '../ops/cross_entropy/cross_entropy.ts';
+import { type CrossEntropy, type CrossEntropyOptions, crossEntropy } from '../ops/cross_entropy/cross_entropy.ts';
+import { linearCrossEntropy } from '../ops/cross_entropy/linear_cross_entropy.ts';
 import { linear } from '../ops/linear/linear.ts';
 import type { Parameters } from '../tensor/parameters.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -65,7 +66,10 @@ export function uploadBatch(backend: Backend, batch: Batch & { packed?: boolean 
   const source = batch.segments && upload(batch.segments, sourceLength);
   const target = batch.decoder_segments && upload(batch.decoder_segments, targetLength);
   return {
-    source: { ids: upload(batch.input_ids, sourceLength), segments: { query: packed ? source : undefined, key: source } },
+    source: {
+      ids: upload(batch.input_ids, sourceLength),
+      segments: { query: packed ? source : undefined, key: source },
+    },
     decoderIds: upload(batch.decoder_input_ids, targetLength),
     labels: Tensor.from(backend, 'i32', [rows * targetLength], batch.labels),
     segments: {
@@ -88,12 +92,16 @@ export const headScale = (c: T5Config): number => (c.scale_decoder_outputs ? c.d
 export const logitsOf = (p: Seq2Seq, states: Tensor, c: T5Config): Tensor =>
   linear(states, p.head, { alpha: headScale(c) });
 
-const lossOptions = (c: T5Config) => ({ labelSmoothing: c.label_smoothing, zLoss: c.z_loss });
+const lossOptions = (c: T5Config, denominator: number): CrossEntropyOptions => ({
+  labelSmoothing: c.label_smoothing,
+  zLoss: c.z_loss,
+  denominator,
+});
 
-/** Summed loss [1] and stats (sums of NLL, z-loss, right tokens, tokens) of states, without the logits in memory. */
-export const lossOf = (p: Seq2Seq, states: Tensor, labels: Tensor, c: T5Config): { loss: Tensor; stats: Tensor } =>
-  linearCrossEntropy(states, p.head, labels, { ...lossOptions(c), alpha: headScale(c) });
+/** Loss of states [B,T,D], without ever holding all the logits: summed over the wanted tokens / denominator. */
+export const lossOf = (p: Seq2Seq, states: Tensor, labels: Tensor, c: T5Config, denominator: number): CrossEntropy =>
+  linearCrossEntropy(states, p.head, labels, { ...lossOptions(c, denominator), alpha: headScale(c) });
 
 /** The same of logits [B,T,V] that exist. */
-export const lossOfLogits = (logits: Tensor, labels: Tensor, c: T5Config): { loss: Tensor; stats: Tensor } =>
-  crossEntropy(logits, labels, lossOptions(c));
+export const lossOfLogits = (logits: Tensor, labels: Tensor, c: T5Config, denominator: number): CrossEntropy =>
+  crossEntropy(logits, labels, lossOptions(c, denominator));

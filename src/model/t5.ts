@@ -1,4 +1,5 @@
 /** T5ForConditionalGeneration: the encoder-decoder that reads one text and writes another. */
+import type { CrossEntropy } from '../ops/cross_entropy/cross_entropy.ts';
 import { differentiate } from '../tensor/autograd.ts';
 import type { Parameters } from '../tensor/parameters.ts';
 import { scope } from '../tensor/scope.ts';
@@ -43,10 +44,10 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
       const device = uploadBatch(this.backend, batch);
       const { states, encoderStates } = forward(this.tree, device, this.pass());
       const logits = logitsOf(this.tree, states, this.config);
-      const loss = inputs.labels && lossOfLogits(logits, device.labels, this.config).loss;
+      const loss = inputs.labels && lossOfLogits(logits, device.labels, this.config, Math.max(1, batch.tokens)).loss;
       return { logits, encoderStates, loss };
     });
-    const loss = kept.loss && (await takeResult(kept.loss)).data[0]! / Math.max(1, batch.tokens);
+    const loss = kept.loss && (await takeResult(kept.loss)).data[0]!;
     return {
       ...(loss !== undefined && { loss }),
       logits: await takeResult(kept.logits),
@@ -55,23 +56,20 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
   }
 
   /** The loss of `forward` and its gradient with respect to every parameter, by Hugging Face's names. @throws UsageError */
-  async lossAndGradients(
-    inputs: Seq2SeqInputs,
-  ): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
+  async lossAndGradients(inputs: Seq2SeqInputs): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
     if (!inputs.labels) throw new UsageError('lossAndGradients: labels are missing');
     const batch = batchOf(inputs, this.config);
     const { parameters } = this;
     parameters.trainable();
     parameters.zeroGradients();
-    const stats = this.accumulateGradients(batch, { denominator: Math.max(1, batch.tokens) });
+    const { loss } = this.differentiate(batch, Math.max(1, batch.tokens));
     parameters.finishGradients();
-    const sums = (await takeResult(stats)).data;
     const gradients: Record<string, ResultTensor> = {};
     for (const { name, shape, offset, length } of parameters.places) {
       const memory = parameters.gradients!.memory.slice(offset, length);
       gradients[name] = await toResult(new Tensor(this.backend, memory, shape));
     }
-    return { loss: (sums[0]! + sums[1]!) / Math.max(1, batch.tokens), gradients };
+    return { loss: (await takeResult(loss)).data[0]!, gradients };
   }
 
   /**
@@ -80,12 +78,18 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
    * Returns float32 [4], to be disposed of: sums of NLL, of the z-loss, of right tokens, of tokens.
    */
   accumulateGradients(batch: Batch, { denominator, rng }: { denominator: number; rng?: Random | undefined }): Tensor {
+    return this.differentiate(batch, denominator, rng).stats;
+  }
+
+  private differentiate(batch: Batch, denominator: number, rng?: Random): CrossEntropy {
     return scope(() => {
       const device = uploadBatch(this.backend, batch);
       const pass = this.pass(rng);
-      const seed = Tensor.from(this.backend, 'f32', [1], [1 / denominator]);
-      const run = () => lossOf(this.tree, forward(this.tree, device, pass).states, device.labels, this.config);
-      return differentiate(run, seed).stats;
+      const loss = () => {
+        const { states } = forward(this.tree, device, pass);
+        return lossOf(this.tree, states, device.labels, this.config, denominator);
+      };
+      return differentiate(() => ({ ...loss() }));
     });
   }
 
@@ -94,7 +98,7 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
     return scope(() => {
       const device = uploadBatch(this.backend, batch);
       const { states } = forward(this.tree, device, this.pass());
-      return lossOf(this.tree, states, device.labels, this.config).stats;
+      return lossOf(this.tree, states, device.labels, this.config, 1).stats;
     });
   }
 
@@ -103,11 +107,7 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
    * ended is filled up with the padding token. Greedy.
    * @throws UsageError for an unknown option
    */
-  async generate({
-    input_ids,
-    attention_mask,
-    ...options
-  }: EncoderInputs & GenerateOptions): Promise<number[][]> {
+  async generate({ input_ids, attention_mask, ...options }: EncoderInputs & GenerateOptions): Promise<number[][]> {
     const source = sourceOf({ input_ids, attention_mask }, this.config);
     return generateGreedily(this.tree, source, this.config, options);
   }
