@@ -1,0 +1,8 @@
+/** The library: what `import … from 'fat5'` gives. */
+export type { Device } from './backend/devices.ts';
+export type { T5Config, T5ConfigInput } from './model/config.ts';
+export type { EncoderInputs, MatrixInput, Seq2SeqInputs } from './model/inputs.ts';
+export type { ModelOptions, NewModelOptions } from './model/pretrained.ts';
+export type { ResultTensor } from './model/result.ts';
+export { type Seq2SeqOutput, T5ForConditionalGeneration } from './model/t5.ts';
+export { BackendError, FormatError, ShapeError, UsageError } from './util/errors.ts';
