@@ -5,6 +5,7 @@ import { BackendError } from '../../util/errors.ts';
 import { type NativeFunction, type NativeLibrary, nativeDirectory, openLibrary } from '../../util/native.ts';
 import { type Backend, bytesOf, type DType, type FloatType, type HostArray, type Memory } from '../backend.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
+import { profiled } from '../profile.ts';
 
 class CpuMemory implements Memory {
   readonly dtype: DType;
@@ -165,6 +166,10 @@ export function openCpu(
   if (!isa) throw new BackendError(`cpu: no kernel library in ${nativeDirectory}, run "npm run build" (needs g++)`);
   process.env.FAT5_THREADS ??= String(availableParallelism());
   let backend = open.get(isa);
-  if (!backend) open.set(isa, (backend = new CpuBackend(isa)));
+  if (!backend) {
+    backend = new CpuBackend(isa);
+    if (Number(process.env.DEBUG) >= 2) profiled(backend);
+    open.set(isa, backend);
+  }
   return backend;
 }
