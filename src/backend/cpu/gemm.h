@@ -17,7 +17,7 @@ template <class E> Operand<E> transposed(const E *data, int64_t stride) { return
 /**
  * C[M,N] = alpha * A[M,K] B[K,N] + beta * C, C row-major without gaps; with beta 0 the old C is not read. Uses all
  * threads; the bits of C do not depend on their number. For (E, R) = (float, float), (bf16, bf16), (bf16, float).
- * Returns OK.
+ * Returns OK, or -1 when there is no memory for the packed operands.
  */
 template <class E, class R>
 int gemm(Operand<E> a, Operand<E> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta);

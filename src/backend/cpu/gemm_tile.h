@@ -1,0 +1,163 @@
+// The inner parts of gemm.cpp: the register tile, and packing into the order in which the tile reads.
+//
+// A tile is up to MR rows by NR columns of C, held in registers while a block of at most KC terms is added to it. Each
+// term takes NR packed values of B and one broadcast value of A per row.
+#pragma once
+#include <utility>
+#include "gemm.h"
+#include "vector_math.h"
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int MR = 12;  // of 32 registers 24 hold sums
+#else
+constexpr int MR = 6;  // of 16 registers 12 hold sums
+#endif
+constexpr int NV = 2, NR = NV * W;
+constexpr int KC = 256;       // a block of B's panel, NR * KC floats, stays in the first cache level
+constexpr int MC = 144;       // a block of A, MC * KC floats, stays in the second
+constexpr int PACK_ROWS = 16; // rows that a packing loop follows at once: few enough pages and cache sets
+
+/** How A is packed: in rows of KC values (as it lies in memory when its rows are contiguous), or MR values per term. */
+enum class Packed { rows, terms };
+
+/** C[ROWS,NR] = alpha * (A B) + beta * C over `terms` terms. C's rows lie `stride` apart; beta 0 does not read C. */
+template <int ROWS, Packed A>
+void tile(const float *a, const float *b, int64_t terms, float *c, int64_t stride, float alpha, float beta) {
+  vec sums[ROWS][NV];
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; i++) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; j++) sums[i][j] = vec{};
+    __builtin_prefetch(c + i * stride, 1);
+    __builtin_prefetch(c + i * stride + NR - 1, 1);
+  }
+#pragma GCC unroll 4
+  for (int64_t k = 0; k < terms; k++) {
+    vec columns[NV];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; j++) columns[j] = load(b + k * NR + j * W);
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; i++) {
+      const float x = A == Packed::rows ? a[i * KC + k] : a[k * MR + i];
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; j++) sums[i][j] += x * columns[j];
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; j++) {
+      float *out = c + i * stride + j * W;
+      store(out, beta == 0 ? alpha * sums[i][j] : alpha * sums[i][j] + beta * load(out));
+    }
+}
+
+typedef void (*Tile)(const float *, const float *, int64_t, float *, int64_t, float, float);
+
+template <Packed A, int... I> Tile tileOf(int rows, std::integer_sequence<int, I...>) {
+  static constexpr Tile tiles[] = {tile<I + 1, A>...};
+  return tiles[rows - 1];
+}
+
+/** The tile of 1 to MR rows. */
+inline Tile tileOf(int rows, Packed a) {
+  const auto heights = std::make_integer_sequence<int, MR>();
+  return a == Packed::rows ? tileOf<Packed::rows>(rows, heights) : tileOf<Packed::terms>(rows, heights);
+}
+
+/** Transposes W vectors of W floats in place. */
+inline void transpose(vec (&v)[W]) {
+#pragma GCC unroll 4
+  for (int s = 1; s < W; s *= 2) {  // swap the off-diagonal halves of every 2s by 2s block
+    ivec low, high;
+#pragma GCC unroll 16
+    for (int l = 0; l < W; l++) {
+      low[l] = l & s ? W + l - s : l;
+      high[l] = l & s ? W + l : l + s;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < W; i++)
+      if (!(i & s)) {
+        const vec x = v[i], y = v[i + s];
+        v[i] = __builtin_shuffle(x, y, low);
+        v[i + s] = __builtin_shuffle(x, y, high);
+      }
+  }
+}
+
+/** Columns [first, last) of rows [0, terms) of B as panels [terms][NR] that lie `step` floats apart; zeros behind last. */
+template <class E>
+void packColumns(Operand<E> b, int64_t first, int64_t last, int64_t terms, float *out, int64_t step) {
+  if (b.columnStep == 1) {
+    for (int64_t k0 = 0; k0 < terms; k0 += PACK_ROWS)
+      for (int64_t n = first, p = 0; n < last; n += NR, p++)
+        for (int64_t k = k0; k < k0 + PACK_ROWS && k < terms; k++)
+          for (int j = 0; j < NV; j++) {
+            const int64_t from = n + j * W, left = last - from;
+            const E *in = b.data + k * b.rowStep + from;
+            store(out + p * step + k * NR + j * W, left >= W ? load(in) : load(in, left > 0 ? left : 0));
+          }
+    return;
+  }
+  for (int64_t n = first; n < last; n += NR, out += step)
+    for (int j = 0; j < NV; j++)
+      for (int64_t k = 0; k < terms; k += W) {
+        vec v[W];
+        const int64_t from = n + j * W, left = terms - k;
+        const E *in = b.data + from * b.columnStep + k;
+#pragma GCC unroll 16
+        for (int l = 0; l < W; l++) v[l] = vec{};
+        if (left >= W && last - from >= W) {
+#pragma GCC unroll 16
+          for (int l = 0; l < W; l++) v[l] = load(in + l * b.columnStep);
+        } else {
+          for (int l = 0; l < W && from + l < last; l++) v[l] = load(in + l * b.columnStep, left < W ? left : W);
+        }
+        transpose(v);
+#pragma GCC unroll 16
+        for (int l = 0; l < W; l++)
+          if (l < left) store(out + (k + l) * NR + j * W, v[l]);
+      }
+}
+
+/** Rows of A cut into panels of at most MR rows, as even as can be: rows [start(p), start(p + 1)). */
+struct Panels {
+  int64_t rows, count;
+  explicit Panels(int64_t rows) : rows(rows), count((rows + MR - 1) / MR) {}
+  int64_t start(int64_t p) const { return p * rows / count; }
+  int height(int64_t p) const { return int(start(p + 1) - start(p)); }
+};
+
+/** Where panel p of a packed block of A begins; whole vectors pass the end of a panel's last term. */
+inline int64_t panelOffset(const Panels &panels, int64_t p, Packed order) {
+  return order == Packed::rows ? panels.start(p) * KC : p * (MR * KC + W);
+}
+
+constexpr int64_t BLOCK_FLOATS = MC / MR * (MR * KC + W);
+
+/**
+ * A block of A as its tiles read it; a.data is its first element, `height` the number of rows of A from there on.
+ * @returns the order, which follows from how A lies in memory.
+ */
+template <class E>
+Packed packRows(Operand<E> a, const Panels &panels, int64_t height, int64_t terms, float *out) {
+  if (a.columnStep == 1) {
+    for (int64_t i = 0; i < panels.rows; i++)
+      forVectors(0, terms, [&](int64_t k, auto part) {
+        store(out + i * KC + k, load(a.data + i * a.rowStep + k, part), part);
+      });
+    return Packed::rows;
+  }
+  for (int64_t k0 = 0; k0 < terms; k0 += PACK_ROWS)
+    for (int64_t p = 0; p < panels.count; p++) {
+      const int64_t start = panels.start(p);
+      float *panel = out + panelOffset(panels, p, Packed::terms);
+      for (int64_t k = k0; k < k0 + PACK_ROWS && k < terms; k++)
+        for (int i = 0; i < MR; i += W) {
+          const E *in = a.data + k * a.columnStep + start + i;
+          const int64_t left = height - start - i;  // behind the panel other rows of A, which no tile uses
+          store(panel + k * MR + i, left >= W ? load(in) : load(in, left > 0 ? left : 0));
+        }
+    }
+  return Packed::terms;
+}
