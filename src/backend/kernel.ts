@@ -36,7 +36,7 @@ export interface Case<I extends Patterns, U extends Patterns, O extends Patterns
   sizes: Sizes<I, U, O>;
   scalars?: Numbers<S>;
   /** Optional arguments that this case leaves out. */
-  absent?: readonly (keyof I | keyof O)[];
+  absent?: readonly (keyof I | keyof U | keyof O)[];
 }
 
 export interface Kernel<

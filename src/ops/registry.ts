@@ -10,17 +10,22 @@ import {
   gatedActivationBackward,
   gatedActivationForward,
 } from './activation/activation.ts';
+import { adafactor, adafactorMoments } from './adafactor/adafactor.ts';
+import { adamw, adamwCompact } from './adamw/adamw.ts';
 import { addKernel } from './add/add.ts';
 import { attentionBackward, attentionForward } from './attention/attention.ts';
 import { addBiasKernel } from './bias/bias.ts';
 import { columnSums } from './column_sums/column_sums.ts';
 import { crossEntropyKernel } from './cross_entropy/cross_entropy.ts';
 import { dropoutKernel } from './dropout/dropout.ts';
+import { emaLoad, emaUpdate } from './ema/ema.ts';
 import { embeddingBackward, embeddingForward } from './embedding/embedding.ts';
 import { fireBiasBackward, fireBiasForward } from './fire_bias/fire_bias.ts';
+import { globalNorm, parameterNorms } from './global_norm/global_norm.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import { logSoftmaxKernel } from './log_softmax/log_softmax.ts';
 import { meanPoolBackward, meanPoolForward } from './mean_pool/mean_pool.ts';
+import { muonMomentum, muonUpdate } from './muon/muon.ts';
 import { pointwiseLossBackward, pointwiseLossForward } from './pointwise_loss/pointwise_loss.ts';
 import { relativeBiasBackward, relativeBiasForward } from './relative_bias/relative_bias.ts';
 import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
@@ -62,6 +67,16 @@ export const kernels = [
   selectRowsBackward,
   topKKernel,
   transposeKernel,
+  adafactor,
+  adafactorMoments,
+  adamw,
+  adamwCompact,
+  globalNorm,
+  parameterNorms,
+  emaUpdate,
+  emaLoad,
+  muonMomentum,
+  muonUpdate,
 ] as unknown as AnyKernel[];
 
 /** `backward` gives d(arg) for each arg of `wrt` from the inputs, outputs and output gradients of `forward`. */

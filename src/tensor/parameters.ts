@@ -3,7 +3,7 @@
  * optimizer is one launch over flat memory. Each parameter is its original Hugging Face matrix; it starts at a multiple
  * of ALIGNMENT elements and the gap behind it stays zero.
  */
-import type { Backend, FloatType } from '../backend/backend.ts';
+import { type Backend, type DType, type FloatType, hostArray } from '../backend/backend.ts';
 import { UsageError } from '../util/errors.ts';
 import { markParameter } from './autograd.ts';
 import { elements, Tensor } from './tensor.ts';
@@ -85,13 +85,13 @@ export class Parameters {
   }
 }
 
-/** Memory that no scope owns. */
-function zeros(backend: Backend, dtype: FloatType, length: number): Tensor {
+/** A zero vector that no scope owns: it lives until it is disposed of. */
+export function zeros(backend: Backend, dtype: DType, length: number): Tensor {
   const tensor = new Tensor(backend, backend.alloc(dtype, length), [length]);
   const chunk = 1 << 24;
   for (let start = 0; start < length; start += chunk) {
     const n = Math.min(chunk, length - start);
-    backend.write(tensor.memory.slice(start, n), dtype === 'f32' ? new Float32Array(n) : new Uint16Array(n));
+    backend.write(tensor.memory.slice(start, n), hostArray(dtype, n));
   }
   return tensor;
 }

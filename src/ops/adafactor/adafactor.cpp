@@ -1,0 +1,171 @@
+// adafactor, CPU. Contract, formula and source: adafactor.ts and table.ts in this folder.
+#include "../update.h"
+
+namespace {
+
+struct Hyper {
+  float decay, oneMinusDecay, eps1, eps2, threshold, rate, maxNorm;
+};
+
+struct Place {
+  int32_t start, state, rows, columns, row, column, chunk;
+};
+
+struct Rows {
+  int32_t parameter, first, count, sums;
+};
+
+Hyper read(const float *hyper) {
+  Hyper h;
+  memcpy(&h, hyper, sizeof h);
+  return h;
+}
+
+constexpr int LANES = 64;
+
+/** sum_k (clip * g[k])^2 + eps, added to each columnSums[k] as well. */
+float squareRow(const float *__restrict g, int64_t n, float clip, float eps, float *__restrict columnSums) {
+  float lanes[LANES] = {};
+  int64_t k = 0;
+  for (; k + LANES <= n; k += LANES)
+    for (int l = 0; l < LANES; l++) {
+      const float square = clip * g[k + l] * (clip * g[k + l]) + eps;
+      columnSums[k + l] += square;
+      lanes[l] += square;
+    }
+  for (int l = 0; k < n; k++, l++) {
+    const float square = clip * g[k] * (clip * g[k]) + eps;
+    columnSums[k] += square;
+    lanes[l] += square;
+  }
+  float sum = 0;
+  for (int l = 0; l < LANES; l++) sum += lanes[l];
+  return sum;
+}
+
+/** sum_k (g[k] * factor[k])^2. */
+float squareUpdate(const float *__restrict g, const float *__restrict factor, int64_t n) {
+  float lanes[LANES] = {};
+  int64_t k = 0;
+  for (; k + LANES <= n; k += LANES)
+    for (int l = 0; l < LANES; l++) {
+      const float u = g[k + l] * factor[k + l];
+      lanes[l] += u * u;
+    }
+  for (int l = 0; k < n; k++, l++) lanes[l] += g[k] * factor[k] * (g[k] * factor[k]);
+  float sum = 0;
+  for (int l = 0; l < LANES; l++) sum += lanes[l];
+  return sum;
+}
+
+/** The column moments of a matrix from its chunks' sums, and all its factors. */
+void finishMatrix(const Place &place, const Rows *chunk, const Rows *end, int32_t p, const Hyper &h,
+                  const float *columnSums, float *moments, float *factors) {
+  double total = 0;
+  for (int64_t r = place.row; r < place.row + place.rows; r++) total += moments[r];
+  const float mean = float(total / place.rows);
+  for (int64_t r = place.row; r < place.row + place.rows; r++) factors[r] = sqrtf(mean / moments[r]);
+  float *sum = factors + place.column;  // summed where the factors will be
+  for (int64_t k = 0; k < place.columns; k++) sum[k] = 0;
+  for (; chunk < end && chunk->parameter == p; chunk++)
+    for (int64_t k = 0; k < place.columns; k++) sum[k] += columnSums[chunk->sums + k];
+  float *moment = moments + place.column;
+  for (int64_t k = 0; k < place.columns; k++) {
+    moment[k] = h.decay * moment[k] + h.oneMinusDecay * (sum[k] / place.rows);
+    sum[k] = 1 / sqrtf(moment[k]);
+  }
+}
+
+}  // namespace
+
+KERNEL(adafactor_moments)(const float *gradients, const int32_t *places, const int32_t *chunks, const float *norm,
+                          const float *hyper, float *moments, float *factors, float *columnSums, int64_t, int64_t P,
+                          int64_t C, int64_t, int64_t) {
+  if (!std::isfinite(*norm)) return OK;
+  const Hyper h = read(hyper);
+  const float clip = clipFactor(*norm, h.maxNorm);
+  const Place *placeOf = reinterpret_cast<const Place *>(places);
+  const Rows *table = reinterpret_cast<const Rows *>(chunks);
+  parallelFor(C, 1, [=](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; c++) {
+      const Rows &rows = table[c];
+      const Place &place = placeOf[rows.parameter];
+      const float *g = gradients + place.start * UNIT + int64_t(rows.first) * place.columns;
+      float *moment = moments + place.row + rows.first;
+      if (place.column < 0) {
+        float *factor = factors + place.row + rows.first;
+        for (int64_t r = 0; r < rows.count; r++) {
+          moment[r] = h.decay * moment[r] + h.oneMinusDecay * (clip * g[r] * (clip * g[r]) + h.eps1);
+          factor[r] = 1 / sqrtf(moment[r]);
+        }
+        continue;
+      }
+      float *sums = columnSums + rows.sums;
+      for (int64_t k = 0; k < place.columns; k++) sums[k] = 0;
+      for (int64_t r = 0; r < rows.count; r++, g += place.columns)
+        moment[r] =
+            h.decay * moment[r] + h.oneMinusDecay * (squareRow(g, place.columns, clip, h.eps1, sums) / place.columns);
+    }
+  });
+  parallelFor(P, 1, [=](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; p++)
+      if (placeOf[p].column >= 0)
+        finishMatrix(placeOf[p], table + placeOf[p].chunk, table + C, int32_t(p), h, columnSums, moments, factors);
+  });
+  return OK;
+}
+
+KERNEL(adafactor)(const float *gradients, const int32_t *places, const int32_t *chunks, const float *factors,
+                  const int32_t *lengths, const float *decay, const float *norms, const float *norm,
+                  const float *hyper, const int32_t *rng, T *values, T *compensation, float *partial, float *scale, int64_t, int64_t P,
+                  int64_t C, int64_t, int64_t) {
+  if (!std::isfinite(*norm)) return OK;
+  const Hyper h = read(hyper);
+  const float clip = clipFactor(*norm, h.maxNorm);
+  const Place *placeOf = reinterpret_cast<const Place *>(places);
+  const Rows *table = reinterpret_cast<const Rows *>(chunks);
+  parallelFor(C, 1, [=](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; c++) {
+      const Rows &rows = table[c];
+      const Place &place = placeOf[rows.parameter];
+      const float *g = gradients + place.start * UNIT + int64_t(rows.first) * place.columns;
+      const float *factor = factors + place.row + rows.first;
+      if (place.column < 0) {
+        partial[c] = clip * clip * squareUpdate(g, factor, rows.count);
+        continue;
+      }
+      float sum = 0;
+      for (int64_t r = 0; r < rows.count; r++, g += place.columns)
+        sum += factor[r] * factor[r] * squareUpdate(g, factors + place.column, place.columns);
+      partial[c] = clip * clip * sum;
+    }
+  });
+  for (int64_t p = 0, c = 0; p < P; p++) {
+    double sum = 0;
+    for (; c < C && table[c].parameter == p; c++) sum += partial[c];
+    const float rms = float(sqrt(sum / lengths[p]));
+    scale[p] = h.rate * parameterScale(norms[p], float(lengths[p]), h.eps2) / std::max(1.f, rms / h.threshold);
+  }
+  withRounding(compensation, rng, [=](auto rounding) {
+    parallelFor(C, 1, [=](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; c++) {
+        const auto [p, first, count, sums] = table[c];
+        const Place &place = placeOf[p];
+        const float lost = h.rate * parameterScale(norms[p], float(lengths[p]), h.eps2) * decay[p];
+        const float *rowFactors = factors + place.row + first;
+        const bool isVector = place.column < 0;
+        const int64_t lines = isVector ? 1 : count, n = isVector ? count : place.columns;
+        for (int64_t r = 0; r < lines; r++) {
+          const int64_t from = (isVector ? 0 : r * n) + int64_t(first) * place.columns;
+          const int64_t i = place.start * UNIT + from, s = place.state * UNIT + from;
+          const float step = -clip * scale[p] * (isVector ? 1 : rowFactors[r]);
+          const float *__restrict g = gradients + i, *__restrict factor = isVector ? rowFactors : factors + place.column;
+          applyChanges<rounding.value>(n, {values + i, at(compensation, s), rng, 0, i}, [=](int64_t k, float old) {
+            return step * g[k] * factor[k] - lost * old;
+          });
+        }
+      }
+    });
+  });
+  return OK;
+}

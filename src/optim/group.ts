@@ -1,0 +1,54 @@
+/** A group: some parameters, the state of one algorithm for them, and its update. An optimizer is a list of groups. */
+import type { Backend, DType } from '../backend/backend.ts';
+import { chunkTable } from '../tensor/chunks.ts';
+import { type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+
+/** What changes from update to update. */
+export interface Update {
+  /** 1 for the first. */
+  step: number;
+  learningRate: number;
+  /** f32[1]: L2 norm of all gradients; the largest that is not clipped, Infinity for no clipping. */
+  norm: Tensor;
+  maxNorm: number;
+  /** i32[2], seed and step, where values are rounded by chance. */
+  rng: Tensor | undefined;
+}
+
+export interface Group {
+  /** Launches one update of the group's parameters. */
+  update(update: Update): void;
+  /** What a checkpoint must hold, by name. */
+  readonly state: Record<string, Tensor>;
+  dispose(): void;
+}
+
+/** Memory for some host values that no scope owns. */
+export function persistent(
+  backend: Backend,
+  dtype: DType,
+  shape: readonly number[],
+  values: ArrayLike<number>,
+): Tensor {
+  const tensor = zeros(backend, dtype, values.length).view(...shape);
+  tensor.write(values);
+  return tensor;
+}
+
+/** The device tables of a group's places, see tensor/chunks.ts. */
+export interface Tables {
+  chunks: Tensor;
+  lengths: Tensor;
+  /** Elements of one state vector. */
+  stateLength: number;
+}
+
+export function tablesOf(parameters: Parameters, places: readonly ParameterPlace[]): Tables {
+  const { chunks, lengths, state } = chunkTable(places);
+  return {
+    chunks: persistent(parameters.backend, 'i32', [chunks.length / 4, 4], chunks),
+    lengths: persistent(parameters.backend, 'i32', [lengths.length], lengths),
+    stateLength: state,
+  };
+}

@@ -1,0 +1,91 @@
+/** Muon over a group of matrices: per matrix the momentum, the orthogonalisation by GEMMs, the change. Formula: ops/muon. */
+import { writeParameterNorms } from '../ops/global_norm/global_norm.ts';
+import { muonHyper, muonMomentum, muonUpdate, orthogonalise } from '../ops/muon/muon.ts';
+import { run } from '../tensor/autograd.ts';
+import { CHUNK } from '../tensor/chunks.ts';
+import { ALIGNMENT, type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import { dispose, scope } from '../tensor/scope.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { type Group, tablesOf, type Update } from './group.ts';
+import { decayOf, type MuonOptions, type Resolved } from './options.ts';
+
+/**
+ * The matrices that Muon takes, those that map hidden states to hidden states inside transformer blocks, and the rest:
+ * embeddings, head, norms, relative biases.
+ */
+export function splitMatrices(places: readonly ParameterPlace[]): Record<'matrices' | 'others', ParameterPlace[]> {
+  const isMatrix = ({ name, shape }: ParameterPlace) =>
+    shape.length === 2 && /(^|\.)block\.\d+\./.test(name) && !name.includes('bias');
+  return { matrices: places.filter(isMatrix), others: places.filter((place) => !isMatrix(place)) };
+}
+
+export function muonGroup(
+  parameters: Parameters,
+  matrices: readonly ParameterPlace[],
+  options: Resolved<MuonOptions>,
+): Group {
+  const { backend, dtype, values } = parameters;
+  const { chunks, lengths, stateLength } = tablesOf(parameters, matrices);
+  const norms = zeros(backend, 'f32', matrices.length);
+  const hyper = zeros(backend, 'f32', muonHyper.length);
+  const decay = decayOf(
+    matrices.map((m) => m.name),
+    options,
+  );
+  const state = {
+    muon_momentum: zeros(backend, 'f32', stateLength),
+    ...(dtype === 'bf16' && options.rounding === 'kahan'
+      ? { muon_compensation: zeros(backend, dtype, stateLength) }
+      : {}),
+  };
+  const part = (whole: Tensor, start: number, length: number) =>
+    new Tensor(backend, whole.memory.slice(start, length), [length]);
+
+  return {
+    state,
+    update({ learningRate, norm, maxNorm, rng }: Update) {
+      const beta = options.momentum;
+      const numbers = { beta, oneMinusBeta: 1 - beta, rate: learningRate, maxNorm };
+      hyper.write(muonHyper.map((name) => numbers[name]));
+      writeParameterNorms(values, chunks, norms);
+      let at = 0;
+      matrices.forEach(({ shape, offset, length }, index) => {
+        scope(() => {
+          const { direction } = run(
+            muonMomentum,
+            {
+              gradient: part(parameters.gradients!, offset, length),
+              norm,
+              hyper,
+              momentum: part(state.muon_momentum, at, length),
+            },
+            { sizes: { K: Math.ceil(length / CHUNK) } },
+          );
+          const orthogonal = orthogonalise(direction.view(...shape), options.iterations);
+          run(
+            muonUpdate,
+            {
+              direction: orthogonal.view(length),
+              norms: part(norms, index, 1),
+              norm,
+              hyper,
+              rng,
+              values: part(values, offset, length),
+              compensation: state.muon_compensation && part(state.muon_compensation, at, length),
+            },
+            {
+              scalars: {
+                gain: options.update_rms * Math.sqrt(Math.max(...shape)),
+                decay: decay[index]!,
+                site: index + 1,
+              },
+            },
+          );
+          return undefined;
+        });
+        at += Math.ceil(length / ALIGNMENT) * ALIGNMENT;
+      });
+    },
+    dispose: () => dispose(chunks, lengths, norms, hyper, ...Object.values(state)),
+  };
+}

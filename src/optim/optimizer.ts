@@ -1,0 +1,90 @@
+/**
+ * Optimizers: named groups of flat launches behind one interface. An update reads `parameters.gradients`, already
+ * averaged, and changes `parameters.values`; parameters without a gradient buffer are left alone and have no state.
+ */
+import { writeGlobalNorm } from '../ops/global_norm/global_norm.ts';
+import { type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import { dispose } from '../tensor/scope.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { UsageError } from '../util/errors.ts';
+import { adafactorGroup } from './adafactor.ts';
+import { adamwGroup } from './adamw.ts';
+import { type Group, persistent } from './group.ts';
+import { muonGroup, splitMatrices } from './muon.ts';
+import { type OptimizerName, type OptimizerOptions, type Resolved, resolveOptions } from './options.ts';
+
+export interface Optimizer {
+  readonly name: OptimizerName;
+  /** Completed updates. Set it when restoring a checkpoint. */
+  steps: number;
+  /**
+   * One update at a learning rate, after scaling the gradients so that their global norm is at most max_grad_norm.
+   * T5 differs: gradients whose norm is not finite change nothing, where PyTorch would spread the NaN.
+   */
+  step(options: { learning_rate: number; max_grad_norm: number | null }): void;
+  /** f32[1]: the global gradient norm of the last step, before clipping. */
+  readonly gradientNorm: Tensor;
+  /** Named tensors to checkpoint; restored by writing into them, and by setting `steps`. */
+  state(): Record<string, Tensor>;
+  dispose(): void;
+}
+
+/** @throws UsageError for unknown or contradictory options, or when no parameter is trainable */
+export function createOptimizer(parameters: Parameters, options: OptimizerOptions): Optimizer {
+  const resolved = resolveOptions(options);
+  const places = parameters.places.filter(({ name }) => parameters.get(name).grad);
+  if (places.length === 0)
+    throw new UsageError(
+      `optimizer ${options.name}: no parameter is trainable, expected Parameters.trainable() before`,
+    );
+  const groups = groupsOf(parameters, places, resolved);
+  const gradientNorm = zeros(parameters.backend, 'f32', 1);
+  const rng =
+    parameters.dtype === 'bf16' && resolved.rounding === 'stochastic'
+      ? persistent(parameters.backend, 'i32', [2], [resolved.seed, 0])
+      : undefined;
+  return {
+    name: options.name,
+    steps: 0,
+    gradientNorm,
+    step({ learning_rate: learningRate, max_grad_norm: maxNorm }) {
+      writeGlobalNorm(parameters.gradients!, gradientNorm);
+      this.steps++;
+      rng?.write([resolved.seed, this.steps]);
+      const update = {
+        step: this.steps,
+        learningRate,
+        norm: gradientNorm,
+        maxNorm: maxNorm ?? Number.POSITIVE_INFINITY,
+        rng,
+      };
+      for (const group of groups) group.update(update);
+    },
+    state: () => Object.assign({}, ...groups.map((group) => group.state)) as Record<string, Tensor>,
+    dispose() {
+      for (const group of groups) group.dispose();
+      dispose(gradientNorm, ...(rng ? [rng] : []));
+    },
+  };
+}
+
+function groupsOf(
+  parameters: Parameters,
+  places: readonly ParameterPlace[],
+  options: Resolved<OptimizerOptions>,
+): Group[] {
+  switch (options.name) {
+    case 'adamw':
+    case 'adamw_scale':
+      return [adamwGroup(parameters, places, options)];
+    case 'adafactor':
+      return [adafactorGroup(parameters, places, options)];
+    case 'muon': {
+      const { matrices, others } = splitMatrices(places);
+      return [
+        ...(matrices.length > 0 ? [muonGroup(parameters, matrices, options)] : []),
+        ...(others.length > 0 ? [adamwGroup(parameters, others, { ...options, name: 'adamw_scale' })] : []),
+      ];
+    }
+  }
+}
