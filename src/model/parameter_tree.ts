@@ -1,4 +1,5 @@
 /** Parameters by their place in the model: what the functions of encoder.ts and decoder.ts take. Weights are [out,in]. */
+import type { FireParameters } from '../ops/fire_bias/fire_bias.ts';
 import type { Parameters } from '../tensor/parameters.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { feedForwardKind, type T5Config } from './config.ts';
@@ -20,15 +21,7 @@ export interface FeedForward {
   down: Tensor; // [D, F]
 }
 
-/** FIRE's small network: hidden weight and bias, output weight and bias, the logarithm's scale, the threshold's factor. */
-export interface Fire {
-  hidden: Tensor; // [W, 1]
-  hiddenBias: Tensor; // [W]
-  output: Tensor; // [H, W]
-  outputBias: Tensor; // [H]
-  c: Tensor; // [1]
-  multiplier: Tensor; // [1]
-}
+export type Fire = FireParameters;
 
 export interface Positions {
   table: Tensor | undefined; // [U, H]

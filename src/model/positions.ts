@@ -6,25 +6,39 @@
  * T5's tables, ALiBi and FIRE give a bias that the blocks of a stack share; RoPE rotates queries and keys. Positions are
  * those of self-attention only.
  */
+import type { Backend } from '../backend/backend.ts';
+import { fireBias } from '../ops/fire_bias/fire_bias.ts';
 import { relativeBias, saturationRadius } from '../ops/relative_bias/relative_bias.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { UsageError } from '../util/errors.ts';
 import { philoxInto } from '../util/philox.ts';
 import type { T5Config } from './config.ts';
 import type { Stack } from './parameter_table.ts';
-import type { Positions } from './parameter_tree.ts';
+import type { Fire, Positions } from './parameter_tree.ts';
 import type { Pass } from './pass.ts';
 
 /** Options of `attention`, and what happens to queries and keys before it. */
 export interface PositionBias {
   attention: {
     bias?: Tensor; // f32 [H, 2R+1] by relative position
-    dense?: Tensor; // f32 [1,H,S,S]
+    dense?: Tensor; // f32 [B or 1,H,S,S]
     queryPositions?: Tensor; // i32 [S]
     keyPositions?: Tensor; // i32 [S]
   };
   /** Rotates q or k [B,S,H,K]. */
   rotate: (x: Tensor) => Tensor;
+}
+
+/** The stretch of self-attention that a bias is for. */
+export interface Span {
+  stack: Stack;
+  backend: Backend;
+  /** Position of the first query: 0, or the number of tokens already decoded. */
+  offset: number;
+  queries: number;
+  keys: number;
+  /** Positions within the packed examples, i32 [B,S], where they do not simply count from 0. */
+  positions?: Tensor | undefined;
 }
 
 const unchanged = (x: Tensor) => x;
@@ -37,26 +51,34 @@ export const biasesOf = ({ attention: { bias, dense } }: PositionBias): Tensor[]
  * The positions for a block: its own, or those of the block before where it has none.
  * @throws UsageError if randomised positions have too small a range
  */
-export function positionBias(
-  p: Positions,
-  before: PositionBias | undefined,
-  { stack, length, backend }: { stack: Stack; length: number; backend: Tensor['backend'] },
-  pass: Pass,
-): PositionBias {
+export function positionBias(p: Positions, before: PositionBias | undefined, span: Span, pass: Pass): PositionBias {
   if (before && !p.table && !p.fire) return before;
   const c = pass.config;
-  const drawn = drawnPositions(stack, length, pass);
-  const at = drawn && Tensor.from(backend, 'i32', [length], drawn);
+  const { stack, backend, keys } = span;
+  const drawn = drawnPositions(stack, keys, pass);
+  if (p.fire) return { attention: { dense: fire(p.fire, drawn, span, c) }, rotate: unchanged };
+  const at = drawn && Tensor.from(backend, 'i32', [keys], drawn);
   const attention: PositionBias['attention'] = at ? { queryPositions: at, keyPositions: at } : {};
   if (p.table) {
     const buckets = { bidirectional: stack === 'encoder', maxDistance: c.relative_attention_max_distance };
     const radius = saturationRadius(c.relative_attention_num_buckets, buckets);
     attention.bias = relativeBias(p.table, { ...buckets, radius });
   } else if (c.position_encoding_type === 'alibi') {
-    const reach = drawn ? c.max_sequence_length : length;
+    const reach = drawn ? c.max_sequence_length : keys;
     attention.bias = Tensor.from(backend, 'f32', [c.num_heads, 2 * reach - 1], alibiBias(c, stack, reach));
   }
   return { attention, rotate: unchanged };
+}
+
+/** FIRE normalises by the query's own position, so positions within packed examples matter. */
+function fire(p: Fire, drawn: Int32Array | undefined, span: Span, c: T5Config): Tensor {
+  const { backend, offset, queries, keys } = span;
+  const count = (from: number, n: number) =>
+    Tensor.from(backend, 'i32', [1, n], drawn ?? Int32Array.from({ length: n }, (_, i) => from + i));
+  const within = drawn ? undefined : span.positions;
+  const keyPositions = within ?? count(0, keys);
+  const queryPositions = within ?? count(offset, queries);
+  return fireBias(p, queryPositions, keyPositions, c.relative_attention_max_distance);
 }
 
 /**

@@ -97,8 +97,7 @@ export class PretrainedT5 {
   async encode(inputs: EncoderInputs): Promise<{ last_hidden_state: ResultTensor }> {
     const source = sourceOf(inputs, this.config);
     const states = scope(() => {
-      const { ids, segments } = uploadSource(this.backend, source);
-      return encoder(this.encoderParameters, ids, segments, this.pass());
+      return encoder(this.encoderParameters, uploadSource(this.backend, source), this.pass());
     });
     return { last_hidden_state: await takeResult(states) };
   }

@@ -7,10 +7,9 @@ import type { Parameters } from '../tensor/parameters.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { Batch } from '../util/batch.ts';
 import type { T5Config } from './config.ts';
-import { type DecoderSegments, decoder } from './decoder.ts';
-import { encoder } from './encoder.ts';
+import { type DecoderInput, decoder } from './decoder.ts';
+import { encoder, type StackInput } from './encoder.ts';
 import type { Source } from './inputs.ts';
-import type { Segments } from './layers.ts';
 import {
   type DecoderBlock,
   decoderParameters,
@@ -35,54 +34,57 @@ export function seq2seqParameters(p: Parameters, c: T5Config): Seq2Seq {
   };
 }
 
-/** Source tokens on the device. */
-export interface DeviceSource {
-  ids: Tensor; // i32 [B,S]
-  segments: Segments;
-}
-
 /** A batch on the device. */
 export interface DeviceBatch {
-  source: DeviceSource;
-  decoderIds: Tensor; // i32 [B,T]
-  labels: Tensor; // i32 [B T]
-  segments: DecoderSegments;
+  source: StackInput;
+  target: DecoderInput;
+  labels: Tensor; // i32 [B,T]
 }
 
-export function uploadSource(backend: Backend, { rows, columns, values, segments }: Source): DeviceSource {
+export function uploadSource(backend: Backend, { rows, columns, values, segments }: Source): StackInput {
   const upload = (ints: Int32Array) => Tensor.from(backend, 'i32', [rows, columns], ints);
-  const key = segments && upload(segments);
-  return { ids: upload(values), segments: { query: undefined, key } };
+  return { ids: upload(values), segments: { query: undefined, key: segments && upload(segments) } };
 }
 
 /**
  * Copies a batch to the device. Where segments pack several examples into a row, queries see their own; where they
  * only mark padding, padded queries see what the others see, as in Hugging Face.
  */
-export function uploadBatch(backend: Backend, batch: Batch & { packed?: boolean }): DeviceBatch {
+export function uploadBatch(backend: Backend, batch: Batch & { packed?: boolean }, c: T5Config): DeviceBatch {
   const { rows, sourceLength, targetLength } = batch;
   const packed = batch.packed ?? true;
   const upload = (ints: Int32Array, columns: number) => Tensor.from(backend, 'i32', [rows, columns], ints);
-  const source = batch.segments && upload(batch.segments, sourceLength);
-  const target = batch.decoder_segments && upload(batch.decoder_segments, targetLength);
-  return {
-    source: {
-      ids: upload(batch.input_ids, sourceLength),
-      segments: { query: packed ? source : undefined, key: source },
-    },
-    decoderIds: upload(batch.decoder_input_ids, targetLength),
-    labels: Tensor.from(backend, 'i32', [rows * targetLength], batch.labels),
-    segments: {
-      self: { query: packed ? target : undefined, key: target },
-      cross: { query: packed && source ? target : undefined, key: source },
-    },
+  const stack = (ids: Int32Array, segments: Int32Array | undefined, columns: number): StackInput => {
+    const key = segments && upload(segments, columns);
+    const restart = packed && segments && c.position_encoding_type === 'fire';
+    return {
+      ids: upload(ids, columns),
+      segments: { query: packed ? key : undefined, key },
+      positions: restart ? upload(positionsWithin(segments, columns), columns) : undefined,
+    };
   };
+  const source = stack(batch.input_ids, batch.segments, sourceLength);
+  const target = stack(batch.decoder_input_ids, batch.decoder_segments, targetLength);
+  const { key } = source.segments;
+  return {
+    source,
+    target: { ...target, crossSegments: { query: key && target.segments.query, key } },
+    labels: upload(batch.labels, targetLength),
+  };
+}
+
+/** How far each position is from the first of its segment in its row. */
+function positionsWithin(segments: Int32Array, columns: number): Int32Array {
+  const positions = new Int32Array(segments.length);
+  for (let i = 0; i < segments.length; i++)
+    if (i % columns && segments[i] === segments[i - 1]) positions[i] = positions[i - 1]! + 1;
+  return positions;
 }
 
 /** The decoder's states [B,T,D] of a batch, and the encoder's [B,S,D]. */
 export function forward(p: Seq2Seq, batch: DeviceBatch, pass: Pass): { states: Tensor; encoderStates: Tensor } {
-  const encoderStates = encoder(p.encoder, batch.source.ids, batch.source.segments, pass);
-  return { states: decoder(p.decoder, batch.decoderIds, encoderStates, batch.segments, pass), encoderStates };
+  const encoderStates = encoder(p.encoder, batch.source, pass);
+  return { states: decoder(p.decoder, batch.target, encoderStates, pass), encoderStates };
 }
 
 /** What the states are multiplied by before the head. */

@@ -40,7 +40,7 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
   async forward(inputs: Seq2SeqInputs): Promise<Seq2SeqOutput> {
     const batch = batchOf(inputs, this.config);
     const kept = scope(() => {
-      const device = uploadBatch(this.backend, batch);
+      const device = uploadBatch(this.backend, batch, this.config);
       const { states, encoderStates } = forward(this.tree, device, this.pass());
       const logits = logitsOf(this.tree, states, this.config);
       const loss = inputs.labels && lossOfLogits(logits, device.labels, this.config, Math.max(1, batch.tokens)).loss;
@@ -82,7 +82,7 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
 
   private differentiate(batch: Batch, denominator: number, rng?: Random): CrossEntropy {
     return scope(() => {
-      const device = uploadBatch(this.backend, batch);
+      const device = uploadBatch(this.backend, batch, this.config);
       const pass = this.pass(rng);
       const loss = () => {
         const { states } = forward(this.tree, device, pass);
@@ -95,7 +95,7 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
   /** The same sums without gradients and without randomness. */
   evaluateBatch(batch: Batch): Tensor {
     return scope(() => {
-      const device = uploadBatch(this.backend, batch);
+      const device = uploadBatch(this.backend, batch, this.config);
       const { states } = forward(this.tree, device, this.pass());
       return lossOf(this.tree, states, device.labels, this.config, 1).stats;
     });
