@@ -11,7 +11,9 @@ import { attention } from '../ops/attention/attention.ts';
 import { linear, linears } from '../ops/linear/linear.ts';
 import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
 import { reshape } from '../ops/shape.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { accumulate } from '../tensor/accumulate.ts';
+import { run } from '../tensor/autograd.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { feedForwardKind } from './config.ts';
 import type { Attention, FeedForward } from './parameter_tree.ts';
 import { drop, type Pass, places } from './pass.ts';
@@ -29,21 +31,46 @@ export interface SelfAttentionOptions {
   causal: boolean;
   /** First random stream of the block. */
   site: number;
+  /** Keys and values of earlier tokens, when decoding token by token. */
+  cache?: KeyValueCache;
+}
+
+/** Room for C tokens' keys and values, [B,C,H,K], of which the first `length` are filled. */
+export interface KeyValueCache {
+  k: Tensor;
+  v: Tensor;
+  length: number;
 }
 
 /** x [B,S,D] plus its attention to itself. */
 export function selfAttentionLayer(p: Attention, x: Tensor, options: SelfAttentionOptions, pass: Pass): Tensor {
-  const { positions, segments, causal, site } = options;
+  const { positions, segments, causal, site, cache } = options;
   const h = rmsNorm(x, p.norm, pass.config.layer_norm_epsilon);
   const [q, k, v] = linears(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
-  const y = attention(positions.rotate(q), positions.rotate(k), v, {
+  const keys = positions.rotate(k);
+  if (cache) appendToCache(cache, keys, v);
+  const y = attention(positions.rotate(q), cache?.k ?? keys, cache?.v ?? v, {
     ...positions.attention,
+    queryOffset: cache?.length ?? 0,
     querySegments: segments.query,
     keySegments: segments.key,
     causal,
     ...probabilities(site + places.selfProbabilities, pass),
   });
   return add(x, drop(linear(mergeHeads(y), p.o), site + places.selfOutput, pass));
+}
+
+/** Writes one token's keys and values [B,1,H,K] behind those in the cache. */
+function appendToCache(cache: KeyValueCache, k: Tensor, v: Tensor): void {
+  const [B, C, H, K] = cache.k.shape as [number, number, number, number];
+  for (const [all, one] of [
+    [cache.k, k],
+    [cache.v, v],
+  ] as const)
+    for (let b = 0; b < B; b++) {
+      const row = (t: Tensor, at: number) => new Tensor(t.backend, t.memory.slice(at * H * K, H * K), [H * K]);
+      run(accumulate, { x: row(one, b), y: row(all, b * C + cache.length) }, { scalars: { beta: 0 } });
+    }
 }
 
 /** Keys and values of the encoder's states [B,S,D] for cross-attention, [B,S,H,K] each. */

@@ -7,7 +7,8 @@ import { Tensor } from '../tensor/tensor.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
-import { batchOf, type Seq2SeqInputs } from './inputs.ts';
+import { type GenerateOptions, generateGreedily } from './generate.ts';
+import { batchOf, type EncoderInputs, type Seq2SeqInputs, sourceOf } from './inputs.ts';
 import type { Architecture } from './parameter_table.ts';
 import type { Random } from './pass.ts';
 import { PretrainedT5, takeResult } from './pretrained.ts';
@@ -99,5 +100,15 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
       const { states } = forward(this.tree, device, this.pass());
       return lossOf(this.tree, states, device.labels, this.config, 1).stats;
     });
+  }
+
+  /**
+   * Token ids that the model writes for each row, the start token first, then up to `max_new_tokens`; a row that has
+   * ended is filled up with the padding token. Greedy.
+   * @throws UsageError for an unknown option
+   */
+  async generate({ input_ids, attention_mask, ...options }: EncoderInputs & GenerateOptions): Promise<number[][]> {
+    const source = sourceOf({ input_ids, attention_mask }, this.config);
+    return generateGreedily(this.tree, source, this.config, options);
   }
 }
