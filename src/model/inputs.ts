@@ -95,7 +95,8 @@ function segmentsOf(input: MatrixInput | undefined, name: string, like: Matrix):
   return mask.values.every((m) => m === 1) ? undefined : mask.values.map((m) => (m ? 0 : PADDING));
 }
 
-function sameShape(a: Matrix, name: string, b: Matrix, other: string): void {
+/** @throws UsageError if two matrices differ in shape */
+export function sameShape(a: Matrix, name: string, b: Matrix, other: string): void {
   if (a.rows !== b.rows || a.columns !== b.columns)
     throw new UsageError(`${name}: is [${a.rows}, ${a.columns}], expected [${b.rows}, ${b.columns}] like ${other}`);
 }
@@ -134,7 +135,10 @@ export function batchOf(inputs: Seq2SeqInputs, c: T5Config): Seq2SeqBatch {
   };
 }
 
-const labelsOf = (input: MatrixInput, c: T5Config) => matrix(input, 'labels', { ...token(c), or: IGNORED });
+/** Labels of `classes` kinds. */
+export const labelRange = (classes: number): Range => ({ from: 0, to: classes - 1, or: IGNORED });
+
+const labelsOf = (input: MatrixInput, c: T5Config) => matrix(input, 'labels', labelRange(c.vocab_size));
 
 /** The start token, then the labels without the last; ignored ones become padding. */
 function shiftRight({ rows, columns, values }: Matrix, c: T5Config): Int32Array {

@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Backend, FloatType } from '../backend/backend.ts';
 import { type Device, openDevice } from '../backend/devices.ts';
+import { differentiate } from '../tensor/autograd.ts';
 import { Parameters } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -105,6 +106,23 @@ export class PretrainedT5 {
   /** Gives the memory back; the model cannot be used afterwards. */
   dispose(): void {
     this.parameters.dispose();
+  }
+
+  /**
+   * A loss and its gradient for every parameter, by Hugging Face's names. What the parameters' gradients held is lost.
+   * @param compute the loss [1]; other tensors of its result are thrown away
+   */
+  protected async gradientsOf(
+    compute: () => { loss: Tensor },
+  ): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
+    const { parameters } = this;
+    parameters.trainable();
+    parameters.zeroGradients();
+    const { loss } = differentiate(() => ({ loss: compute().loss }));
+    parameters.finishGradients();
+    const gradients: Record<string, ResultTensor> = {};
+    for (const { name } of parameters.places) gradients[name] = await toResult(parameters.get(name).grad!);
+    return { loss: (await takeResult(loss)).data[0]!, gradients };
   }
 
   /** What a pass needs; must be called inside a scope when `random` is given. */

@@ -3,7 +3,7 @@ import type { CrossEntropy } from '../ops/cross_entropy/cross_entropy.ts';
 import { differentiate } from '../tensor/autograd.ts';
 import type { Parameters } from '../tensor/parameters.ts';
 import { scope } from '../tensor/scope.ts';
-import { Tensor } from '../tensor/tensor.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
@@ -12,7 +12,7 @@ import { batchOf, type EncoderInputs, type Seq2SeqInputs, sourceOf } from './inp
 import type { Architecture } from './parameter_table.ts';
 import type { Random } from './pass.ts';
 import { PretrainedT5, takeResult } from './pretrained.ts';
-import { type ResultTensor, toResult } from './result.ts';
+import type { ResultTensor } from './result.ts';
 import { forward, logitsOf, lossOf, lossOfLogits, type Seq2Seq, seq2seqParameters, uploadBatch } from './seq2seq.ts';
 
 export interface Seq2SeqOutput {
@@ -59,17 +59,7 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
   async lossAndGradients(inputs: Seq2SeqInputs): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
     if (!inputs.labels) throw new UsageError('lossAndGradients: labels are missing');
     const batch = batchOf(inputs, this.config);
-    const { parameters } = this;
-    parameters.trainable();
-    parameters.zeroGradients();
-    const { loss } = this.differentiate(batch, Math.max(1, batch.tokens));
-    parameters.finishGradients();
-    const gradients: Record<string, ResultTensor> = {};
-    for (const { name, shape, offset, length } of parameters.places) {
-      const memory = parameters.gradients!.memory.slice(offset, length);
-      gradients[name] = await toResult(new Tensor(this.backend, memory, shape));
-    }
-    return { loss: (await takeResult(loss)).data[0]!, gradients };
+    return this.gradientsOf(() => this.lossOf(batch, Math.max(1, batch.tokens)));
   }
 
   /**
@@ -78,28 +68,18 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
    * Returns float32 [4], to be disposed of: sums of NLL, of the z-loss, of right tokens, of tokens.
    */
   accumulateGradients(batch: Batch, { denominator, rng }: { denominator: number; rng?: Random | undefined }): Tensor {
-    return this.differentiate(batch, denominator, rng).stats;
+    return differentiate(() => ({ ...this.lossOf(batch, denominator, rng) })).stats;
   }
 
-  private differentiate(batch: Batch, denominator: number, rng?: Random): CrossEntropy {
-    return scope(() => {
-      const device = uploadBatch(this.backend, batch, this.config);
-      const pass = this.pass(rng);
-      const loss = () => {
-        const { states } = forward(this.tree, device, pass);
-        return lossOf(this.tree, states, device.labels, this.config, denominator);
-      };
-      return differentiate(() => ({ ...loss() }));
-    });
+  private lossOf(batch: Batch, denominator: number, random?: Random): CrossEntropy {
+    const device = uploadBatch(this.backend, batch, this.config);
+    const { states } = forward(this.tree, device, this.pass(random));
+    return lossOf(this.tree, states, device.labels, this.config, denominator);
   }
 
   /** The same sums without gradients and without randomness. */
   evaluateBatch(batch: Batch): Tensor {
-    return scope(() => {
-      const device = uploadBatch(this.backend, batch, this.config);
-      const { states } = forward(this.tree, device, this.pass());
-      return lossOf(this.tree, states, device.labels, this.config, 1).stats;
-    });
+    return scope(() => this.lossOf(batch, 1).stats);
   }
 
   /**

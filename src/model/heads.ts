@@ -1,0 +1,240 @@
+/**
+ * Heads on the encoder alone: token and sequence classification, question answering, and the bare encoder.
+ *
+ * T5 differs: Hugging Face's sequence classification and question answering run the decoder too; FAT5 argues that the
+ * encoder is enough, at half the size. Their names of the heads' weights are kept.
+ */
+import { activation } from '../ops/activation/activation.ts';
+import { add } from '../ops/add/add.ts';
+import { addBias } from '../ops/bias/bias.ts';
+import { crossEntropy } from '../ops/cross_entropy/cross_entropy.ts';
+import { linear } from '../ops/linear/linear.ts';
+import { binaryCrossEntropyWithLogits, meanSquaredError } from '../ops/pointwise_loss/pointwise_loss.ts';
+import { scale } from '../ops/scale/scale.ts';
+import { selectRows } from '../ops/select_rows/select_rows.ts';
+import { reshape } from '../ops/shape.ts';
+import { transpose } from '../ops/transpose/transpose.ts';
+import { scope } from '../tensor/scope.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { IGNORED } from '../util/batch.ts';
+import { UsageError } from '../util/errors.ts';
+import { encoder } from './encoder.ts';
+import {
+  type EncoderInputs,
+  labelRange,
+  type MatrixInput,
+  matrix,
+  type Source,
+  sameShape,
+  sourceOf,
+} from './inputs.ts';
+import { ANSWER_ENDS, type Architecture } from './parameter_table.ts';
+import { drop, type Pass, siteOf } from './pass.ts';
+import { PretrainedT5, takeResult } from './pretrained.ts';
+import { type ResultTensor, resultTensor } from './result.ts';
+import { uploadSource } from './seq2seq.ts';
+
+/** The bare encoder. */
+export class T5EncoderModel extends PretrainedT5 {
+  /** As `encode`. @throws UsageError */
+  forward(inputs: EncoderInputs): Promise<{ last_hidden_state: ResultTensor }> {
+    return this.encode(inputs);
+  }
+}
+
+type Outputs = { logits: Tensor; loss?: Tensor };
+
+/** The loss of one batch's logits; the labels have been checked and are uploaded when it runs. */
+type Loss = (logits: Tensor) => Tensor;
+
+/** What every head does: its logits and loss as results, and the gradients. */
+abstract class EncoderHead<Inputs extends EncoderInputs> extends PretrainedT5 {
+  /** The head on the encoder's states [B,S,D]. */
+  protected abstract head(states: Tensor, source: Source, pass: Pass): Tensor;
+  /** Checks the labels; undefined where there are none. */
+  protected abstract lossFor(inputs: Inputs, source: Source): Loss | undefined;
+
+  protected compute(source: Source, loss: Loss | undefined): Outputs {
+    const pass = this.pass();
+    const states = encoder(this.encoderParameters, uploadSource(this.backend, source), pass);
+    const logits = this.head(states, source, pass);
+    return { logits, ...(loss && { loss: loss(logits) }) };
+  }
+
+  /** Runs the model; tensors of the result belong to the caller. */
+  protected outputs(inputs: Inputs): Outputs {
+    const source = sourceOf(inputs, this.config);
+    const loss = this.lossFor(inputs, source);
+    return scope(() => this.compute(source, loss));
+  }
+
+  /** The loss and its gradient for every parameter, by Hugging Face's names. @throws UsageError */
+  lossAndGradients(inputs: Inputs): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
+    const source = sourceOf(inputs, this.config);
+    const loss = this.lossFor(inputs, source);
+    if (!loss) throw new UsageError('lossAndGradients: labels are missing');
+    return this.gradientsOf(() => ({ loss: this.compute(source, loss).loss! }));
+  }
+
+  protected dense(x: Tensor, name: string): Tensor {
+    return addBias(linear(x, this.parameters.get(`${name}.weight`)), this.parameters.get(`${name}.bias`));
+  }
+}
+
+/** The numbers of a result's optional loss and its logits. */
+async function resultOf({ logits, loss }: Outputs): Promise<ClassifierOutput> {
+  const value = loss && (await takeResult(loss)).data[0]!;
+  return { ...(value !== undefined && { loss: value }), logits: await takeResult(logits) };
+}
+
+export interface ClassifierOutput {
+  loss?: number;
+  logits: ResultTensor;
+}
+
+export interface TokenClassificationInputs extends EncoderInputs {
+  /** Classes [B,S], -100 where there is no loss. */
+  labels?: MatrixInput | undefined;
+}
+
+/** A class for every token: dropout, then a linear layer. */
+export class T5ForTokenClassification extends EncoderHead<TokenClassificationInputs> {
+  static override readonly architecture: Architecture = 'token_classification';
+
+  /** Logits [B,S,num_labels] and, with labels, the mean cross entropy. @throws UsageError */
+  async forward(inputs: TokenClassificationInputs): Promise<ClassifierOutput> {
+    return resultOf(this.outputs(inputs));
+  }
+
+  protected override head(states: Tensor, _: Source, pass: Pass): Tensor {
+    return this.dense(drop(states, siteOf('head', 0), pass, pass.config.classifier_dropout), 'classifier');
+  }
+
+  protected override lossFor({ labels }: TokenClassificationInputs, source: Source): Loss | undefined {
+    if (!labels) return undefined;
+    const wanted = matrix(labels, 'labels', labelRange(this.config.num_labels));
+    sameShape(wanted, 'labels', source, 'input_ids');
+    return classLoss(wanted.values);
+  }
+}
+
+export interface SequenceClassificationInputs extends EncoderInputs {
+  /** A class or a number per row, or rows of 0 and 1 per class where several may hold. */
+  labels?: readonly number[] | MatrixInput | undefined;
+}
+
+/** One verdict per row, from the state of its last end token: dropout, dense, tanh, dropout, linear. */
+export class T5ForSequenceClassification extends EncoderHead<SequenceClassificationInputs> {
+  static override readonly architecture: Architecture = 'sequence_classification';
+
+  /**
+   * Logits [B,num_labels] and, with labels, the loss of config.problem_type; where that is null, squared error for one
+   * label, cross entropy for classes, binary cross entropy for rows of labels.
+   * @throws UsageError for labels that do not fit, or a row without an end token
+   */
+  async forward(inputs: SequenceClassificationInputs): Promise<ClassifierOutput> {
+    return resultOf(this.outputs(inputs));
+  }
+
+  protected override head(states: Tensor, source: Source, pass: Pass): Tensor {
+    const last = Tensor.from(states.backend, 'i32', [source.rows], lastEnds(source, pass.config.eos_token_id));
+    const dropped = (x: Tensor, site: number) => drop(x, siteOf('head', site), pass, pass.config.classifier_dropout);
+    const pooled = dropped(selectRows(states, last), 0);
+    const hidden = activation(this.dense(pooled, 'classification_head.dense'), 'tanh');
+    return this.dense(dropped(hidden, 1), 'classification_head.out_proj');
+  }
+
+  protected override lossFor({ labels }: SequenceClassificationInputs, { rows }: Source): Loss | undefined {
+    if (!labels) return undefined;
+    const { num_labels, problem_type } = this.config;
+    const isList = Array.isArray(labels) && !Array.isArray(labels[0]);
+    const kind =
+      problem_type ??
+      (num_labels === 1 ? 'regression' : isList ? 'single_label_classification' : 'multi_label_classification');
+    if (kind === 'single_label_classification') {
+      const classes = matrix(isList ? [labels as number[]] : (labels as MatrixInput), 'labels', labelRange(num_labels));
+      if (classes.values.length !== rows) throw new UsageError(`labels: ${classes.values.length}, expected ${rows}`);
+      return classLoss(classes.values);
+    }
+    const target = Float32Array.from((isList ? labels : flat(labels as MatrixInput)) as ArrayLike<number>);
+    if (target.length !== rows * num_labels)
+      throw new UsageError(`labels: ${target.length} numbers, expected ${rows} rows of ${num_labels}`);
+    const bad = target.find((t) => !(kind === 'regression' ? Number.isFinite(t) : t >= 0 && t <= 1));
+    if (bad !== undefined)
+      throw new UsageError(`labels: ${bad}, expected ${kind === 'regression' ? 'a number' : 'a number in [0, 1]'}`);
+    const loss = kind === 'regression' ? meanSquaredError : binaryCrossEntropyWithLogits;
+    return (logits) => loss(logits, Tensor.from(logits.backend, 'f32', [rows, num_labels], target));
+  }
+}
+
+const flat = (m: MatrixInput): ArrayLike<number> =>
+  'data' in m ? Float64Array.from(m.data as ArrayLike<number>) : (m as readonly number[][]).flat();
+
+/** Index of each row's last end token, in the rows laid end to end. @throws UsageError */
+function lastEnds({ rows, columns, values, segments }: Source, eos: number): Int32Array {
+  return Int32Array.from({ length: rows }, (_, b) => {
+    for (let i = (b + 1) * columns - 1; i >= b * columns; i--)
+      if (values[i] === eos && !(segments && segments[i]! < 0)) return i;
+    throw new UsageError(
+      `input_ids: row ${b} has no end token (eos_token_id ${eos}), whose state is what is classified`,
+    );
+  });
+}
+
+export interface QuestionAnsweringInputs extends EncoderInputs {
+  /** Where the answers begin and end, one position per row; positions beyond the row have no loss. */
+  start_positions?: readonly number[] | undefined;
+  end_positions?: readonly number[] | undefined;
+}
+
+export interface QuestionAnsweringOutput {
+  loss?: number;
+  /** [B,S]. */
+  start_logits: ResultTensor;
+  /** [B,S]. */
+  end_logits: ResultTensor;
+}
+
+/** Start and end of the answer in the text: a linear layer with two outputs per token. */
+export class T5ForQuestionAnswering extends EncoderHead<QuestionAnsweringInputs> {
+  static override readonly architecture: Architecture = 'question_answering';
+
+  /** Logits of every position being start or end; with positions, the mean of the two cross entropies. @throws UsageError */
+  async forward(inputs: QuestionAnsweringInputs): Promise<QuestionAnsweringOutput> {
+    const { loss, logits } = await resultOf(this.outputs(inputs)); // [2,B,S]
+    const [, rows, columns] = logits.dims as [number, number, number];
+    const part = (i: number) =>
+      resultTensor([rows, columns], logits.data.slice(i * rows * columns, (i + 1) * rows * columns));
+    return { ...(loss !== undefined && { loss }), start_logits: part(0), end_logits: part(1) };
+  }
+
+  protected override head(states: Tensor, { rows, columns }: Source): Tensor {
+    const both = reshape(this.dense(states, 'qa_outputs'), rows * columns, ANSWER_ENDS);
+    return reshape(transpose(both), ANSWER_ENDS, rows, columns);
+  }
+
+  protected override lossFor(inputs: QuestionAnsweringInputs, { rows, columns }: Source): Loss | undefined {
+    const { start_positions, end_positions } = inputs;
+    if (!start_positions || !end_positions) return undefined;
+    const ends = [start_positions, end_positions].map((positions, i) => {
+      const name = i === 0 ? 'start_positions' : 'end_positions';
+      const { values } = matrix([positions], name, { from: 0, to: Number.MAX_SAFE_INTEGER });
+      if (values.length !== rows) throw new UsageError(`${name}: ${values.length} positions, expected ${rows}`);
+      return values.map((at) => (at < columns ? at : IGNORED));
+    });
+    return (logits) => {
+      const losses = ends.map((labels, i) => {
+        const indices = Int32Array.from({ length: rows }, (_, b) => i * rows + b);
+        return classLoss(labels)(selectRows(logits, Tensor.from(logits.backend, 'i32', [rows], indices)));
+      });
+      return scale(add(losses[0]!, losses[1]!), 1 / ANSWER_ENDS);
+    };
+  }
+}
+
+/** Mean cross entropy over the labels that are not ignored; 0 if all are. */
+function classLoss(labels: Int32Array): Loss {
+  const denominator = Math.max(1, labels.filter((label) => label !== IGNORED).length);
+  return (logits) =>
+    crossEntropy(logits, Tensor.from(logits.backend, 'i32', [labels.length], labels), { denominator }).loss;
+}
