@@ -1,6 +1,18 @@
 /** The library: what `import … from 'fat5'` gives. */
 export type { Device } from './backend/devices.ts';
 export type { T5Config, T5ConfigInput } from './model/config.ts';
+export type { GenerateOptions } from './model/generate.ts';
+export {
+  type ClassifierOutput,
+  type QuestionAnsweringInputs,
+  type QuestionAnsweringOutput,
+  type SequenceClassificationInputs,
+  T5EncoderModel,
+  T5ForQuestionAnswering,
+  T5ForSequenceClassification,
+  T5ForTokenClassification,
+  type TokenClassificationInputs,
+} from './model/heads.ts';
 export type { EncoderInputs, MatrixInput, Seq2SeqInputs } from './model/inputs.ts';
 export type { ModelOptions, NewModelOptions } from './model/pretrained.ts';
 export type { ResultTensor } from './model/result.ts';
