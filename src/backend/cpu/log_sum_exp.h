@@ -2,7 +2,10 @@
 #pragma once
 #include "vector_math.h"
 
-/** Both in one pass over memory: blocks are read again only from the L1 cache. NaN in the row makes lse NaN. */
+/**
+ * Both in one pass over memory: a block is read again only from the L1 cache, while the next one is fetched. NaN in
+ * the row makes lse NaN.
+ */
 template <class X> inline void logSumExp(const X *x, int64_t V, float &most, float &lse) {
   constexpr int64_t BLOCK = 2048;
   float s = 0;
@@ -14,7 +17,10 @@ template <class X> inline void logSumExp(const X *x, int64_t V, float &most, flo
       s *= expf(most - here);
       most = here;
     }
-    s += vectorSum(count, [=](int64_t i, auto n) { return exponential(load(x + begin + i, n, -INFINITY) - most); });
+    s += vectorSum(count, [=](int64_t i, auto n) {
+      __builtin_prefetch(x + begin + BLOCK + i);
+      return exponential(load(x + begin + i, n, -INFINITY) - most);
+    });
   }
   lse = most + logf(s);
 }
