@@ -69,7 +69,7 @@ abstract class EncoderHead<Inputs extends EncoderInputs> extends PretrainedT5 {
   }
 
   /** The loss and its gradient for every parameter, by Hugging Face's names. @throws UsageError */
-  lossAndGradients(inputs: Inputs): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
+  async lossAndGradients(inputs: Inputs): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
     const source = sourceOf(inputs, this.config);
     const loss = this.lossFor(inputs, source);
     if (!loss) throw new UsageError('lossAndGradients: labels are missing');

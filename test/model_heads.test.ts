@@ -1,0 +1,171 @@
+/** The heads on the encoder: losses by hand from the logits, gradients against slopes and against float64. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  type ResultTensor,
+  T5ForQuestionAnswering,
+  T5ForSequenceClassification,
+  T5ForTokenClassification,
+} from '../src/index.ts';
+import type { T5ConfigInput } from '../src/model/config.ts';
+import type { Tensor } from '../src/tensor/tensor.ts';
+import { UsageError } from '../src/util/errors.ts';
+import { published } from './model_configs.ts';
+
+const config = (change: T5ConfigInput = {}): T5ConfigInput => ({ ...published.v1_1, num_layers: 1, ...change });
+const input_ids = [
+  [5, 9, 1, 2, 37, 8, 1],
+  [7, 3, 22, 1, 0, 0, 0],
+];
+const attention_mask = input_ids.map((row) => row.map((id) => (id ? 1 : 0)));
+const source = { input_ids, attention_mask };
+
+const logSumExp = (row: number[]) => Math.log(row.reduce((s, x) => s + Math.exp(x), 0));
+const nll = (row: number[], label: number) => logSumExp(row) - row[label]!;
+const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+const near = (got: number | undefined, want: number) =>
+  assert.ok(Math.abs(got! - want) < 1e-5, `${got}, expected ${want}`);
+
+type Gradients = Promise<{ loss: number; gradients: Record<string, ResultTensor> }>;
+interface Differentiable<I> {
+  parameters: { places: readonly { name: string; length: number }[]; get(name: string): Tensor };
+  lossAndGradients(inputs: I): Gradients;
+  forward(inputs: I): Promise<{ loss?: number }>;
+  dispose(): void;
+}
+
+/** Gradients on the CPU against float64's, and float64's against slopes of the loss. */
+async function checkGradients<I>(make: (device: 'cpu' | 'reference') => Differentiable<I>, inputs: I): Promise<void> {
+  const [cpu, reference] = [make('cpu'), make('reference')];
+  const [got, want] = [await cpu.lossAndGradients(inputs), await reference.lossAndGradients(inputs)];
+  near(got.loss, want.loss);
+  near((await cpu.forward(inputs)).loss, want.loss);
+  const h = 0.01;
+  for (const { name, length } of reference.parameters.places) {
+    const { data } = want.gradients[name]!;
+    const size = Math.hypot(...data);
+    assert.ok(
+      data.every((g, i) => Math.abs(g - got.gradients[name]!.data[i]!) < 1e-6 + 1e-4 * size),
+      name,
+    );
+    const values = (reference.parameters.get(name).memory as unknown as { values: Float64Array }).values;
+    const i = Math.floor(length * 0.4);
+    const v = values[i]!;
+    values[i] = v + h;
+    const up = (await reference.forward(inputs)).loss!;
+    values[i] = v - h;
+    const down = (await reference.forward(inputs)).loss!;
+    values[i] = v;
+    const slope = (up - down) / (2 * h); // losses come back as float32
+    assert.ok(
+      Math.abs(slope - data[i]!) < 1e-4 + 1e-2 * Math.abs(slope),
+      `d${name}[${i}] = ${data[i]}, slope ${slope}`,
+    );
+  }
+  for (const model of [cpu, reference]) model.dispose();
+}
+
+test('token classification: the mean cross entropy of the labelled tokens', async () => {
+  const make = (device: 'cpu' | 'reference') =>
+    T5ForTokenClassification.from_config(config({ num_labels: 5 }), { device, seed: 3 });
+  const labels = [
+    [0, 4, 2, -100, 1, 3, -100],
+    [2, 2, 0, -100, -100, -100, -100],
+  ];
+  const model = make('cpu');
+  const { loss, logits } = await model.forward({ ...source, labels });
+  assert.deepEqual(logits.dims, [2, 7, 5]);
+  const rows = (logits.tolist() as number[][][]).flat();
+  near(loss, mean(labels.flat().flatMap((label, i) => (label < 0 ? [] : [nll(rows[i]!, label)]))));
+  assert.equal((await model.forward(source)).loss, undefined);
+  await assert.rejects(model.lossAndGradients(source), /labels are missing/);
+  await assert.rejects(model.forward({ ...source, labels: [[5]] }), /labels: row 0, column 0 is 5/);
+  await assert.rejects(model.forward({ ...source, labels: [[4]] }), /labels: is \[1, 1\], expected \[2, 7\]/);
+  model.dispose();
+  await checkGradients(make, { ...source, labels });
+});
+
+test('sequence classification: one class per row, read at its last end token', async () => {
+  const make = (device: 'cpu' | 'reference') =>
+    T5ForSequenceClassification.from_config(config({ num_labels: 3 }), { device, seed: 3 });
+  const model = make('cpu');
+  const { loss, logits } = await model.forward({ ...source, labels: [2, 0] });
+  assert.deepEqual(logits.dims, [2, 3]);
+  const rows = logits.tolist() as number[][];
+  near(loss, mean([nll(rows[0]!, 2), nll(rows[1]!, 0)]));
+  // Rows may have different numbers of end tokens; what follows the last one does not reach the pooled state by padding.
+  const alone = await model.forward({ input_ids: [input_ids[1]!.slice(0, 4)] });
+  for (const [i, v] of alone.logits.data.entries()) near(rows[1]![i], v);
+  await assert.rejects(
+    model.forward({
+      input_ids: [
+        [5, 1],
+        [5, 6],
+      ],
+    }),
+    (e: Error) => e instanceof UsageError && /row 1 has no end token \(eos_token_id 1\)/.test(e.message),
+  );
+  await assert.rejects(model.forward({ ...source, labels: [0] }), /labels: 1, expected 2/);
+  await assert.rejects(model.forward({ ...source, labels: [0, 3] }), /is 3, expected a whole number from 0 to 2/);
+  model.dispose();
+  await checkGradients(make, { ...source, labels: [2, 0] });
+});
+
+test('sequence classification: several labels at once, and numbers', async () => {
+  const several = (device: 'cpu' | 'reference') =>
+    T5ForSequenceClassification.from_config(config({ num_labels: 3 }), { device, seed: 3 });
+  const labels = [
+    [1, 0, 1],
+    [0, 0, 1],
+  ];
+  const model = several('cpu');
+  const { loss, logits } = await model.forward({ ...source, labels });
+  const binary = (x: number, t: number) => Math.log1p(Math.exp(x)) - t * x;
+  near(loss, mean((logits.tolist() as number[][]).flatMap((row, b) => row.map((x, i) => binary(x, labels[b]![i]!)))));
+  await assert.rejects(
+    model.forward({
+      ...source,
+      labels: [
+        [1, 0, 2],
+        [0, 0, 0],
+      ],
+    }),
+    /labels: 2, expected a number in \[0, 1\]/,
+  );
+  await assert.rejects(model.forward({ ...source, labels: [[1, 0]] }), /labels: 2 numbers, expected 2 rows of 3/);
+  model.dispose();
+  await checkGradients(several, { ...source, labels });
+
+  const one = (device: 'cpu' | 'reference') =>
+    T5ForSequenceClassification.from_config(config({ num_labels: 1 }), { device, seed: 3 });
+  const regression = one('cpu');
+  const result = await regression.forward({ ...source, labels: [0.25, -3] });
+  const [a, b] = result.logits.data as unknown as [number, number];
+  near(result.loss, ((a - 0.25) ** 2 + (b + 3) ** 2) / 2);
+  await assert.rejects(regression.forward({ ...source, labels: [Number.NaN, 1] }), /labels: NaN, expected a number/);
+  regression.dispose();
+  await checkGradients(one, { ...source, labels: [0.25, -3] });
+});
+
+test('question answering: the mean of the losses of start and end, positions beyond the row ignored', async () => {
+  const make = (device: 'cpu' | 'reference') => T5ForQuestionAnswering.from_config(config(), { device, seed: 3 });
+  const positions = { start_positions: [1, 9], end_positions: [4, 2] };
+  const model = make('cpu');
+  const { loss, start_logits, end_logits } = await model.forward({ ...source, ...positions });
+  assert.deepEqual(
+    [start_logits.dims, end_logits.dims],
+    [
+      [2, 7],
+      [2, 7],
+    ],
+  );
+  const [starts, ends] = [start_logits.tolist() as number[][], end_logits.tolist() as number[][]];
+  near(loss, (nll(starts[0]!, 1) + mean([nll(ends[0]!, 4), nll(ends[1]!, 2)])) / 2);
+  await assert.rejects(model.forward({ ...source, ...positions, end_positions: [-1, 0] }), /end_positions: .* is -1/);
+  await assert.rejects(
+    model.forward({ ...source, ...positions, end_positions: [1] }),
+    /end_positions: 1 positions, expected 2/,
+  );
+  model.dispose();
+  await checkGradients(make, { ...source, ...positions });
+});
