@@ -1,0 +1,56 @@
+/** The C interface of libfat5-text's tokenizer: one encoder per vocabulary, freed with the object that owns it. */
+import { BackendError } from '../util/errors.ts';
+import { type NativeFunction, openLibrary } from '../util/native.ts';
+
+const prototypes = {
+  create: 'uint64_t fat5_tokenizer_create()',
+  free: 'int fat5_tokenizer_free(uint64_t handle)',
+  bpe: 'int64_t fat5_tokenizer_bpe(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units, const int32_t *ids, uint32_t count, const int32_t *options)',
+  merges:
+    'int64_t fat5_tokenizer_merges(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units, uint32_t count, uint32_t *wrong)',
+  rules: 'int64_t fat5_tokenizer_rules(uint64_t handle, const int32_t *rules, uint32_t count)',
+  added:
+    'int64_t fat5_tokenizer_added(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units, const int32_t *ids, const int32_t *flags, const int32_t *normalized, uint32_t count)',
+  template:
+    'int64_t fat5_tokenizer_template(uint64_t handle, const int32_t *prefix, uint32_t prefixCount, const int32_t *suffix, uint32_t suffixCount)',
+  encode:
+    'int64_t fat5_tokenizer_encode(uint64_t handle, const uint8_t *bytes, const uint32_t *offsets, uint32_t count, int32_t flags, int32_t threads, int32_t *ids, uint32_t *idOffsets)',
+  createTrainer: 'uint64_t fat5_trainer_create(const int32_t *rules, uint32_t count)',
+  freeTrainer: 'int fat5_trainer_free(uint64_t handle)',
+  feed: 'int64_t fat5_trainer_feed(uint64_t handle, const uint8_t *bytes, const uint32_t *offsets, uint32_t count, int32_t threads)',
+  prepare:
+    'int64_t fat5_trainer_prepare(uint64_t handle, double characterCoverage, uint32_t limitAlphabet, uint32_t room, double minFrequency, uint32_t maxTokenLength, double *statistics)',
+  learn: 'int64_t fat5_trainer_learn(uint64_t handle, uint32_t count, uint32_t *pieces)',
+  result: 'int64_t fat5_trainer_result(uint64_t handle, uint32_t *alphabet, int32_t *merges)',
+} as const;
+
+type Library = Record<keyof typeof prototypes, NativeFunction>;
+let library: Library | undefined;
+
+export function tokenizerLibrary(): Library {
+  if (!library) {
+    const opened = openLibrary('fat5-text');
+    library = Object.fromEntries(
+      Object.entries(prototypes).map(([name, prototype]) => [name, opened.bind(prototype)]),
+    ) as Library;
+  }
+  return library;
+}
+
+/** enum Problem of boundary.h. */
+const OUT_OF_MEMORY = -1;
+export const BAD_STRINGS = -2;
+export const MISSING_PIECE = -3;
+
+/** The result of a call that only memory can make fail. @throws BackendError */
+export function checked(call: string, result: number): number {
+  if (result >= 0) return result;
+  throw new BackendError(`${call}: ${result === OUT_OF_MEMORY ? 'out of memory' : `failed with code ${result}`}`);
+}
+
+const utf8 = new TextEncoder();
+
+/** Strings as one UTF-8 text and the UTF-16 length of each: far cheaper than encoding them one by one. */
+export function packStrings(strings: readonly string[]): { text: Uint8Array; units: Int32Array } {
+  return { text: utf8.encode(strings.join('')), units: Int32Array.from(strings, (s) => s.length) };
+}
