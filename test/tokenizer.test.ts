@@ -70,6 +70,7 @@ test('special tokens have the ids of the recipe', async () => {
   assert.deepEqual(t5.sentinels, [n - 1, n - 2, n - 3, n - 4]);
   assert.deepEqual(t5.modeTokens, { R: n - 7, S: n - 6, X: n - 5 });
   assert.equal(t5.vocab_size, n);
+  assert.notEqual(t5.hash, tokenizer.hash);
 });
 
 test('the number of threads changes neither vocabulary nor ids', async () => {
@@ -163,6 +164,7 @@ test('a saved tokenizer opens again from its folder and from its file', async ()
     const opened = await AutoTokenizer.from_pretrained(path);
     assert.deepEqual(opened.file, tokenizer.file);
     assert.deepEqual(opened.special, tokenizer.special);
+    assert.equal(opened.hash, tokenizer.hash);
     assert.deepEqual(opened.encode('Le chat <extra_id_1>'), tokenizer.encode('Le chat <extra_id_1>'));
     opened.dispose();
     opened.dispose();

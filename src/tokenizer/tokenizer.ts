@@ -1,4 +1,5 @@
 /** Text to token ids and back: a tokenizer.json at work. Encoding is native; the names are transformers.js's. */
+import { createHash } from 'node:crypto';
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -64,6 +65,7 @@ export class Tokenizer {
   private readonly specialIds: Set<number>;
   private readonly around: number; // special tokens that encoding adds
   private handle: number;
+  private digest: string | undefined;
 
   /** `path` is for messages. @throws FormatError if pieces and merges contradict each other */
   constructor(file: TokenizerFile, special: SpecialTokens, path: string) {
@@ -131,6 +133,12 @@ export class Tokenizer {
 
   id_to_token(id: number): string | undefined {
     return this.pieces[id];
+  }
+
+  /** SHA-256 of the tokenizer.json as save() writes it, 64 hexadecimal digits: what token files are bound to. */
+  get hash(): string {
+    this.digest ??= createHash('sha256').update(formatTokenizerJson(this.file)).digest('hex');
+    return this.digest;
   }
 
   /** @throws UsageError if the tokenizer has none; so do the ids below */
