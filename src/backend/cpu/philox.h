@@ -31,8 +31,9 @@ inline void philoxBlocks(const int32_t *rng, int32_t site, int64_t block, uint32
   const philoxVec zero = {}, m0 = zero + 0xD2511F53u, m1 = zero + 0xCD9E8D57u;
   philoxVec c0[REGISTERS], c1[REGISTERS], c2[REGISTERS], c3[REGISTERS];  // only the lower half of each lane counts
   for (int r = 0; r < REGISTERS; r++) {
-    c0[r] = zero;
-    for (int i = 0; i < LANES; i++) c0[r][i] = uint64_t(block + r * LANES + i);
+    uint64_t counters[LANES];
+    for (int i = 0; i < LANES; i++) counters[i] = uint64_t(block + r * LANES + i);
+    memcpy(&c0[r], counters, sizeof counters);
     c1[r] = c0[r] >> 32;
     c2[r] = zero + uint32_t(rng[1]);
     c3[r] = zero;
