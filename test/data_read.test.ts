@@ -1,5 +1,6 @@
 /** Readers: formats, compressions, globs, and every way in which a file can be bad. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -112,6 +113,24 @@ test('a truncated gzip file is an error that names it, after the documents befor
   });
   assert.ok(documents > 10000 && documents < 50000);
   await assert.rejects(read(file('not.jsonl.gz', '{"text":"x"}\n')), /not\.jsonl\.gz: does not begin as a gzip file/);
+});
+
+test('standard input is read like a file, compressed or not, a document per line', () => {
+  const module = new URL('../src/data/read.js', import.meta.url).href;
+  const program = `import { readDocuments } from ${JSON.stringify(module)};
+    const found = [];
+    for await (const document of readDocuments('-', JSON.parse(process.argv[1]))) found.push(document);
+    console.log(JSON.stringify(found));`;
+  const run = (options: ReadOptions, input: string | Uint8Array): unknown => {
+    const args = ['--input-type=module', '-e', program, JSON.stringify(options)];
+    return JSON.parse(execFileSync(process.execPath, args, { input, encoding: 'utf8' }));
+  };
+  const lines = [
+    { line: 1, text: 'un' },
+    { line: 2, text: 'deux' },
+  ];
+  assert.deepEqual(run({}, 'un\ndeux\n'), lines);
+  assert.deepEqual(run({ format: 'jsonl' }, gzipSync('{"text":"un"}\n{"text":"deux"}\n')), lines);
 });
 
 test('an unknown kind of file asks for a format', async () => {

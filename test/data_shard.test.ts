@@ -271,6 +271,14 @@ test('missing, empty and doubly named sources are usage errors', async () => {
     /named by sources and by validation/,
   );
   await assert.rejects(prepare(options(fresh(), { validation_every: 1 })), UsageError);
+  const unknown = join(folder, 'late.dat');
+  writeFileSync(unknown, 'x');
+  const untouched = fresh();
+  await assert.rejects(
+    prepare(options(untouched, { sources: [...sources, unknown] })),
+    /late\.dat: unknown kind of file/,
+  );
+  assert.ok(!existsSync(untouched));
 });
 
 test('a damaged manifest or a missing shard is a FormatError', async () => {

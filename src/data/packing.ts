@@ -81,9 +81,6 @@ export class RowComposer {
   private readonly room: Room;
   private readonly sentinels: number;
   private readonly supply: Supply;
-  /** Labels per input of the heavy and of the light denoisers. */
-  private readonly heavyRatio: number;
-  private readonly lightRatio: number;
   private readonly shortest: number;
   private readonly pending: number[];
   private readonly pool: Remnant[];
@@ -91,7 +88,6 @@ export class RowComposer {
   /** `sentinels`: how many a row may use. */
   constructor(
     tables: PieceTable[],
-    proportions: readonly number[],
     limits: Room & { sentinels: number },
     supply: Supply,
     state: PackingState = { pending: [], pool: [] },
@@ -104,18 +100,6 @@ export class RowComposer {
     this.kinds = tables.map(({ ratio }) =>
       ratio > 1.1 * diagonal ? 'heavy' : ratio < 0.9 * diagonal ? 'light' : 'even',
     );
-    const mean = (kind: Kind): number => {
-      let inputs = 0;
-      let labels = 0;
-      tables.forEach((table, i) => {
-        if (this.kinds[i] !== kind) return;
-        inputs += proportions[i]! * table.inputs[table.full]!;
-        labels += proportions[i]! * table.labels[table.full]!;
-      });
-      return labels / inputs;
-    };
-    this.heavyRatio = mean('heavy');
-    this.lightRatio = mean('light');
     this.shortest = Math.max(2, Math.min(SHORTEST_CUT, Math.floor(Math.min(...tables.map(({ full }) => full)) / 8)));
     this.pending = [...state.pending];
     this.pool = state.pool.map((remnant) => ({ ...remnant }));
@@ -203,12 +187,15 @@ export class RowComposer {
   /** Raw tokens that a piece should take of what is left, so that the rest can still be filled. */
   private share(table: PieceTable, kind: Kind, left: Room, used: Record<Kind, number>, fit: number): number {
     if (kind === 'even' || fit === 0) return fit;
-    const waiting = { heavy: 0, even: 0, light: 0 };
-    for (const denoiser of this.pending) waiting[this.kinds[denoiser]!]++;
     const partner = kind === 'heavy' ? 'light' : 'heavy';
+    const waiting = { heavy: 0, even: 0, light: 0 };
+    let ratio = 0; // of the partner that comes next
+    for (const denoiser of this.pending) {
+      const other = this.kinds[denoiser]!;
+      if (waiting[other]++ === 0 && other === partner) ratio = this.tables[denoiser]!.ratio;
+    }
     if (waiting[partner] === 0) return fit;
     // After n tokens, labels/inputs of the rest is the partner's ratio: n (l - ratio·i) = labels - ratio·inputs.
-    const ratio = kind === 'heavy' ? this.lightRatio : this.heavyRatio;
     const perToken = (table.labels[table.full]! - ratio * table.inputs[table.full]!) / table.full;
     const balanced = (left.labels - ratio * left.inputs) / perToken;
     const perRow = Math.max(1, Math.round(waiting[kind] / waiting[partner])) - used[kind];

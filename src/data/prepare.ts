@@ -9,7 +9,7 @@ import { crc32 } from 'node:zlib';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { expandSources } from './glob.ts';
 import { type Manifest, manifestPath, readManifest, type Split, writeManifest } from './manifest.ts';
-import { type ReadOptions, readDocuments } from './read.ts';
+import { formatOf, type ReadOptions, readDocuments } from './read.ts';
 import { ShardWriter, type TokenSpace } from './shard.ts';
 
 /** Documents as token ids without special tokens: document i is ids[offsets[i] .. offsets[i+1]). */
@@ -75,6 +75,7 @@ function manifestInputs(options: PrepareOptions): Manifest['inputs'] {
   const validation = options.validation_sources ? list(options.validation_sources, 'validation') : [];
   const both = validation.find(({ path }) => train.some((file) => file.path === path));
   if (both) throw new UsageError(`${both.path}: is named by sources and by validation_sources, expected one of them`);
+  for (const { path } of [...train, ...validation]) formatOf(path, options); // before hours of work on the others
   return {
     sources: [...train, ...validation],
     format: options.format ?? null,

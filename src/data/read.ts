@@ -77,8 +77,9 @@ function textOfBytes(bytes: Buffer): string {
   return withoutMark(bytes.toString('utf8'));
 }
 
-/** 'text' or 'jsonl' by the file's name. @throws UsageError for an unknown ending */
-function formatOf(path: string): 'text' | 'jsonl' {
+/** How a file is read: as asked, else by its name. @throws UsageError for an unknown ending */
+export function formatOf(path: string, options: Pick<ReadOptions, 'format'>): 'text' | 'jsonl' {
+  if (options.format) return options.format;
   const name = path.replace(/\.(gz|zst)$/i, '');
   if (/\.(jsonl|ndjson)$/i.test(name)) return 'jsonl';
   if (path === '-' || /\.(txt|text|md|markdown|rst)$/i.test(name)) return 'text';
@@ -94,7 +95,7 @@ export async function* readDocuments(
   options: ReadOptions = {},
   onBytes: OnBytes = () => {},
 ): AsyncGenerator<DocumentRecord> {
-  const format = options.format ?? formatOf(path);
+  const format = formatOf(path, options);
   const unit = options.document ?? (path === '-' ? 'line' : 'file');
   const field = options.field ?? 'text';
   function* record(line: number, bytes: Buffer): Generator<DocumentRecord> {

@@ -143,8 +143,9 @@ class WorkerSource implements BatchSource {
   private async take(): Promise<Batch> {
     const message = this.arrived.shift() ?? this.poll() ?? (await this.wait());
     if ('error' in message) {
-      const Class = errorClasses[message.error.name] ?? BackendError;
-      this.failure = new Class(message.error.message);
+      const { name, message: text } = message.error;
+      const Known = errorClasses[name];
+      this.failure = Known ? new Known(text) : new BackendError(`data: the batch worker failed: ${name}: ${text}`);
       throw this.failure;
     }
     const elements = batchElements(this.shape);

@@ -163,7 +163,6 @@ export class Ul2Collator implements Collator {
     };
     this.composer = new RowComposer(
       this.tables,
-      denoisers.map(({ proportion }) => proportion),
       limits,
       { document: () => this.document(), denoiser: () => this.denoiser() },
       state?.packing,
