@@ -194,6 +194,19 @@ export class ShardWriter {
   }
 }
 
+// Indexed loops, one per type: `for of` over either made verifying a shard five times slower.
+function largest16(words: Uint16Array): number {
+  let largest = 0;
+  for (let i = 0; i < words.length; i++) largest = Math.max(largest, words[i]!);
+  return largest;
+}
+
+function largest32(words: Uint32Array): number {
+  let largest = 0;
+  for (let i = 0; i < words.length; i++) largest = Math.max(largest, words[i]!);
+  return largest;
+}
+
 /** Random access to the documents of one shard. */
 export class ShardReader implements TokenSpace {
   readonly path: string;
@@ -306,9 +319,8 @@ export class ShardReader implements TokenSpace {
     const where = `${this.path}: block ${block} (bytes ${HEADER_BYTES + start} to ${HEADER_BYTES + start + bytes.length})`;
     if (crc32(bytes) !== this.checksums[block])
       throw new FormatError(`${where} does not match its checksum; prepare the data again`);
-    const words = this.width === 2 ? new Uint16Array(bytes.buffer) : new Uint32Array(bytes.buffer);
-    let largest = 0;
-    for (const word of words) largest = Math.max(word, largest);
+    const largest =
+      this.width === 2 ? largest16(new Uint16Array(bytes.buffer)) : largest32(new Uint32Array(bytes.buffer));
     if (largest >= this.vocab_size)
       throw new FormatError(
         `${where} has token ${largest}, expected below vocab_size ${this.vocab_size} of its header`,
