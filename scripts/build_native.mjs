@@ -56,17 +56,32 @@ function sources(folder, suffix) {
     .sort();
 }
 
-const headers = [...sources('src', '.h'), ...sources('dist/native', '.h')];
-const headerHash = createHash('sha256').update(version.stdout);
-for (const header of headers) headerHash.update(readFileSync(header));
-const shared = headerHash.digest('hex');
-
-const include = ['src/backend/cpu', 'dist/native'].flatMap((folder) => ['-I', join(root, folder)]);
 const jobs = new Map(); // object path -> compiler arguments
 
+const includeFolders = ['src/backend/cpu', 'dist/native'].map((folder) => join(root, folder));
+const include = includeFolders.flatMap((folder) => ['-I', folder]);
+
+/**
+ * Adds a file and what it includes to a hash. Of the generated prototypes only those of the kernels that the source
+ * defines count, so that a new contract does not recompile every other kernel.
+ */
+function hashWithIncludes(hash, file, kernels, seen = new Set()) {
+  if (seen.has(file)) return;
+  seen.add(file);
+  const text = readFileSync(file, 'utf8');
+  const relevant = (line) => kernels.includes(/^KERNEL\((\w+)\)/.exec(line)?.[1]);
+  hash.update(basename(file) === 'prototypes.h' ? text.split('\n').filter(relevant).join('\n') : text);
+  for (const [, name] of text.matchAll(/^#include "([^"]+)"/gm)) {
+    const found = [dirname(file), ...includeFolders].map((folder) => join(folder, name)).find(existsSync);
+    if (found) hashWithIncludes(hash, found, kernels, seen);
+  }
+}
+
 function object(source, flags) {
-  const name = createHash('sha256').update(shared).update(flags.join(' ')).update(readFileSync(source)).digest('hex');
-  const path = join(objects, `${basename(source, '.cpp')}-${name.slice(0, 16)}.o`);
+  const kernels = [...readFileSync(source, 'utf8').matchAll(/KERNEL\((\w+)\)/g)].map(([, name]) => name);
+  const hash = createHash('sha256').update(version.stdout).update(flags.join(' '));
+  hashWithIncludes(hash, source, kernels);
+  const path = join(objects, `${basename(source, '.cpp')}-${hash.digest('hex').slice(0, 16)}.o`);
   jobs.set(path, [...flags, ...include, '-c', source]);
   return path;
 }
