@@ -182,6 +182,20 @@ test('cross entropy: the statistics count plain likelihood, right guesses and la
   }
 });
 
+test('cross entropy: of equal largest logits only the first counts as the guess', async () => {
+  for (const backend of [openReference(), cpu])
+    for (const [label, right] of [
+      [1, 1],
+      [2, 0],
+    ]) {
+      const logits = Tensor.from(backend, 'f32', [1, 4], [1, 3, 3, 0]);
+      const labels = Tensor.from(backend, 'i32', [1], [label!]);
+      const { stats } = scope(() => crossEntropy(logits, labels, { denominator: 1 }));
+      assert.equal((await stats.read())[2], right, `${backend.name}, label ${label}`);
+      dispose(logits, labels, stats);
+    }
+});
+
 test('top-k gives the lower index first among equals; argmax is its first', async () => {
   const { values, ids } = scope(() => topK(f32([2, 5], [1, 3, 3, 0, 3, -1, -2, -1, -2, -3]), 3));
   assert.deepEqual(Array.from(await ids.read()), [1, 2, 4, 0, 2, 1]);
