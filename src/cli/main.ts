@@ -1,0 +1,80 @@
+#!/usr/bin/env node
+/** The program `fat5`: finds the command, runs it, turns errors into one line and an exit status. */
+import { FormatError, UsageError } from '../util/errors.ts';
+import { suggestion } from '../util/suggest.ts';
+import { type Command, help, parseArguments, table } from './command.ts';
+
+/** Every command and where it lives; a module is loaded when its command is called. */
+const commands: Record<string, () => Promise<Command>> = {
+  quickstart: async () => (await import('./quickstart/quickstart.ts')).quickstart,
+  'tokenizer train': async () => (await import('./tokenizer.ts')).tokenizerTrain,
+  'tokenizer encode': async () => (await import('./tokenizer.ts')).tokenizerEncode,
+  'tokenizer decode': async () => (await import('./tokenizer.ts')).tokenizerDecode,
+  'data prepare': async () => (await import('./data.ts')).dataPrepare,
+  pretrain: async () => (await import('./pretrain.ts')).pretrainCommand,
+  evaluate: async () => (await import('./evaluate.ts')).evaluateCommand,
+  generate: async () => (await import('./generate.ts')).generateCommand,
+  doctor: async () => (await import('./doctor.ts')).doctor,
+  bench: async () => (await import('./bench.ts')).bench,
+  estimate: async () => (await import('./estimate.ts')).estimate,
+};
+
+async function main(argv: string[]): Promise<void> {
+  const words = argv.filter((a) => !a.startsWith('-'));
+  const name = [words.slice(0, 2).join(' '), words[0] ?? ''].find((n) => Object.hasOwn(commands, n));
+  const wantsHelp = argv.includes('--help') || argv.includes('-h') || words[0] === 'help';
+  if (name === undefined) {
+    const group = Object.keys(commands).filter((n) => n.startsWith(`${words[0]} `));
+    if (words.length > 0 && words[0] !== 'help' && (group.length === 0 || (words.length > 1 && !wantsHelp)))
+      throw new UsageError(`fat5: unknown command "${words.slice(0, group.length ? 2 : 1).join(' ')}", ${near(words)}`);
+    console.log(await overview(group.length > 0 ? group : Object.keys(commands)));
+    return;
+  }
+  const command = await commands[name]!();
+  if (wantsHelp) {
+    console.log(help(command));
+    return;
+  }
+  const { values, positionals } = parseArguments(command, argv.slice(name.split(' ').length));
+  await command.run(values, positionals);
+}
+
+function near(words: string[]): string {
+  const names = Object.keys(commands);
+  const hint = suggestion(words.slice(0, 2).join(' '), names);
+  return hint.startsWith('did')
+    ? hint
+    : suggestion(words[0]!, [...new Set(names.flatMap((n) => [n, n.split(' ')[0]!]))]);
+}
+
+async function overview(names: string[]): Promise<string> {
+  const loaded = await Promise.all(names.map((name) => commands[name]!()));
+  const rows = loaded.map((command) => [command.name, command.summary]);
+  return [
+    'fat5: pre-train, evaluate and run T5/UL2 encoder-decoder models.',
+    '',
+    'usage: fat5 COMMAND [config.yaml] [key.path=value …] [--flags]',
+    '',
+    ...table(rows),
+    '',
+    '"fat5 COMMAND --help" lists what a command takes. DEBUG=1 shows where an error comes from.',
+  ].join('\n');
+}
+
+/** One line for people who can fix it, and the exit status. */
+function report(error: unknown): number {
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  console.error(process.env.DEBUG ? stack : `fat5: ${message.replace(/^fat5: /, '')}`);
+  if (error instanceof UsageError) return 2;
+  return error instanceof FormatError ? 3 : 1;
+}
+
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0); // the reader, such as head, has seen enough
+  throw error;
+});
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  process.exitCode = report(error);
+}

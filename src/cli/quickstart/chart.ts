@@ -1,0 +1,74 @@
+/** A line chart as SVG text; colours come from the page's style sheet, so that it follows light and dark. */
+
+export interface Series {
+  label: string;
+  /** Class of the style sheet: its colour. */
+  style: string;
+  points: readonly (readonly [number, number])[];
+  /** Circles at the points as well. */
+  dots: boolean;
+}
+
+const width = 880;
+const height = 360;
+const margin = { left: 56, right: 132, top: 16, bottom: 44 };
+
+/** At most `count` round numbers that span [low, high]. */
+export function ticks(low: number, high: number, count: number): number[] {
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough)!;
+  const found: number[] = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(12)));
+  return found;
+}
+
+export const escapeHtml = (text: string): string =>
+  text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+
+export function lineChart(series: readonly Series[], labels: { title: string; x: string; y: string }): string {
+  const all = series.flatMap(({ points }) => points);
+  const [xLow, xHigh] = extent(all.map(([x]) => x));
+  const [yLow, yHigh] = extent(all.map(([, y]) => y));
+  const yMin = Math.max(0, yLow - 0.05 * (yHigh - yLow));
+  const px = (x: number) => margin.left + ((x - xLow) / (xHigh - xLow)) * (width - margin.left - margin.right);
+  const py = (y: number) => height - margin.bottom - ((y - yMin) / (yHigh - yMin)) * (height - margin.top - margin.bottom);
+  const right = width - margin.right;
+  const parts: string[] = [];
+  for (const y of ticks(yMin, yHigh, 6))
+    parts.push(
+      `<line class="grid" x1="${margin.left}" x2="${right}" y1="${at(py(y))}" y2="${at(py(y))}"/>`,
+      `<text class="tick" x="${margin.left - 8}" y="${at(py(y) + 4)}" text-anchor="end">${y}</text>`,
+    );
+  for (const x of ticks(xLow, xHigh, 8))
+    parts.push(`<text class="tick" x="${at(px(x))}" y="${height - margin.bottom + 20}" text-anchor="middle">${x}</text>`);
+  parts.push(
+    `<text class="axis" x="${(margin.left + right) / 2}" y="${height - 6}" text-anchor="middle">${escapeHtml(labels.x)}</text>`,
+    `<text class="axis" transform="translate(14 ${height / 2}) rotate(-90)" text-anchor="middle">${escapeHtml(labels.y)}</text>`,
+  );
+  let labelBottom = Number.NEGATIVE_INFINITY;
+  const ends = [...series].sort((a, b) => py(a.points.at(-1)![1]) - py(b.points.at(-1)![1]));
+  for (const { label, style, points, dots } of ends) {
+    const path = points.map(([x, y], i) => `${i ? 'L' : 'M'}${at(px(x))} ${at(py(y))}`).join('');
+    parts.push(`<path class="line ${style}" d="${path}"/>`);
+    if (dots)
+      for (const [x, y] of points)
+        parts.push(`<circle class="dot ${style}" cx="${at(px(x))}" cy="${at(py(y))}" r="4"><title>${x}: ${y.toFixed(3)}</title></circle>`);
+    const [x, y] = points.at(-1)!;
+    labelBottom = Math.max(py(y) + 4, labelBottom + 32); // labels of lines that end together stay apart
+    parts.push(
+      `<text class="end ${style}" x="${at(px(x) + 10)}" y="${at(labelBottom)}">${escapeHtml(label)}` +
+        `<tspan x="${at(px(x) + 10)}" dy="15">${y.toFixed(2)}</tspan></text>`,
+    );
+  }
+  return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeHtml(labels.title)}">${parts.join('')}</svg>`;
+}
+
+const at = (x: number): string => String(Math.round(x * 10) / 10);
+
+/** Smallest and largest, apart from each other even for one value. */
+function extent(values: readonly number[]): [number, number] {
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  return high > low ? [low, high] : [low, low + 1];
+}

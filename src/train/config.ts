@@ -1,0 +1,129 @@
+/** Every setting of a pre-training run: type, default, unit and one line of documentation, written once. */
+import * as z from 'zod';
+import { t5ConfigFields } from '../model/config.ts';
+import { scheduleNames } from '../optim/schedule.ts';
+
+const count = z.int('a whole number from 1').min(1, 'a whole number from 1');
+const countOrZero = z.int('a whole number, 0 or more').min(0, 'a whole number, 0 or more');
+const positive = z.number('a positive number').gt(0, 'a positive number');
+const notNegative = z.number('a number, 0 or more').min(0, 'a number, 0 or more');
+const share = z.number('a number in [0, 1)').min(0, 'a number in [0, 1)').lt(1, 'a number in [0, 1)');
+const text = z.string('a text').min(1, 'a text that is not empty');
+const paths = z.array(text, 'a list of paths').min(1, 'at least one path');
+const oneOf = <const V extends readonly [string, ...string[]]>(...values: V) =>
+  z.enum(values, `one of ${values.join(', ')}`);
+
+/** One denoiser of UL2's mixture. */
+const denoiser = z.strictObject({
+  mean_noise_span_length: positive.describe(
+    'mean length of a masked span, tokens; for [S] a prefix is 1/this of the text',
+  ),
+  noise_density: share.describe('share of tokens that is masked; 0: everything after the prefix'),
+  max_spans: count.nullable().default(null).describe('most spans of an example; null: as many as fit'),
+  prefix: z.string('a mode token or ""').describe('mode token in front of the source: [R], [S], [X] or ""'),
+  proportion: positive.describe('share of the examples; the list is normalised to a sum of 1'),
+});
+
+const data = z.strictObject({
+  train: paths.describe('shard files, folders or globs to train on'),
+  validation: z.array(text, 'a list of paths').default([]).describe('shards that are held out'),
+  objective: oneOf('ul2', 'span_corruption')
+    .default('ul2')
+    .describe('ul2: the denoisers below; span_corruption: plain T5'),
+  input_length: count.default(512).describe('source positions of a row after corruption, tokens'),
+  target_length: count
+    .nullable()
+    .default(null)
+    .describe('target positions of a row, tokens; null: what full rows of span corruption need'),
+  noise_density: share.default(0.15).describe('span_corruption: share of tokens that is masked'),
+  mean_noise_span_length: positive.default(3).describe('span_corruption: mean length of a masked span, tokens'),
+  denoisers: z
+    .array(denoiser)
+    .min(1, 'at least one denoiser')
+    .nullable()
+    .default(null)
+    .describe("ul2: the mixture; null: FAT5's seven"),
+  packing: oneOf('best_fit', 'concatenate')
+    .default('best_fit')
+    .describe('best_fit: several examples a row that do not see each other; concatenate: as FAT5, they do'),
+  workers: countOrZero.default(1).describe('threads that make batches ahead of the model; 0: in the loop itself'),
+});
+
+const schedule = z.strictObject({
+  name: oneOf(...scheduleNames)
+    .default('cosine')
+    .describe("cosine: nanoT5's; legacy: T5's inverse square root; wsd: warm-up, stable, decay"),
+  warmup_steps: countOrZero.optional().describe('steps until the full learning rate'),
+  warmup_start: share.optional().describe('share of the learning rate that warm-up starts from'),
+  decay_steps: countOrZero.optional().describe('wsd: steps of the final decay'),
+  final_factor: share.optional().describe('linear, wsd: share of the learning rate at the end'),
+  final_learning_rate: notNegative.optional().describe('cosine: learning rate at the end'),
+});
+
+/** Settings that an optimizer does not have must be absent; the others get its defaults (optim/options.ts). */
+const optim = z.strictObject({
+  name: oneOf('adamw_scale', 'adamw', 'adafactor', 'muon')
+    .default('adamw_scale')
+    .describe('muon: matrices by Muon, the rest by AdamWScale'),
+  learning_rate: positive.default(2e-2).describe('the highest of the schedule; legacy has its own'),
+  weight_decay: notNegative.optional().describe('per step and learning rate'),
+  no_decay: z.array(text).optional().describe('parameters whose name contains one of these are not decayed'),
+  rounding: oneOf('nearest', 'kahan').optional().describe('how bf16 weights keep small changes'),
+  betas: z.tuple([share, share]).optional().describe('decay of the two moments'),
+  eps: z.union([positive, z.tuple([positive, positive])]).optional().describe('added to the denominator; adafactor: two'),
+  state_dtype: oneOf('float32', 'bfloat16').optional().describe('type of the moments'),
+  clip_threshold: positive.optional().describe('adafactor: largest RMS of an update before the learning rate'),
+  decay_rate: z.number('a negative number').lt(0).optional().describe("adafactor: exponent of the moments' decay"),
+  momentum: share.optional().describe('muon: decay of the momentum'),
+  iterations: count.optional().describe('muon: Newton-Schulz iterations'),
+  update_rms: positive.optional().describe('muon: RMS of an update, in learning rates'),
+  schedule: schedule.prefault({}),
+});
+
+const train = z.strictObject({
+  steps: count.default(65536).describe('optimizer steps of the whole run'),
+  rows: count.default(128).describe('rows of one micro-batch'),
+  accumulation: count.default(1).describe('micro-batches of one step'),
+  max_grad_norm: positive.nullable().default(1).describe('gradients are scaled to this global L2 norm; null: never'),
+  seed: countOrZero.default(42).describe('of weights, batches and dropout'),
+  dtype: oneOf('f32', 'bf16').default('f32').describe('type of weights and activations; bf16 with Kahan summation'),
+  device: oneOf('cpu', 'reference').default('cpu').describe('where the model lives'),
+  activation_checkpointing: z
+    .boolean('true or false')
+    .default(false)
+    .describe('compute activations twice to keep fewer'),
+  ema: share.nullable().default(null).describe('decay of an exponential moving average of the weights; null: none'),
+});
+
+const evaluate = z.strictObject({
+  every: countOrZero.default(1000).describe('steps between evaluations; 0: none. One more at the end'),
+  batches: count.default(50).describe('micro-batches of the fixed held-out set'),
+});
+
+const checkpoint = z.strictObject({
+  every: count.default(1000).describe('steps between checkpoints; one more at the end'),
+  keep: count.default(3).describe('how many of the newest stay on the disk'),
+  keep_every: countOrZero.default(0).describe('checkpoints of steps divisible by this stay for ever; 0: none'),
+});
+
+const log = z.strictObject({
+  every: count.default(100).describe('steps between records of metrics.jsonl and printed lines'),
+});
+
+export const trainConfigSchema = z.strictObject({
+  name: text.describe('the run directory is runs_directory/name'),
+  runs_directory: text.default('runs').describe('where run directories are'),
+  tokenizer: text.describe('folder with tokenizer.json'),
+  model: z.strictObject(t5ConfigFields).describe("the model: fields of Hugging Face's config.json and FAT5's"),
+  data,
+  optim: optim.prefault({}),
+  train: train.prefault({}),
+  evaluate: evaluate.prefault({}),
+  checkpoint: checkpoint.prefault({}),
+  log: log.prefault({}),
+});
+
+/** A run's settings, every default filled in. */
+export type TrainConfig = z.output<typeof trainConfigSchema>;
+/** What users write. */
+export type TrainConfigInput = z.input<typeof trainConfigSchema>;

@@ -1,0 +1,104 @@
+/** Reads a run's settings from a YAML file and `key.path=value` overrides; unknown keys are errors. */
+import { existsSync, readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { parse as parseYaml, stringify } from 'yaml';
+import * as z from 'zod';
+import { UsageError } from '../util/errors.ts';
+import { suggestion } from '../util/suggest.ts';
+import { type TrainConfig, trainConfigSchema } from './config.ts';
+
+type Tree = Record<string, unknown>;
+const isTree = (value: unknown): value is Tree => typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/**
+ * The settings of a file with overrides applied (`optim.learning_rate=2e-2`) and every default filled in. A run
+ * without a name is called after its file.
+ * @throws UsageError naming the file or override, the key, its value, and the nearest valid key
+ */
+export function loadTrainConfig(path: string, overrides: readonly string[] = []): TrainConfig {
+  const tree = readYaml(path);
+  tree.name ??= basename(path).replace(/\.ya?ml$/, '');
+  for (const override of overrides) applyOverride(tree, override);
+  return checkTrainConfig(tree, path);
+}
+
+function readYaml(path: string): Tree {
+  if (!existsSync(path)) throw new UsageError(`${path}: not found, expected a YAML file with a run's settings`);
+  let tree: unknown;
+  try {
+    tree = parseYaml(readFileSync(path, 'utf8')) ?? {};
+  } catch (cause) {
+    throw new UsageError(`${path}: not YAML: ${(cause as Error).message.split('\n')[0]}`, { cause });
+  }
+  if (!isTree(tree)) throw new UsageError(`${path}: expected a map of settings at its top`);
+  return tree;
+}
+
+function applyOverride(tree: Tree, override: string): void {
+  const at = override.indexOf('=');
+  if (at <= 0) throw new UsageError(`"${override}": expected key.path=value, such as train.steps=1000`);
+  const keys = override.slice(0, at).split('.');
+  let place = tree;
+  for (const key of keys.slice(0, -1)) {
+    if (!isTree(place[key])) place[key] = {};
+    place = place[key] as Tree;
+  }
+  try {
+    place[keys.at(-1)!] = parseYaml(override.slice(at + 1)) as unknown;
+  } catch (cause) {
+    throw new UsageError(`"${override}": the value is not YAML: ${(cause as Error).message.split('\n')[0]}`, { cause });
+  }
+}
+
+/**
+ * Checks settings and fills in the defaults.
+ * @param source where they came from, for the error's text
+ * @throws UsageError
+ */
+export function checkTrainConfig(tree: unknown, source: string): TrainConfig {
+  const { success, data, error } = trainConfigSchema.safeParse(tree);
+  if (success) return data;
+  const issue = error.issues[0]!;
+  const path = issue.path.map(String);
+  if (issue.code === 'unrecognized_keys') {
+    const key = issue.keys[0]!;
+    const full = [...path, key].join('.');
+    throw new UsageError(`${source}: unknown key "${full}", ${suggestion(key, keysAt(trainConfigSchema, path))}`);
+  }
+  const value = path.reduce<unknown>((v, key) => (v as Tree | undefined)?.[key], tree);
+  const expected = issue.message.replace(/^Invalid input: expected /, '');
+  const what = value === undefined ? 'is missing' : `is ${JSON.stringify(value)}`;
+  throw new UsageError(`${source}: ${path.join('.')} ${what}, expected ${expected}`);
+}
+
+/** What is inside defaults and nullables. */
+function unwrap(schema: z.core.$ZodType): z.core.$ZodType {
+  const { innerType } = (schema as { def?: { innerType?: z.core.$ZodType } }).def ?? {};
+  return innerType ? unwrap(innerType) : schema;
+}
+
+/** The valid keys at a path of keys and list positions. */
+function keysAt(schema: z.ZodObject, path: readonly string[]): string[] {
+  let at: z.core.$ZodType = schema;
+  for (const key of path) {
+    if (at instanceof z.ZodObject) at = unwrap(at.shape[key]);
+    else if (at instanceof z.ZodArray) at = unwrap(at.element);
+  }
+  return at instanceof z.ZodObject ? Object.keys(at.shape) : [];
+}
+
+/** Every setting: its dotted key, its documentation and its default. */
+export function settings(schema: z.ZodObject = trainConfigSchema): { key: string; doc: string; default: unknown }[] {
+  return Object.entries(schema.shape as Record<string, z.ZodType>).flatMap(([name, field]) => {
+    const section = unwrap(field);
+    if (section instanceof z.ZodObject)
+      return settings(section).map((setting) => ({ ...setting, key: `${name}.${setting.key}` }));
+    const fallback = field.safeParse(undefined);
+    return [{ key: name, doc: field.description ?? '', default: fallback.success ? fallback.data : undefined }];
+  });
+}
+
+/** The settings as a YAML file that `loadTrainConfig` reads back unchanged. */
+export function printTrainConfig(config: TrainConfig): string {
+  return stringify(config, { nullStr: 'null', flowCollectionPadding: false });
+}

@@ -1,0 +1,98 @@
+/** The training loop, from top to bottom: batch, step, average, record, evaluation, checkpoint. */
+import { setImmediate } from 'node:timers/promises';
+import type { WeightAverage } from '../optim/ema.ts';
+import type { Batch } from '../util/batch.ts';
+import { UsageError } from '../util/errors.ts';
+import type { TrainConfig } from './config.ts';
+import { type Console, duration, evaluationLine, type EvaluationRecord, type MetricsFile, trainLine } from './metrics.ts';
+import type { Progress } from './progress.ts';
+import type { StepResult, Trainer } from './trainer.ts';
+
+/** Where batches come from; data/batch_source.ts. */
+export interface BatchSource {
+  /** The next micro-batch; it stays valid until the source is closed or has given `accumulation` more. */
+  next(): Promise<Batch>;
+  /** The position after the last batch given out, for a checkpoint. */
+  state(): unknown;
+}
+
+export interface LoopParts {
+  config: TrainConfig;
+  trainer: Trainer;
+  source: BatchSource;
+  /** Sums since the last record, and since the start of the run. */
+  progress: Progress;
+  average: WeightAverage | undefined;
+  metrics: MetricsFile;
+  console: Console;
+  /** Measures the held-out set. */
+  evaluate: (() => Promise<Pick<EvaluationRecord, 'nll' | 'accuracy' | 'tokens'>>) | undefined;
+  /** Saves everything a later process needs to go on; returns the folder. */
+  save: (step: number) => Promise<string>;
+  /** Aborted when somebody wants the run to stop: the step in work is finished and saved. */
+  signal: AbortSignal;
+}
+
+/**
+ * Trains until `train.steps` or until the signal; says which.
+ * @throws UsageError when the loss or the gradient is not finite; the weights of the last checkpoint stay as they are
+ */
+export async function trainLoop(parts: LoopParts): Promise<'finished' | 'interrupted'> {
+  const { config, trainer, source, progress, average, metrics, console: out, signal } = parts;
+  const { steps, accumulation } = config.train;
+  const isDue = (step: number, every: number) => every > 0 && (step % every === 0 || step === steps);
+  if (trainer.steps === 0 && config.evaluate.every > 0) await evaluate(parts);
+
+  while (trainer.steps < steps) {
+    const batches: Batch[] = [];
+    for (let i = 0; i < accumulation; i++) batches.push(await source.next());
+    const result = await trainer.stepOn(batches);
+    checkFinite(result, trainer.steps, parts);
+    average?.update(trainer.steps);
+    progress.add(result, batches);
+    const step = trainer.steps;
+    out.progress(liveLine(progress, step, steps, result.loss));
+
+    if (isDue(step, config.log.every)) {
+      const record = await progress.record(step);
+      metrics.append(record);
+      out.line(trainLine(record, steps));
+    }
+    if (isDue(step, config.evaluate.every)) await evaluate(parts);
+    await setImmediate(); // lets signals in
+    if (isDue(step, config.checkpoint.every) || signal.aborted) out.line(`saved ${await parts.save(step)}`);
+    if (signal.aborted && step < steps) return 'interrupted';
+  }
+  return 'finished';
+}
+
+async function evaluate({ config, trainer, metrics, console: out, evaluate: measure, progress }: LoopParts): Promise<void> {
+  if (!measure) return;
+  out.progress(`step ${trainer.steps}/${config.train.steps}  evaluating`);
+  const started = performance.now();
+  const result = await measure();
+  const seconds = (performance.now() - started) / 1000;
+  progress.pause(seconds);
+  const record: EvaluationRecord = { kind: 'evaluation', step: trainer.steps, ...result, seconds };
+  metrics.append(record);
+  out.line(evaluationLine(record, config.train.steps));
+}
+
+function checkFinite({ loss, grad_norm: norm, learning_rate: rate }: StepResult, step: number, { config }: LoopParts): void {
+  if (Number.isFinite(loss) && Number.isFinite(norm)) return;
+  const clip = config.train.max_grad_norm;
+  throw new UsageError(
+    `train: step ${step}: the ${Number.isFinite(loss) ? `gradient norm is ${norm}` : `loss is ${loss}`} at learning rate ` +
+      `${rate.toPrecision(3)}, expected a finite number; the last checkpoint is untouched. Run again under another name= ` +
+      `with a lower optim.learning_rate, more optim.schedule.warmup_steps` +
+      `${clip === null ? ', or train.max_grad_norm=1' : ''}${config.train.dtype === 'bf16' ? ', or train.dtype=f32' : ''}`,
+  );
+}
+
+function liveLine(progress: Progress, step: number, steps: number, loss: number): string {
+  const { secondsPerStep, tokensPerSecond } = progress.speed();
+  return (
+    `step ${step}/${steps}  loss ${loss.toFixed(3)}  ${Math.round(tokensPerSecond).toLocaleString('en')} tokens/s  ` +
+    `${duration((steps - step) * secondsPerStep)} left`
+  );
+}

@@ -1,0 +1,92 @@
+/** One optimizer step: forward, backward, clipping, update. The training loop and library users share it. */
+import type { T5ForConditionalGeneration } from '../model/t5.ts';
+import { batchOf, type Seq2SeqInputs } from '../model/inputs.ts';
+import { createOptimizer, type Optimizer } from '../optim/optimizer.ts';
+import { type OptimizerOptions, resolveOptions } from '../optim/options.ts';
+import { learningRate, type ScheduleOptions } from '../optim/schedule.ts';
+import { dispose } from '../tensor/scope.ts';
+import type { Batch } from '../util/batch.ts';
+import { UsageError } from '../util/errors.ts';
+
+export interface TrainerOptions {
+  optimizer: OptimizerOptions;
+  /** `constant` needs no total_steps, the others do. Constant without warm-up when left out. */
+  schedule?: Omit<ScheduleOptions, 'total_steps'> & { total_steps?: number };
+  /** The gradient's largest global L2 norm; null, or left out: no clipping. */
+  max_grad_norm?: number | null;
+  /** Of dropout. */
+  seed?: number;
+}
+
+/** What one step measured, before its update. */
+export interface StepResult {
+  /** Cross entropy plus z-loss, mean over the step's label tokens, in nats. */
+  loss: number;
+  z_loss: number;
+  /** Share of label tokens that were the most likely one. */
+  accuracy: number;
+  /** Label tokens. */
+  tokens: number;
+  /** Global L2 norm of the gradient, before clipping. */
+  grad_norm: number;
+  learning_rate: number;
+}
+
+export class Trainer {
+  readonly model: T5ForConditionalGeneration;
+  readonly optimizer: Optimizer;
+  private readonly options: TrainerOptions;
+  private readonly schedule: ScheduleOptions;
+  private readonly base: number;
+
+  /** @throws UsageError for unknown or contradictory options */
+  constructor(model: T5ForConditionalGeneration, options: TrainerOptions) {
+    const schedule = options.schedule ?? { name: 'constant' };
+    if (schedule.total_steps === undefined && schedule.name !== 'constant')
+      throw new UsageError(`Trainer: schedule "${schedule.name}" needs total_steps, the updates of the whole run`);
+    this.model = model;
+    this.options = options;
+    this.schedule = { ...schedule, total_steps: schedule.total_steps ?? Number.POSITIVE_INFINITY };
+    this.base = resolveOptions(options.optimizer).learning_rate;
+    model.parameters.trainable();
+    this.optimizer = createOptimizer(model.parameters, options.optimizer);
+  }
+
+  /** Completed updates. */
+  get steps(): number {
+    return this.optimizer.steps;
+  }
+
+  /**
+   * One update from a batch: input_ids and attention_mask [B,S], labels [B,T] with -100 where there is no loss.
+   * @throws UsageError for inputs that do not fit each other or the model
+   */
+  async step(inputs: Seq2SeqInputs): Promise<StepResult> {
+    return this.stepOn([batchOf(inputs, this.model.config)]);
+  }
+
+  /**
+   * One update from micro-batches of the same shape: the loss is the mean over the label tokens of all of them.
+   * A loss or gradient that is not finite changes nothing; the caller sees it in the result.
+   */
+  async stepOn(batches: readonly Batch[]): Promise<StepResult> {
+    const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
+    if (tokens === 0) throw new UsageError('Trainer: no label in the batch, expected at least one that is not -100');
+    const { model, optimizer } = this;
+    model.parameters.zeroGradients();
+    const sums = [0, 0, 0];
+    for (const [i, batch] of batches.entries()) {
+      const rng = { seed: this.options.seed ?? 0, step: optimizer.steps * batches.length + i };
+      const stats = model.accumulateGradients(batch, { denominator: tokens, rng });
+      const [nll, z, correct] = await stats.read();
+      [nll!, z!, correct!].forEach((value, j) => void (sums[j]! += value));
+      dispose(stats);
+    }
+    model.parameters.finishGradients();
+    const rate = learningRate(this.schedule, this.base, optimizer.steps);
+    optimizer.step({ learning_rate: rate, max_grad_norm: this.options.max_grad_norm ?? null });
+    const [nll, z, correct] = sums.map((sum) => sum / tokens);
+    const [norm] = await optimizer.gradientNorm.read();
+    return { loss: nll! + z!, z_loss: z!, accuracy: correct!, tokens, grad_norm: norm!, learning_rate: rate };
+  }
+}

@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { checkTrainConfig, loadTrainConfig, printTrainConfig, settings } from '../src/train/config_file.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'fat5-config-'));
+after(() => rmSync(folder, { recursive: true }));
+
+const minimal = 'tokenizer: tok\nmodel: { d_model: 64 }\ndata: { train: [shards] }\n';
+const file = (text: string, name = 'small.yaml') => {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+};
+
+describe("a run's settings", () => {
+  test('get defaults, a name from their file, and overrides', () => {
+    const overrides = ['optim.learning_rate=2e-2', 'train.max_grad_norm=null', 'data.train=[a, b]', 'evaluate.every=7'];
+    const config = loadTrainConfig(file(minimal), overrides);
+    assert.equal(config.name, 'small');
+    assert.equal(config.optim.learning_rate, 0.02);
+    assert.equal(config.train.max_grad_norm, null);
+    assert.deepEqual(config.data.train, ['a', 'b']);
+    assert.equal(config.evaluate.every, 7);
+    assert.equal(config.optim.schedule.name, 'cosine');
+    assert.equal(config.model.d_model, 64);
+  });
+
+  test('written out and read again are the same', () => {
+    const config = loadTrainConfig(file(minimal), ['optim.schedule.final_learning_rate=1e-5', "name='1e5'"]);
+    assert.deepEqual(loadTrainConfig(file(printTrainConfig(config), 'other.yaml')), config);
+  });
+
+  const cases: [string, string[], RegExp][] = [
+    [minimal, ['optim.lerning_rate=1'], /unknown key "optim\.lerning_rate", did you mean "learning_rate"\?/],
+    [minimal, ['optim.schedule.warmup=1'], /unknown key "optim\.schedule\.warmup", did you mean "warmup_steps"\?/],
+    [minimal, ['model.d_modle=1'], /unknown key "model\.d_modle", did you mean "d_model"\?/],
+    [minimal, ['trian.steps=1'], /unknown key "trian", did you mean "train"\?/],
+    [minimal, ['train.steps=0'], /train\.steps is 0, expected a whole number from 1/],
+    [minimal, ['train.steps=many'], /train\.steps is "many", expected a whole number from 1/],
+    [minimal, ['optim.name=adam'], /optim\.name is "adam", expected one of adamw_scale, adamw, adafactor, muon/],
+    [minimal, ['train.seed'], /"train\.seed": expected key\.path=value/],
+    [minimal, ['model.num_layers=x'], /model\.num_layers is "x", expected a positive integer/],
+    [
+      minimal,
+      ['data.denoisers=[{mean_noise_span_length: 3, noise_density: 0.15, prefix: "[R]", proportion: 1, max_span: 2}]'],
+      /unknown key "data\.denoisers\.0\.max_span", did you mean "max_spans"\?/,
+    ],
+    ['tokenizer: t\nmodel: {}\n', [], /data is missing, expected/],
+    ['a: [', [], /not YAML/],
+    ['- 1', [], /expected a map of settings/],
+  ];
+  for (const [text, overrides, message] of cases)
+    test(`${overrides.join(' ') || JSON.stringify(text)} is refused: ${message.source}`, () => {
+      assert.throws(() => loadTrainConfig(file(text), overrides), { name: 'UsageError', message });
+    });
+
+  test('a missing file is one clear line', () => {
+    assert.throws(() => loadTrainConfig(join(folder, 'none.yaml')), {
+      name: 'UsageError',
+      message: /none\.yaml: not found/,
+    });
+  });
+
+  test('are all documented, model fields aside, whose names are Hugging Face’s', () => {
+    const undocumented = settings().filter(({ key, doc }) => !key.startsWith('model.') && doc === '');
+    assert.deepEqual(undocumented, []);
+    assert.ok(settings().some(({ key }) => key === 'optim.schedule.warmup_steps'));
+  });
+
+  test('that are not an object are refused', () => {
+    assert.throws(() => checkTrainConfig(3, 'test'), { name: 'UsageError' });
+  });
+});
