@@ -10,7 +10,12 @@ import { FormatError } from '../src/util/errors.ts';
 let directory: string;
 const warnings: string[] = [];
 const latest = () => latestCheckpoint(directory, (line) => warnings.push(line));
-const state = (step: number) => ({ step, label_tokens: 10 * step, seconds: 1.5, seed: 42, data: { next: step } });
+const state = (step: number) => ({
+  step,
+  progress: { label_tokens: 10 * step, seconds: 1.5, window: { loss: 0.1 + step } },
+  seed: 42,
+  data: { next: step },
+});
 const save = (step: number) =>
   saveCheckpoint(directory, state(step), async (folder) => {
     writeFileSync(join(folder, 'model.safetensors'), Buffer.alloc(1000, step));

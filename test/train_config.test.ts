@@ -8,7 +8,7 @@ import { checkTrainConfig, loadTrainConfig, printTrainConfig, settings } from '.
 const folder = mkdtempSync(join(tmpdir(), 'fat5-config-'));
 after(() => rmSync(folder, { recursive: true }));
 
-const minimal = 'tokenizer: tok\nmodel: { d_model: 64 }\ndata: { train: [shards] }\n';
+const minimal = 'tokenizer: tok\nmodel: { d_model: 64 }\ndata: { folder: shards }\n';
 const file = (text: string, name = 'small.yaml') => {
   const path = join(folder, name);
   writeFileSync(path, text);
@@ -17,14 +17,25 @@ const file = (text: string, name = 'small.yaml') => {
 
 describe("a run's settings", () => {
   test('get defaults, a name from their file, and overrides', () => {
-    const overrides = ['optim.learning_rate=2e-2', 'train.max_grad_norm=null', 'data.train=[a, b]', 'evaluate.every=7'];
+    const overrides = [
+      'optim.learning_rate=2e-2',
+      'train.max_grad_norm=null',
+      'model.id2label={0: no}',
+      'evaluate.every=7',
+    ];
     const config = loadTrainConfig(file(minimal), overrides);
     assert.equal(config.name, 'small');
     assert.equal(config.optim.learning_rate, 0.02);
     assert.equal(config.train.max_grad_norm, null);
-    assert.deepEqual(config.data.train, ['a', 'b']);
+    assert.deepEqual(config.model.id2label, { 0: 'no' });
     assert.equal(config.evaluate.every, 7);
-    assert.equal(config.optim.schedule.name, 'cosine');
+    assert.deepEqual(config.optim.schedule, {
+      name: 'cosine',
+      warmup_steps: 10000,
+      warmup_start: 0.5,
+      final_learning_rate: 1e-5,
+    });
+    assert.deepEqual(config.optim.betas, [0.9, 0.999]);
     assert.equal(config.model.d_model, 64);
   });
 
@@ -45,8 +56,14 @@ describe("a run's settings", () => {
     [minimal, ['model.num_layers=x'], /model\.num_layers is "x", expected a positive integer/],
     [
       minimal,
-      ['data.denoisers=[{mean_noise_span_length: 3, noise_density: 0.15, prefix: "[R]", proportion: 1, max_span: 2}]'],
+      ['data.denoisers=[{mean_span: 3, noise_density: 0.15, prefix: "[R]", proportion: 1, max_span: 2}]'],
       /unknown key "data\.denoisers\.0\.max_span", did you mean "max_spans"\?/,
+    ],
+    [minimal, ['optim.name=adafactor', 'optim.betas=[0.9, 0.99]'], /optim: .*has no option "betas"/],
+    [
+      minimal,
+      ['optim.schedule.name=legacy', 'optim.schedule.warmup_steps=1'],
+      /warmup_steps means nothing to "legacy"/,
     ],
     ['tokenizer: t\nmodel: {}\n', [], /data is missing, expected/],
     ['a: [', [], /not YAML/],

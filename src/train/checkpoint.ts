@@ -18,9 +18,12 @@ const stateSchema = z.strictObject({
   version: z.literal(1),
   /** Completed optimizer steps. */
   step: z.int().min(0),
-  /** Label tokens and seconds of training up to here. */
-  label_tokens: z.number().min(0),
-  seconds: z.number().min(0),
+  /** Sums of progress.ts. */
+  progress: z.strictObject({
+    label_tokens: z.number().min(0),
+    seconds: z.number().min(0),
+    window: z.record(z.string(), z.number()),
+  }),
   /** Of the checkpoint's random numbers: seed and step give every one of them. */
   seed: z.int().min(0),
   /** Position in the data, as the batch source gave it. */

@@ -1,5 +1,6 @@
 /** Every setting of a pre-training run: type, default, unit and one line of documentation, written once. */
 import * as z from 'zod';
+import { devices } from '../backend/devices.ts';
 import { t5ConfigFields } from '../model/config.ts';
 import { scheduleNames } from '../optim/schedule.ts';
 
@@ -9,24 +10,23 @@ const positive = z.number('a positive number').gt(0, 'a positive number');
 const notNegative = z.number('a number, 0 or more').min(0, 'a number, 0 or more');
 const share = z.number('a number in [0, 1)').min(0, 'a number in [0, 1)').lt(1, 'a number in [0, 1)');
 const text = z.string('a text').min(1, 'a text that is not empty');
-const paths = z.array(text, 'a list of paths').min(1, 'at least one path');
 const oneOf = <const V extends readonly [string, ...string[]]>(...values: V) =>
   z.enum(values, `one of ${values.join(', ')}`);
 
-/** One denoiser of UL2's mixture. */
+/** One denoiser of UL2's mixture (data/denoiser.ts). */
 const denoiser = z.strictObject({
-  mean_noise_span_length: positive.describe(
-    'mean length of a masked span, tokens; for [S] a prefix is 1/this of the text',
-  ),
-  noise_density: share.describe('share of tokens that is masked; 0: everything after the prefix'),
-  max_spans: count.nullable().default(null).describe('most spans of an example; null: as many as fit'),
-  prefix: z.string('a mode token or ""').describe('mode token in front of the source: [R], [S], [X] or ""'),
-  proportion: positive.describe('share of the examples; the list is normalised to a sum of 1'),
+  mean_span: positive.describe('mean length of a masked span, tokens; density 0: the whole over the kept beginning'),
+  noise_density: share.describe('share of tokens that is masked; 0: everything after the beginning'),
+  max_spans: count.optional().describe('most spans of an example'),
+  prefix: z
+    .string('a mode token or ""')
+    .default('')
+    .describe('mode token in front of the source: [R], [S], [X] or none'),
+  proportion: positive.describe('share of the examples, relative to the other denoisers'),
 });
 
 const data = z.strictObject({
-  train: paths.describe('shard files, folders or globs to train on'),
-  validation: z.array(text, 'a list of paths').default([]).describe('shards that are held out'),
+  folder: text.describe('token shards made by "fat5 data prepare", with held-out ones'),
   objective: oneOf('ul2', 'span_corruption')
     .default('ul2')
     .describe('ul2: the denoisers below; span_corruption: plain T5'),
@@ -46,7 +46,6 @@ const data = z.strictObject({
   packing: oneOf('best_fit', 'concatenate')
     .default('best_fit')
     .describe('best_fit: several examples a row that do not see each other; concatenate: as FAT5, they do'),
-  workers: countOrZero.default(1).describe('threads that make batches ahead of the model; 0: in the loop itself'),
 });
 
 const schedule = z.strictObject({
@@ -65,12 +64,15 @@ const optim = z.strictObject({
   name: oneOf('adamw_scale', 'adamw', 'adafactor', 'muon')
     .default('adamw_scale')
     .describe('muon: matrices by Muon, the rest by AdamWScale'),
-  learning_rate: positive.default(2e-2).describe('the highest of the schedule; legacy has its own'),
+  learning_rate: positive.optional().describe('the highest of the schedule; legacy has its own'),
   weight_decay: notNegative.optional().describe('per step and learning rate'),
   no_decay: z.array(text).optional().describe('parameters whose name contains one of these are not decayed'),
-  rounding: oneOf('nearest', 'kahan').optional().describe('how bf16 weights keep small changes'),
+  rounding: oneOf('nearest', 'kahan', 'stochastic').optional().describe('how bf16 weights keep small changes'),
   betas: z.tuple([share, share]).optional().describe('decay of the two moments'),
-  eps: z.union([positive, z.tuple([positive, positive])]).optional().describe('added to the denominator; adafactor: two'),
+  eps: z
+    .union([positive, z.tuple([positive, positive])])
+    .optional()
+    .describe('added to the denominator; adafactor: two'),
   state_dtype: oneOf('float32', 'bfloat16').optional().describe('type of the moments'),
   clip_threshold: positive.optional().describe('adafactor: largest RMS of an update before the learning rate'),
   decay_rate: z.number('a negative number').lt(0).optional().describe("adafactor: exponent of the moments' decay"),
@@ -86,8 +88,10 @@ const train = z.strictObject({
   accumulation: count.default(1).describe('micro-batches of one step'),
   max_grad_norm: positive.nullable().default(1).describe('gradients are scaled to this global L2 norm; null: never'),
   seed: countOrZero.default(42).describe('of weights, batches and dropout'),
-  dtype: oneOf('f32', 'bf16').default('f32').describe('type of weights and activations; bf16 with Kahan summation'),
-  device: oneOf('cpu', 'reference').default('cpu').describe('where the model lives'),
+  dtype: oneOf('float32', 'bfloat16').default('float32').describe('type of weights and activations'),
+  device: oneOf(...devices)
+    .default('auto')
+    .describe('where the model lives'),
   activation_checkpointing: z
     .boolean('true or false')
     .default(false)
@@ -125,5 +129,3 @@ export const trainConfigSchema = z.strictObject({
 
 /** A run's settings, every default filled in. */
 export type TrainConfig = z.output<typeof trainConfigSchema>;
-/** What users write. */
-export type TrainConfigInput = z.input<typeof trainConfigSchema>;

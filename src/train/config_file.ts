@@ -3,6 +3,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { parse as parseYaml, stringify } from 'yaml';
 import * as z from 'zod';
+import { type OptimizerOptions, resolveOptions } from '../optim/options.ts';
+import { scheduleDefaults } from '../optim/schedule.ts';
 import { UsageError } from '../util/errors.ts';
 import { suggestion } from '../util/suggest.ts';
 import { type TrainConfig, trainConfigSchema } from './config.ts';
@@ -57,7 +59,7 @@ function applyOverride(tree: Tree, override: string): void {
  */
 export function checkTrainConfig(tree: unknown, source: string): TrainConfig {
   const { success, data, error } = trainConfigSchema.safeParse(tree);
-  if (success) return data;
+  if (success) return { ...data, optim: completeOptim(data.optim, source) };
   const issue = error.issues[0]!;
   const path = issue.path.map(String);
   if (issue.code === 'unrecognized_keys') {
@@ -69,6 +71,23 @@ export function checkTrainConfig(tree: unknown, source: string): TrainConfig {
   const expected = issue.message.replace(/^Invalid input: expected /, '');
   const what = value === undefined ? 'is missing' : `is ${JSON.stringify(value)}`;
   throw new UsageError(`${source}: ${path.join('.')} ${what}, expected ${expected}`);
+}
+
+/** Fills in what the named optimizer and schedule mean by default. @throws UsageError for a setting they do not have */
+function completeOptim({ schedule, ...optimizer }: TrainConfig['optim'], source: string): TrainConfig['optim'] {
+  const defaults = scheduleDefaults[schedule.name];
+  const known = ['name', ...Object.keys(defaults), ...(schedule.name === 'wsd' ? ['decay_steps'] : [])];
+  for (const key of Object.keys(schedule))
+    if (!known.includes(key))
+      throw new UsageError(
+        `${source}: optim.schedule.${key} means nothing to "${schedule.name}", expected only ${known.join(', ')}`,
+      );
+  try {
+    const { seed: _fromTrain, ...resolved } = resolveOptions(optimizer as OptimizerOptions);
+    return { ...(resolved as TrainConfig['optim']), schedule: { ...defaults, ...schedule } };
+  } catch (cause) {
+    throw new UsageError(`${source}: optim: ${(cause as Error).message}`, { cause });
+  }
 }
 
 /** What is inside defaults and nullables. */

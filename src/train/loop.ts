@@ -1,10 +1,17 @@
 /** The training loop, from top to bottom: batch, step, average, record, evaluation, checkpoint. */
 import { setImmediate } from 'node:timers/promises';
-import type { WeightAverage } from '../optim/ema.ts';
+import type { Ema } from '../optim/ema.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { TrainConfig } from './config.ts';
-import { type Console, duration, evaluationLine, type EvaluationRecord, type MetricsFile, trainLine } from './metrics.ts';
+import {
+  type Console,
+  duration,
+  type EvaluationRecord,
+  evaluationLine,
+  type MetricsFile,
+  trainLine,
+} from './metrics.ts';
 import type { Progress } from './progress.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
@@ -22,10 +29,10 @@ export interface LoopParts {
   source: BatchSource;
   /** Sums since the last record, and since the start of the run. */
   progress: Progress;
-  average: WeightAverage | undefined;
+  average: Ema | undefined;
   metrics: MetricsFile;
   console: Console;
-  /** Measures the held-out set. */
+  /** Measures the held-out set with the model's present weights. */
   evaluate: (() => Promise<Pick<EvaluationRecord, 'nll' | 'accuracy' | 'tokens'>>) | undefined;
   /** Saves everything a later process needs to go on; returns the folder. */
   save: (step: number) => Promise<string>;
@@ -48,7 +55,7 @@ export async function trainLoop(parts: LoopParts): Promise<'finished' | 'interru
     for (let i = 0; i < accumulation; i++) batches.push(await source.next());
     const result = await trainer.stepOn(batches);
     checkFinite(result, trainer.steps, parts);
-    average?.update(trainer.steps);
+    average?.update();
     progress.add(result, batches);
     const step = trainer.steps;
     out.progress(liveLine(progress, step, steps, result.loss));
@@ -66,11 +73,19 @@ export async function trainLoop(parts: LoopParts): Promise<'finished' | 'interru
   return 'finished';
 }
 
-async function evaluate({ config, trainer, metrics, console: out, evaluate: measure, progress }: LoopParts): Promise<void> {
+async function evaluate({
+  config,
+  trainer,
+  average,
+  metrics,
+  console: out,
+  evaluate: measure,
+  progress,
+}: LoopParts): Promise<void> {
   if (!measure) return;
   out.progress(`step ${trainer.steps}/${config.train.steps}  evaluating`);
   const started = performance.now();
-  const result = await measure();
+  const result = await (average ? average.evaluate(measure) : measure());
   const seconds = (performance.now() - started) / 1000;
   progress.pause(seconds);
   const record: EvaluationRecord = { kind: 'evaluation', step: trainer.steps, ...result, seconds };
@@ -78,14 +93,18 @@ async function evaluate({ config, trainer, metrics, console: out, evaluate: meas
   out.line(evaluationLine(record, config.train.steps));
 }
 
-function checkFinite({ loss, grad_norm: norm, learning_rate: rate }: StepResult, step: number, { config }: LoopParts): void {
+function checkFinite(
+  { loss, grad_norm: norm, learning_rate: rate }: StepResult,
+  step: number,
+  { config }: LoopParts,
+): void {
   if (Number.isFinite(loss) && Number.isFinite(norm)) return;
   const clip = config.train.max_grad_norm;
   throw new UsageError(
     `train: step ${step}: the ${Number.isFinite(loss) ? `gradient norm is ${norm}` : `loss is ${loss}`} at learning rate ` +
       `${rate.toPrecision(3)}, expected a finite number; the last checkpoint is untouched. Run again under another name= ` +
       `with a lower optim.learning_rate, more optim.schedule.warmup_steps` +
-      `${clip === null ? ', or train.max_grad_norm=1' : ''}${config.train.dtype === 'bf16' ? ', or train.dtype=f32' : ''}`,
+      `${clip === null ? ', or train.max_grad_norm=1' : ''}${config.train.dtype === 'bfloat16' ? ', or train.dtype=float32' : ''}`,
   );
 }
 

@@ -1,10 +1,11 @@
 /** Sums over the steps since the last record, and over the whole run; both are part of a checkpoint. */
-import { stepFlops } from './flops.ts';
-import { EnergyMeter, type TrainRecord } from './metrics.ts';
+
 import { writeGlobalNorm } from '../ops/global_norm/global_norm.ts';
 import { zeros } from '../tensor/parameters.ts';
 import { dispose } from '../tensor/scope.ts';
 import { type Batch, PADDING } from '../util/batch.ts';
+import { stepFlops } from './flops.ts';
+import { EnergyMeter, type TrainRecord } from './metrics.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
 /** Sums since the last record, in the units of StepResult times label tokens or steps. */
@@ -21,13 +22,12 @@ const emptyWindow = () => ({
   flops: 0,
   seconds: 0,
 });
-export type Window = ReturnType<typeof emptyWindow>;
 
 /** What a checkpoint keeps of the progress. */
 export interface ProgressState {
   label_tokens: number;
   seconds: number;
-  window: Window;
+  window: Record<string, number>;
 }
 
 /** Weight of the newest step in the live line's speed. */
@@ -45,7 +45,7 @@ export class Progress {
   constructor(trainer: Trainer, state?: ProgressState) {
     this.trainer = trainer;
     if (!state) return;
-    this.window = { ...state.window };
+    this.window = { ...this.window, ...state.window };
     this.labelTokens = state.label_tokens;
     this.seconds = state.seconds;
   }

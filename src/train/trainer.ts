@@ -1,6 +1,7 @@
 /** One optimizer step: forward, backward, clipping, update. The training loop and library users share it. */
-import type { T5ForConditionalGeneration } from '../model/t5.ts';
+
 import { batchOf, type Seq2SeqInputs } from '../model/inputs.ts';
+import type { T5ForConditionalGeneration } from '../model/t5.ts';
 import { createOptimizer, type Optimizer } from '../optim/optimizer.ts';
 import { type OptimizerOptions, resolveOptions } from '../optim/options.ts';
 import { learningRate, type ScheduleOptions } from '../optim/schedule.ts';
@@ -88,5 +89,10 @@ export class Trainer {
     const [nll, z, correct] = sums.map((sum) => sum / tokens);
     const [norm] = await optimizer.gradientNorm.read();
     return { loss: nll! + z!, z_loss: z!, accuracy: correct!, tokens, grad_norm: norm!, learning_rate: rate };
+  }
+
+  /** Gives the optimizer's memory back; the model stays. */
+  dispose(): void {
+    this.optimizer.dispose();
   }
 }

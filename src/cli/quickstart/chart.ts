@@ -19,12 +19,12 @@ export function ticks(low: number, high: number, count: number): number[] {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough)!;
   const found: number[] = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++)
+    found.push(Number((i * step).toPrecision(12)));
   return found;
 }
 
-export const escapeHtml = (text: string): string =>
-  text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
 export function lineChart(series: readonly Series[], labels: { title: string; x: string; y: string }): string {
   const all = series.flatMap(({ points }) => points);
@@ -32,7 +32,8 @@ export function lineChart(series: readonly Series[], labels: { title: string; x:
   const [yLow, yHigh] = extent(all.map(([, y]) => y));
   const yMin = Math.max(0, yLow - 0.05 * (yHigh - yLow));
   const px = (x: number) => margin.left + ((x - xLow) / (xHigh - xLow)) * (width - margin.left - margin.right);
-  const py = (y: number) => height - margin.bottom - ((y - yMin) / (yHigh - yMin)) * (height - margin.top - margin.bottom);
+  const py = (y: number) =>
+    height - margin.bottom - ((y - yMin) / (yHigh - yMin)) * (height - margin.top - margin.bottom);
   const right = width - margin.right;
   const parts: string[] = [];
   for (const y of ticks(yMin, yHigh, 6))
@@ -41,7 +42,9 @@ export function lineChart(series: readonly Series[], labels: { title: string; x:
       `<text class="tick" x="${margin.left - 8}" y="${at(py(y) + 4)}" text-anchor="end">${y}</text>`,
     );
   for (const x of ticks(xLow, xHigh, 8))
-    parts.push(`<text class="tick" x="${at(px(x))}" y="${height - margin.bottom + 20}" text-anchor="middle">${x}</text>`);
+    parts.push(
+      `<text class="tick" x="${at(px(x))}" y="${height - margin.bottom + 20}" text-anchor="middle">${x}</text>`,
+    );
   parts.push(
     `<text class="axis" x="${(margin.left + right) / 2}" y="${height - 6}" text-anchor="middle">${escapeHtml(labels.x)}</text>`,
     `<text class="axis" transform="translate(14 ${height / 2}) rotate(-90)" text-anchor="middle">${escapeHtml(labels.y)}</text>`,
@@ -53,7 +56,9 @@ export function lineChart(series: readonly Series[], labels: { title: string; x:
     parts.push(`<path class="line ${style}" d="${path}"/>`);
     if (dots)
       for (const [x, y] of points)
-        parts.push(`<circle class="dot ${style}" cx="${at(px(x))}" cy="${at(py(y))}" r="4"><title>${x}: ${y.toFixed(3)}</title></circle>`);
+        parts.push(
+          `<circle class="dot ${style}" cx="${at(px(x))}" cy="${at(py(y))}" r="4"><title>${x}: ${y.toFixed(3)}</title></circle>`,
+        );
     const [x, y] = points.at(-1)!;
     labelBottom = Math.max(py(y) + 4, labelBottom + 32); // labels of lines that end together stay apart
     parts.push(

@@ -53,7 +53,8 @@ export async function collectCorpus(sources: readonly string[], folder: string):
       `corpus: ${corpus.characters} characters of text in ${sources.join(', ') || 'the installed packages'}, ` +
         `expected at least ${SMALLEST}; name more files or folders with --corpus`,
     );
-  for (const [part, lines] of Object.entries(parts)) writeFileSync(join(folder, `${part}.jsonl`), `${lines.join('\n')}\n`);
+  for (const [part, lines] of Object.entries(parts))
+    writeFileSync(join(folder, `${part}.jsonl`), `${lines.join('\n')}\n`);
   return corpus;
 }
 

@@ -1,0 +1,34 @@
+import { heldOutLoss } from '../eval/held_out.ts';
+import { loadTrainConfig, settings } from '../train/config_file.ts';
+import { Console } from '../train/metrics.ts';
+import { pretrain } from '../train/pretrain.ts';
+import { UsageError } from '../util/errors.ts';
+import { defineCommand, table } from './command.ts';
+import { stopSignal } from './signals.ts';
+
+export const pretrainCommand = defineCommand({
+  name: 'pretrain',
+  summary: 'Pre-train a model from token shards; goes on where an interrupted run stopped.',
+  positionals: {
+    usage: 'CONFIG.yaml [key.path=value …]',
+    doc: "a run's settings, and settings that replace the file's",
+  },
+  flags: {},
+  details: () => `settings:\n${table(settings().map(settingRow)).join('\n')}`,
+  async run(_, [path, ...overrides]) {
+    if (path === undefined)
+      throw new UsageError('pretrain: expected a config file, such as configs/fat5-fr-small.yaml');
+    const config = loadTrainConfig(path, overrides);
+    const signal = stopSignal();
+    const console = new Console();
+    const end = await pretrain(config, { console, evaluate: heldOutLoss, signal });
+    if (end === 'interrupted') {
+      console.line('interrupted; the same command goes on from here');
+      process.exitCode = 130;
+    }
+  },
+});
+
+function settingRow({ key, doc, default: value }: ReturnType<typeof settings>[number]): [string, string] {
+  return [key, `${doc}${value === undefined ? '' : ` (default ${JSON.stringify(value)})`}`];
+}
