@@ -35,6 +35,9 @@ describe("a run's settings", () => {
       warmup_start: 0.5,
       final_learning_rate: 1e-5,
     });
+    assert.equal(config.data.denoisers?.length, 7);
+    assert.deepEqual(config.data.denoisers?.[2], { mean_span: 4, noise_density: 0, prefix: '[S]', proportion: 0.34 });
+    assert.equal(config.data.max_labels_length, 512);
     assert.deepEqual(config.optim.betas, [0.9, 0.999]);
     assert.equal(config.model.d_model, 64);
   });
@@ -65,6 +68,7 @@ describe("a run's settings", () => {
       ['optim.schedule.name=legacy', 'optim.schedule.warmup_steps=1'],
       /warmup_steps means nothing to "legacy"/,
     ],
+    [minimal, ['data.mean_span=3'], /data\.mean_span means nothing to "ul2"/],
     ['tokenizer: t\nmodel: {}\n', [], /data is missing, expected/],
     ['a: [', [], /not YAML/],
     ['- 1', [], /expected a map of settings/],

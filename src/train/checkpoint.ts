@@ -27,7 +27,7 @@ const stateSchema = z.strictObject({
   /** Of the checkpoint's random numbers: seed and step give every one of them. */
   seed: z.int().min(0),
   /** Position in the data, as the batch source gave it. */
-  data: z.json(),
+  data: z.unknown(),
   files: z.record(z.string(), z.strictObject({ bytes: z.int().min(0), sha256: z.string().regex(/^[0-9a-f]{64}$/) })),
   /** Of this file without this field. */
   sha256: z.string(),

@@ -1,6 +1,7 @@
 /** Every setting of a pre-training run: type, default, unit and one line of documentation, written once. */
 import * as z from 'zod';
 import { devices } from '../backend/devices.ts';
+import { fat5Denoisers } from '../data/denoiser.ts';
 import { t5ConfigFields } from '../model/config.ts';
 import { scheduleNames } from '../optim/schedule.ts';
 
@@ -25,28 +26,46 @@ const denoiser = z.strictObject({
   proportion: positive.describe('share of the examples, relative to the other denoisers'),
 });
 
+/** Settings that the objective does not have must be absent; the others get its defaults (`objectiveDefaults`). */
 const data = z.strictObject({
   folder: text.describe('token shards made by "fat5 data prepare", with held-out ones'),
   objective: oneOf('ul2', 'span_corruption')
     .default('ul2')
-    .describe('ul2: the denoisers below; span_corruption: plain T5'),
-  input_length: count.default(512).describe('source positions of a row after corruption, tokens'),
-  target_length: count
-    .nullable()
-    .default(null)
-    .describe('target positions of a row, tokens; null: what full rows of span corruption need'),
-  noise_density: share.default(0.15).describe('span_corruption: share of tokens that is masked'),
-  mean_noise_span_length: positive.default(3).describe('span_corruption: mean length of a masked span, tokens'),
+    .describe('ul2: a mixture of denoisers; span_corruption: plain T5'),
+  max_length: count.default(512).describe('source positions of a row, after corruption'),
+  max_labels_length: count
+    .optional()
+    .describe('ul2: target positions of a row; as many as source positions by default'),
   denoisers: z
     .array(denoiser)
     .min(1, 'at least one denoiser')
-    .nullable()
-    .default(null)
-    .describe("ul2: the mixture; null: FAT5's seven"),
-  packing: oneOf('best_fit', 'concatenate')
-    .default('best_fit')
-    .describe('best_fit: several examples a row that do not see each other; concatenate: as FAT5, they do'),
+    .optional()
+    .describe("ul2: the mixture; FAT5's seven by default"),
+  packing: oneOf('best_fit', 'concatenate', 'none')
+    .optional()
+    .describe('ul2: examples of a row do not see each other; concatenate: as FAT5, they do; none: one example a row'),
+  min_document_length: countOrZero.optional().describe('ul2: documents of at most this many tokens are left out'),
+  noise_density: share.optional().describe('span_corruption: share of tokens that is masked'),
+  mean_span: positive.optional().describe('span_corruption: mean length of a masked span, tokens'),
 });
+
+const modes = { R: '[R]', S: '[S]', X: '[X]' } as const;
+
+/** What an objective means by default. */
+export const objectiveDefaults = {
+  ul2: (max_length: number) => ({
+    max_labels_length: max_length,
+    packing: 'best_fit' as const,
+    min_document_length: 10,
+    denoisers: fat5Denoisers({ R: [], S: [], X: [] }).map(({ name, mean_span, noise_density, proportion }) => ({
+      mean_span,
+      noise_density,
+      prefix: modes[name![0] as keyof typeof modes],
+      proportion,
+    })),
+  }),
+  span_corruption: () => ({ noise_density: 0.15, mean_span: 3 }),
+};
 
 const schedule = z.strictObject({
   name: oneOf(...scheduleNames)

@@ -7,7 +7,7 @@ import { type OptimizerOptions, resolveOptions } from '../optim/options.ts';
 import { scheduleDefaults } from '../optim/schedule.ts';
 import { UsageError } from '../util/errors.ts';
 import { suggestion } from '../util/suggest.ts';
-import { type TrainConfig, trainConfigSchema } from './config.ts';
+import { objectiveDefaults, type TrainConfig, trainConfigSchema } from './config.ts';
 
 type Tree = Record<string, unknown>;
 const isTree = (value: unknown): value is Tree => typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -59,7 +59,7 @@ function applyOverride(tree: Tree, override: string): void {
  */
 export function checkTrainConfig(tree: unknown, source: string): TrainConfig {
   const { success, data, error } = trainConfigSchema.safeParse(tree);
-  if (success) return { ...data, optim: completeOptim(data.optim, source) };
+  if (success) return { ...data, data: completeData(data.data, source), optim: completeOptim(data.optim, source) };
   const issue = error.issues[0]!;
   const path = issue.path.map(String);
   if (issue.code === 'unrecognized_keys') {
@@ -71,6 +71,18 @@ export function checkTrainConfig(tree: unknown, source: string): TrainConfig {
   const expected = issue.message.replace(/^Invalid input: expected /, '');
   const what = value === undefined ? 'is missing' : `is ${JSON.stringify(value)}`;
   throw new UsageError(`${source}: ${path.join('.')} ${what}, expected ${expected}`);
+}
+
+/** Fills in what the objective means by default. @throws UsageError for a setting it does not have */
+function completeData(data: TrainConfig['data'], source: string): TrainConfig['data'] {
+  const { folder, objective, max_length, ...own } = data;
+  const defaults = objectiveDefaults[objective](max_length);
+  for (const key of Object.keys(own))
+    if (!Object.hasOwn(defaults, key))
+      throw new UsageError(
+        `${source}: data.${key} means nothing to "${objective}", expected only ${Object.keys(defaults).join(', ')}`,
+      );
+  return { folder, objective, max_length, ...defaults, ...own };
 }
 
 /** Fills in what the named optimizer and schedule mean by default. @throws UsageError for a setting they do not have */

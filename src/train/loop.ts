@@ -1,6 +1,7 @@
 /** The training loop, from top to bottom: batch, step, average, record, evaluation, checkpoint. */
 import { setImmediate } from 'node:timers/promises';
-import type { Ema } from '../optim/ema.ts';
+import type { BatchSource } from '../data/source.ts';
+import type { WeightAverage } from '../optim/ema.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { TrainConfig } from './config.ts';
@@ -15,21 +16,13 @@ import {
 import type { Progress } from './progress.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
-/** Where batches come from; data/batch_source.ts. */
-export interface BatchSource {
-  /** The next micro-batch; it stays valid until the source is closed or has given `accumulation` more. */
-  next(): Promise<Batch>;
-  /** The position after the last batch given out, for a checkpoint. */
-  state(): unknown;
-}
-
 export interface LoopParts {
   config: TrainConfig;
   trainer: Trainer;
-  source: BatchSource;
+  source: Pick<BatchSource, 'next'>;
   /** Sums since the last record, and since the start of the run. */
   progress: Progress;
-  average: Ema | undefined;
+  average: WeightAverage | undefined;
   metrics: MetricsFile;
   console: Console;
   /** Measures the held-out set with the model's present weights. */
@@ -55,7 +48,7 @@ export async function trainLoop(parts: LoopParts): Promise<'finished' | 'interru
     for (let i = 0; i < accumulation; i++) batches.push(await source.next());
     const result = await trainer.stepOn(batches);
     checkFinite(result, trainer.steps, parts);
-    average?.update();
+    average?.update(trainer.steps);
     progress.add(result, batches);
     const step = trainer.steps;
     out.progress(liveLine(progress, step, steps, result.loss));

@@ -2,10 +2,10 @@
 import { cpSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
-import { createEma, type Ema } from '../optim/ema.ts';
+import { createAverage, type WeightAverage } from '../optim/ema.ts';
 import type { OptimizerOptions } from '../optim/options.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { AutoTokenizer } from '../tokenizer/tokenizer.ts';
+import { AutoTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Batch } from '../util/batch.ts';
 import { evaluationBatches, trainingBatches } from './batches.ts';
 import { type Checkpoint, latestCheckpoint, pruneCheckpoints, saveCheckpoint } from './checkpoint.ts';
@@ -45,8 +45,8 @@ export async function pretrain(config: TrainConfig, parts: PretrainParts): Promi
   const checkpoint = await latestCheckpoint(run.checkpoints, (line) => out.line(line));
   const model = await openModel(config, checkpoint);
   const trainer = new Trainer(model, trainerOptions(config));
-  const average = config.train.ema === null ? undefined : createEma(model.parameters, config.train.ema);
-  const source = await trainingBatches(config, tokenizer, checkpoint?.state.data);
+  const average = config.train.ema === null ? undefined : createAverage(model.parameters, config.train.ema);
+  const source = trainingBatches(config, tokenizer, checkpoint?.state.data);
   const progress = new Progress(trainer, checkpoint?.state.progress);
   const metrics = new MetricsFile(run.metrics, checkpoint?.state.step ?? -1);
   try {
@@ -56,7 +56,7 @@ export async function pretrain(config: TrainConfig, parts: PretrainParts): Promi
       trainer.optimizer.steps = checkpoint.state.step;
       out.line(`goes on after step ${trainer.steps} of ${config.train.steps} (${checkpoint.folder})`);
     }
-    const held = config.evaluate.every > 0 ? await evaluationBatches(config, tokenizer) : [];
+    const held = config.evaluate.every > 0 ? evaluationBatches(config, tokenizer) : [];
     const save = (step: number) =>
       saveCheckpoint(
         run.checkpoints,
@@ -114,11 +114,12 @@ async function openModel(config: TrainConfig, checkpoint: Checkpoint | undefined
 }
 
 /** The moving average as parameters by name: average.safetensors can take the place of model.safetensors. */
-function averages({ parameters, backend }: T5ForConditionalGeneration, { average }: Ema): Record<string, Tensor> {
+function averages({ parameters, backend }: T5ForConditionalGeneration, average: WeightAverage): Record<string, Tensor> {
+  const { average: flat } = average.state();
   return Object.fromEntries(
     parameters.places.map(({ name, shape, offset, length }) => [
       name,
-      new Tensor(backend, average.memory.slice(offset, length), shape),
+      new Tensor(backend, flat!.memory.slice(offset, length), shape),
     ]),
   );
 }
