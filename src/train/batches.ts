@@ -1,5 +1,5 @@
 /** From a run's settings and a tokenizer to batches: for training, and the fixed held-out ones. */
-import type { Denoiser } from '../data/denoiser.ts';
+import { type Denoiser, fullLength, noiseOf } from '../data/denoiser.ts';
 import type { CollatorOptions, Objective, SourceState } from '../data/objective.ts';
 import { type BatchSource, createBatchSource, createEvaluationBatches } from '../data/source.ts';
 import { t5Config } from '../model/config.ts';
@@ -25,6 +25,17 @@ export function evaluationBatches(config: TrainConfig, tokenizer: Tokenizer): Ba
     seed: HELD_OUT_SEED,
     batches: config.evaluate.batches,
   });
+}
+
+/** Target positions of a row. */
+export function targetLength({ data }: TrainConfig): number {
+  if (data.objective === 'ul2') return data.max_labels_length!;
+  const denoiser: Denoiser = { mean_span: data.mean_span!, noise_density: data.noise_density!, proportion: 1 };
+  const { noise, spans } = noiseOf(
+    denoiser,
+    fullLength(denoiser, { inputs: data.max_length, labels: Number.POSITIVE_INFINITY }),
+  );
+  return noise + spans + 1;
 }
 
 function collatorOptions(config: TrainConfig, tokenizer: Tokenizer): Omit<CollatorOptions, 'seed'> {

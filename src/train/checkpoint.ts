@@ -53,6 +53,12 @@ function stepsIn(directory: string): number[] {
     .sort((a, b) => b - a);
 }
 
+/** Folder of the newest complete checkpoint in a directory, its checksums not looked at. */
+export function newestCheckpoint(directory: string): string | undefined {
+  const step = stepsIn(directory)[0];
+  return step === undefined ? undefined : join(directory, nameOf(step));
+}
+
 /**
  * Writes a checkpoint; `write` puts the files into the folder it is given. Returns the checkpoint's folder.
  * @throws UsageError if the disk is full or not writable: nothing that was saved before is lost

@@ -5,7 +5,7 @@ import { T5ForConditionalGeneration } from '../model/t5.ts';
 import { createAverage, type WeightAverage } from '../optim/ema.ts';
 import type { OptimizerOptions } from '../optim/options.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { AutoTokenizer } from '../tokenizer/auto_tokenizer.ts';
+import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Batch } from '../util/batch.ts';
 import { evaluationBatches, trainingBatches } from './batches.ts';
 import { type Checkpoint, latestCheckpoint, pruneCheckpoints, saveCheckpoint } from './checkpoint.ts';
@@ -13,7 +13,7 @@ import type { TrainConfig } from './config.ts';
 import { trainLoop } from './loop.ts';
 import { type Console, type EvaluationRecord, MetricsFile } from './metrics.ts';
 import { Progress } from './progress.ts';
-import { openRunDirectory } from './run_directory.ts';
+import { checkSameRun, openRunDirectory, runDirectory } from './run_directory.ts';
 import { readTensors, writeTensors } from './tensor_file.ts';
 import { Trainer, type TrainerOptions } from './trainer.ts';
 
@@ -40,56 +40,47 @@ const averageFile = 'average.safetensors';
  */
 export async function pretrain(config: TrainConfig, parts: PretrainParts): Promise<'finished' | 'interrupted'> {
   const { console: out, evaluate, signal } = parts;
-  const tokenizer = await AutoTokenizer.from_pretrained(config.tokenizer);
-  const run = await openRunDirectory(config);
-  const checkpoint = await latestCheckpoint(run.checkpoints, (line) => out.line(line));
-  const model = await openModel(config, checkpoint);
-  const trainer = new Trainer(model, trainerOptions(config));
-  const average = config.train.ema === null ? undefined : createAverage(model.parameters, config.train.ema);
-  const source = trainingBatches(config, tokenizer, checkpoint?.state.data);
-  const progress = new Progress(trainer, checkpoint?.state.progress);
-  const metrics = new MetricsFile(run.metrics, checkpoint?.state.step ?? -1);
+  const closing: (() => unknown)[] = [() => out.done()];
   try {
+    const run = runDirectory(config);
+    checkSameRun(config);
+    const tokenizer = openTokenizer(config.tokenizer);
+    const checkpoint = await latestCheckpoint(run.checkpoints, (line) => out.line(line));
+    const source = trainingBatches(config, tokenizer, checkpoint?.state.data);
+    closing.push(() => source.close());
+    const held = config.evaluate.every > 0 ? evaluationBatches(config, tokenizer) : [];
+    const model = await openModel(config, checkpoint);
+    closing.push(() => model.dispose());
+    const trainer = new Trainer(model, trainerOptions(config));
+    closing.push(() => trainer.dispose());
+    const average = config.train.ema === null ? undefined : createAverage(model.parameters, config.train.ema);
+    closing.push(() => average?.dispose());
     if (checkpoint) {
       readTensors(join(checkpoint.folder, optimizerFile), trainer.optimizer.state());
       if (average) readTensors(join(checkpoint.folder, averageFile), averages(model, average));
       trainer.optimizer.steps = checkpoint.state.step;
       out.line(`goes on after step ${trainer.steps} of ${config.train.steps} (${checkpoint.folder})`);
     }
-    const held = config.evaluate.every > 0 ? evaluationBatches(config, tokenizer) : [];
-    const save = (step: number) =>
-      saveCheckpoint(
-        run.checkpoints,
-        { step, seed: config.train.seed, data: source.state(), progress: progress.state() },
-        async (folder) => {
-          await model.save_pretrained(folder);
-          await writeTensors(join(folder, optimizerFile), trainer.optimizer.state());
-          if (average) await writeTensors(join(folder, averageFile), averages(model, average));
-          copyTokenizer(config.tokenizer, folder);
-        },
-      ).then(async (folder) => {
-        await pruneCheckpoints(run.checkpoints, config.checkpoint.keep, config.checkpoint.keep_every);
-        return folder;
+    await openRunDirectory(config);
+    const metrics = new MetricsFile(run.metrics, checkpoint?.state.step ?? -1);
+    closing.push(() => metrics.close());
+    const progress = new Progress(trainer, checkpoint?.state.progress);
+
+    const save = async (step: number): Promise<string> => {
+      const state = { step, seed: config.train.seed, data: source.state(), progress: progress.state() };
+      const folder = await saveCheckpoint(run.checkpoints, state, async (into) => {
+        await model.save_pretrained(into);
+        await writeTensors(join(into, optimizerFile), trainer.optimizer.state());
+        if (average) await writeTensors(join(into, averageFile), averages(model, average));
+        copyTokenizer(config.tokenizer, into);
       });
-    return await trainLoop({
-      config,
-      trainer,
-      source,
-      progress,
-      average,
-      metrics,
-      console: out,
-      evaluate: held.length > 0 ? () => evaluate(model, held) : undefined,
-      save,
-      signal,
-    });
+      await pruneCheckpoints(run.checkpoints, config.checkpoint.keep, config.checkpoint.keep_every);
+      return folder;
+    };
+    const measure = held.length > 0 ? () => evaluate(model, held) : undefined;
+    return await trainLoop({ config, trainer, source, progress, average, metrics, console: out, evaluate: measure, save, signal });
   } finally {
-    out.done();
-    metrics.close();
-    await source.close();
-    trainer.dispose();
-    average?.dispose();
-    model.dispose();
+    for (const close of closing.reverse()) await close();
   }
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
 import { writeTextFile } from '../model/safetensors_write.ts';
 import { UsageError } from '../util/errors.ts';
+import { newestCheckpoint } from './checkpoint.ts';
 import type { TrainConfig } from './config.ts';
 import { printTrainConfig } from './config_file.ts';
 
@@ -24,26 +25,35 @@ const changeable =
   /^(train\.steps|train\.device|train\.activation_checkpointing|evaluate\.|checkpoint\.|log\.|runs_directory)/;
 
 /**
- * Makes a run's directory and writes its config.yaml; an existing run is gone on with.
- * @throws UsageError if it was started with settings that cannot be changed on the way
+ * Compares settings with those of the checkpoints that a run's directory holds, if any.
+ * @throws UsageError if the run was started with settings that cannot be changed on the way
  */
-export async function openRunDirectory(config: TrainConfig): Promise<RunDirectory> {
-  const run = runDirectory(config);
-  const path = join(run.directory, 'config.yaml');
-  mkdirSync(run.checkpoints, { recursive: true });
-  if (existsSync(path)) {
-    const before = flat(parseYaml(readFileSync(path, 'utf8')));
-    const now = flat(config);
-    for (const key of new Set([...before.keys(), ...now.keys()]))
-      if (before.get(key) !== now.get(key) && !changeable.test(key))
-        throw new UsageError(
-          `${run.directory}: the run was started with ${key} ${before.get(key) ?? 'absent'}, now it is ` +
-            `${now.get(key) ?? 'absent'}; choose another name=…, or pass ${path} to go on with the run as it was`,
-        );
-  }
-  await writeTextFile(path, printTrainConfig(config));
-  return run;
+export function checkSameRun(config: TrainConfig): void {
+  const { directory, checkpoints } = runDirectory(config);
+  const path = configFile(directory);
+  if (!existsSync(path) || !newestCheckpoint(checkpoints)) return;
+  const before = flat(parseYaml(readFileSync(path, 'utf8')));
+  const now = flat(config);
+  for (const key of new Set([...before.keys(), ...now.keys()]))
+    if (before.get(key) !== now.get(key) && !changeable.test(key))
+      throw new UsageError(
+        `${directory}: the run was started with ${key} ${before.get(key) ?? 'absent'}, now it is ` +
+          `${now.get(key) ?? 'absent'}; choose another name=…, or pass ${path} to go on with the run as it was`,
+      );
 }
+
+/** Makes a run's directory with its config.yaml. @throws UsageError if it cannot be written */
+export async function openRunDirectory(config: TrainConfig): Promise<void> {
+  const { directory, checkpoints } = runDirectory(config);
+  try {
+    mkdirSync(checkpoints, { recursive: true });
+  } catch (cause) {
+    throw new UsageError(`${directory}: cannot be made: ${(cause as Error).message}`, { cause });
+  }
+  await writeTextFile(configFile(directory), printTrainConfig(config));
+}
+
+const configFile = (directory: string) => join(directory, 'config.yaml');
 
 /** Leaves of nested settings by dotted key, as JSON. */
 function flat(value: unknown, prefix = '', into = new Map<string, string>()): Map<string, string> {

@@ -1,0 +1,40 @@
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { heldOutLoss } from '../eval/held_out.ts';
+import { T5ForConditionalGeneration } from '../model/t5.ts';
+import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
+import { evaluationBatches } from '../train/batches.ts';
+import { loadTrainConfig } from '../train/config_file.ts';
+import { runDirectory } from '../train/run_directory.ts';
+import { UsageError } from '../util/errors.ts';
+import { defineCommand, optional, path, toggle } from './command.ts';
+import { modelFolder } from './model_folder.ts';
+
+export const evaluateCommand = defineCommand({
+  name: 'evaluate',
+  summary: 'Measure a model on held-out shards: NLL, perplexity and accuracy of the masked tokens.',
+  positionals: {
+    usage: 'RUN|CONFIG.yaml [key.path=value …]',
+    doc: "a run's directory or settings, and settings that replace them",
+  },
+  flags: {
+    model: optional(path("folder of a model or of a run; the run's newest checkpoint when left out")),
+    json: toggle('print one JSON line'),
+  },
+  async run(flags, [given, ...overrides]) {
+    if (given === undefined) throw new UsageError('evaluate: expected a run such as runs/NAME, or a config file');
+    const isRun = existsSync(given) && statSync(given).isDirectory();
+    const config = loadTrainConfig(isRun ? join(given, 'config.yaml') : given, overrides);
+    const folder = modelFolder(flags.model ?? (isRun ? given : runDirectory(config).directory));
+    const { device, dtype } = config.train;
+    const model = await T5ForConditionalGeneration.from_pretrained(folder, { device, dtype });
+    const held = evaluationBatches({ ...config, model: model.config }, openTokenizer(config.tokenizer));
+    const { nll, accuracy, tokens } = await heldOutLoss(model, held);
+    const perplexity = Math.exp(nll);
+    if (flags.json) console.log(JSON.stringify({ model: folder, nll, perplexity, accuracy, tokens }));
+    else
+      console.log(
+        `${folder}: NLL ${nll.toFixed(4)}  perplexity ${perplexity.toFixed(3)}  accuracy ${(100 * accuracy).toFixed(2)} %  (${tokens} masked tokens)`,
+      );
+  },
+});
