@@ -160,7 +160,7 @@ describe('a run', () => {
   for (const [setting, message] of [
     ['data.max_length=4', /denoiser .*max_length/],
     ['data.max_length=2048', /sentinels/],
-    ['model.vocab_size=100', /vocab_size is 100, expected at least the 400/],
+    ['model.vocab_size=100', /vocab_size is 100, expected at least the \d+ of tokenizer/],
     ['model.eos_token_id=1', /model\.eos_token_id is 1, expected 2/],
     ['data.folder=nowhere', /nowhere.*not found/],
     ['tokenizer=nowhere', /nowhere.*not found/],

@@ -1,7 +1,7 @@
 import { heldOutLoss } from '../eval/held_out.ts';
 import { loadTrainConfig, settings } from '../train/config_file.ts';
-import { Console } from '../train/metrics.ts';
 import { pretrain } from '../train/pretrain.ts';
+import { ConsoleReporter } from '../train/reporter.ts';
 import { UsageError } from '../util/errors.ts';
 import { defineCommand, table } from './command.ts';
 import { stopSignal } from './signals.ts';
@@ -20,10 +20,9 @@ export const pretrainCommand = defineCommand({
       throw new UsageError('pretrain: expected a config file, such as configs/fat5-fr-small.yaml');
     const config = loadTrainConfig(path, overrides);
     const signal = stopSignal();
-    const console = new Console();
-    const end = await pretrain(config, { console, evaluate: heldOutLoss, signal });
+    const end = await pretrain(config, { reporter: new ConsoleReporter(), evaluate: heldOutLoss, signal });
     if (end === 'interrupted') {
-      console.line('interrupted; the same command goes on from here');
+      console.log('interrupted; the same command goes on from here');
       process.exitCode = 130;
     }
   },

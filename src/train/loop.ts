@@ -6,7 +6,6 @@ import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { TrainConfig } from './config.ts';
 import {
-  type Console,
   duration,
   type EvaluationRecord,
   evaluationLine,
@@ -14,6 +13,7 @@ import {
   trainLine,
 } from './metrics.ts';
 import type { Progress } from './progress.ts';
+import type { Reporter } from './reporter.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
 export interface LoopParts {
@@ -24,7 +24,7 @@ export interface LoopParts {
   progress: Progress;
   average: WeightAverage | undefined;
   metrics: MetricsFile;
-  console: Console;
+  reporter: Reporter;
   /** Measures the held-out set with the model's present weights. */
   evaluate: (() => Promise<Pick<EvaluationRecord, 'nll' | 'accuracy' | 'tokens'>>) | undefined;
   /** Saves everything a later process needs to go on; returns the folder. */
@@ -38,7 +38,7 @@ export interface LoopParts {
  * @throws UsageError when the loss or the gradient is not finite; the weights of the last checkpoint stay as they are
  */
 export async function trainLoop(parts: LoopParts): Promise<'finished' | 'interrupted'> {
-  const { config, trainer, source, progress, average, metrics, console: out, signal } = parts;
+  const { config, trainer, source, progress, average, metrics, reporter, signal } = parts;
   const { steps, accumulation } = config.train;
   const isDue = (step: number, every: number) => every > 0 && (step % every === 0 || step === steps);
   if (trainer.steps === 0 && config.evaluate.every > 0) await evaluate(parts);
@@ -51,16 +51,16 @@ export async function trainLoop(parts: LoopParts): Promise<'finished' | 'interru
     average?.update(trainer.steps);
     progress.add(result, batches);
     const step = trainer.steps;
-    out.progress(liveLine(progress, step, steps, result.loss));
+    reporter.progress(liveLine(progress, step, steps, result.loss));
 
     if (isDue(step, config.log.every)) {
       const record = await progress.record(step);
       metrics.append(record);
-      out.line(trainLine(record, steps));
+      reporter.train(record, steps);
     }
     if (isDue(step, config.evaluate.every)) await evaluate(parts);
     await setImmediate(); // lets signals in
-    if (isDue(step, config.checkpoint.every) || signal.aborted) out.line(`saved ${await parts.save(step)}`);
+    if (isDue(step, config.checkpoint.every) || signal.aborted) reporter.saved(await parts.save(step));
     if (signal.aborted && step < steps) return 'interrupted';
   }
   return 'finished';
@@ -71,19 +71,19 @@ async function evaluate({
   trainer,
   average,
   metrics,
-  console: out,
+  reporter,
   evaluate: measure,
   progress,
 }: LoopParts): Promise<void> {
   if (!measure) return;
-  out.progress(`step ${trainer.steps}/${config.train.steps}  evaluating`);
+  reporter.progress(`step ${trainer.steps}/${config.train.steps}  evaluating`);
   const started = performance.now();
   const result = await (average ? average.evaluate(measure) : measure());
   const seconds = (performance.now() - started) / 1000;
   progress.pause(seconds);
   const record: EvaluationRecord = { kind: 'evaluation', step: trainer.steps, ...result, seconds };
   metrics.append(record);
-  out.line(evaluationLine(record, config.train.steps));
+  reporter.evaluation(record, config.train.steps);
 }
 
 function checkFinite(

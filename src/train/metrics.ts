@@ -1,6 +1,6 @@
 /**
- * What a run says about itself: one JSON object per line in metrics.jsonl, nanoT5's line on the console, and a live
- * line on a terminal. The keys of a record are those of metrics.jsonl; the dashboard and `quickstart` read them.
+ * What a run says about itself: one JSON object per line in metrics.jsonl, nanoT5's line for the console.
+ * The keys of a record are those of metrics.jsonl; the dashboard and `quickstart` read them.
  */
 import { closeSync, existsSync, ftruncateSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 
@@ -120,34 +120,6 @@ export function duration(seconds: number): string {
   const two = (n: number) => String(n).padStart(2, '0');
   const hours = Math.floor(s / 3600);
   return hours > 0 ? `${hours}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}` : `${Math.floor(s / 60)}:${two(s % 60)}`;
-}
-
-/** Where a person watches: lines that stay, and on a terminal one line below them that is rewritten. */
-export class Console {
-  private readonly stream: NodeJS.WriteStream;
-  private live = '';
-
-  constructor(stream: NodeJS.WriteStream = process.stdout) {
-    this.stream = stream;
-  }
-
-  line(text: string): void {
-    if (this.live) this.stream.write('\r\x1b[K');
-    this.stream.write(`${text}\n${this.live}`);
-  }
-
-  /** Replaces the live line; nothing on a pipe or in a file. */
-  progress(text: string): void {
-    if (!this.stream.isTTY) return;
-    this.live = text.slice(0, (this.stream.columns ?? 80) - 1);
-    this.stream.write(`\r\x1b[K${this.live}`);
-  }
-
-  /** Removes the live line. */
-  done(): void {
-    if (this.live) this.stream.write('\r\x1b[K');
-    this.live = '';
-  }
 }
 
 const powercap = '/sys/class/powercap';

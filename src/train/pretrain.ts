@@ -11,8 +11,9 @@ import { evaluationBatches, trainingBatches } from './batches.ts';
 import { type Checkpoint, latestCheckpoint, pruneCheckpoints, saveCheckpoint } from './checkpoint.ts';
 import type { TrainConfig } from './config.ts';
 import { trainLoop } from './loop.ts';
-import { type Console, type EvaluationRecord, MetricsFile } from './metrics.ts';
+import { type EvaluationRecord, MetricsFile } from './metrics.ts';
 import { Progress } from './progress.ts';
+import type { Reporter } from './reporter.ts';
 import { checkSameRun, openRunDirectory, runDirectory } from './run_directory.ts';
 import { readTensors, writeTensors } from './tensor_file.ts';
 import { Trainer, type TrainerOptions } from './trainer.ts';
@@ -24,7 +25,7 @@ export type Evaluate = (
 ) => Promise<Pick<EvaluationRecord, 'nll' | 'accuracy' | 'tokens'>>;
 
 export interface PretrainParts {
-  console: Console;
+  reporter: Reporter;
   evaluate: Evaluate;
   /** Aborted to stop after the step in work, with a checkpoint. */
   signal: AbortSignal;
@@ -39,13 +40,13 @@ const averageFile = 'average.safetensors';
  *   FormatError for damaged files
  */
 export async function pretrain(config: TrainConfig, parts: PretrainParts): Promise<'finished' | 'interrupted'> {
-  const { console: out, evaluate, signal } = parts;
-  const closing: (() => unknown)[] = [() => out.done()];
+  const { reporter, evaluate, signal } = parts;
+  const closing: (() => unknown)[] = [() => reporter.done()];
   try {
     const run = runDirectory(config);
     checkSameRun(config);
     const tokenizer = openTokenizer(config.tokenizer);
-    const checkpoint = await latestCheckpoint(run.checkpoints, (line) => out.line(line));
+    const checkpoint = await latestCheckpoint(run.checkpoints, (line) => reporter.note(line));
     const source = trainingBatches(config, tokenizer, checkpoint?.state.data);
     closing.push(() => source.close());
     const held = config.evaluate.every > 0 ? evaluationBatches(config, tokenizer) : [];
@@ -59,7 +60,7 @@ export async function pretrain(config: TrainConfig, parts: PretrainParts): Promi
       readTensors(join(checkpoint.folder, optimizerFile), trainer.optimizer.state());
       if (average) readTensors(join(checkpoint.folder, averageFile), averages(model, average));
       trainer.optimizer.steps = checkpoint.state.step;
-      out.line(`goes on after step ${trainer.steps} of ${config.train.steps} (${checkpoint.folder})`);
+      reporter.note(`goes on after step ${trainer.steps} of ${config.train.steps} (${checkpoint.folder})`);
     }
     await openRunDirectory(config);
     const metrics = new MetricsFile(run.metrics, checkpoint?.state.step ?? -1);
@@ -78,7 +79,18 @@ export async function pretrain(config: TrainConfig, parts: PretrainParts): Promi
       return folder;
     };
     const measure = held.length > 0 ? () => evaluate(model, held) : undefined;
-    return await trainLoop({ config, trainer, source, progress, average, metrics, console: out, evaluate: measure, save, signal });
+    return await trainLoop({
+      config,
+      trainer,
+      source,
+      progress,
+      average,
+      metrics,
+      reporter,
+      evaluate: measure,
+      save,
+      signal,
+    });
   } finally {
     for (const close of closing.reverse()) await close();
   }

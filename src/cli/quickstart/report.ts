@@ -1,4 +1,5 @@
 /** The page that quickstart leaves: one HTML file without scripts or links to load. */
+import { fillMasks } from '../../eval/fill.ts';
 import type { EvaluationRecord, MetricsRecord, TrainRecord } from '../../train/metrics.ts';
 import { duration } from '../../train/metrics.ts';
 import { escapeHtml, lineChart } from './chart.ts';
@@ -7,7 +8,8 @@ export interface ReportData {
   /** Name and value, in groups. */
   facts: Record<string, readonly (readonly [string, string])[]>;
   records: readonly MetricsRecord[];
-  fills: readonly { source: string; output: string; filled: string }[];
+  /** Sentences with masks, as they were, and what the model wrote. */
+  fills: readonly { masked: string; original: string; output: string }[];
   commands: readonly { command: string; why: string }[];
 }
 
@@ -80,10 +82,13 @@ ${commands.map(({ command, why }) => `<pre><code>${escapeHtml(command)}</code></
 `;
 }
 
-function fillCard({ source, filled }: ReportData['fills'][number]): string {
-  // Words between the marks \u0002 and \u0003 are the model's.
-  const shown = escapeHtml(filled).replaceAll('\u0002', '<mark>').replaceAll('\u0003', '</mark>');
-  return `<div class="fill"><p class="source">${escapeHtml(source)}</p><p>${shown}</p></div>`;
+function fillCard({ masked, original, output }: ReportData['fills'][number]): string {
+  // Control characters stand for the tags until everything else is escaped.
+  const filled = escapeHtml(fillMasks(masked, output, (words) => `\u0002${words}\u0003`))
+    .replaceAll('\u0002', '<mark>')
+    .replaceAll('\u0003', '</mark>');
+  const question = escapeHtml(masked.replace(/<extra_id_\d+>/g, '____'));
+  return `<div class="fill"><p class="source">${question}</p><p>${filled}</p><p class="source">written: ${escapeHtml(original)}</p></div>`;
 }
 
 const factTable = ([group, rows]: [string, readonly (readonly [string, string])[]]): string =>

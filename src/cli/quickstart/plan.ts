@@ -1,0 +1,86 @@
+/** How large a model and how many steps fit into the minutes that are left, from measured speed. */
+import { T5ForConditionalGeneration } from '../../model/t5.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
+import { trainingBatches } from '../../train/batches.ts';
+import type { TrainConfig } from '../../train/config.ts';
+import { checkTrainConfig, loadTrainConfig } from '../../train/config_file.ts';
+import { Trainer } from '../../train/trainer.ts';
+
+/** Widths that are tried, the largest first; d_ff is three times as much, a head 32 wide. */
+const widths = [256, 192, 128, 64] as const;
+/** Fewer steps teach a model nothing: then a narrower one is taken. */
+const FEWEST_STEPS = 500;
+const MEASURED_STEPS = 4;
+const EVALUATIONS = 8;
+const SAVES = 10;
+const RECORDS = 100;
+/** Share of the time for evaluations and checkpoints. */
+const OVERHEAD = 0.08;
+
+/** The settings of quickstart's run: those of configs/tiny.yaml with a width and steps that this machine can do. */
+export async function planRun(
+  file: string,
+  folders: Record<'name' | 'runs_directory' | 'tokenizer' | 'data.folder', string>,
+  tokenizer: Tokenizer,
+  seconds: number,
+): Promise<TrainConfig> {
+  const paths = Object.entries(folders).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  let config: TrainConfig | undefined;
+  for (const width of widths) {
+    config = loadTrainConfig(file, [
+      ...paths,
+      `model.vocab_size=${Math.ceil(tokenizer.vocab_size / 64) * 64}`,
+      `model.pad_token_id=${tokenizer.pad_token_id}`,
+      `model.eos_token_id=${tokenizer.eos_token_id}`,
+      `model.decoder_start_token_id=${tokenizer.decoder_start_token_id}`,
+      `model.d_model=${width}`,
+      `model.d_ff=${3 * width}`,
+      `model.num_heads=${width / 32}`,
+    ]);
+    const started = performance.now();
+    const perStep = await secondsPerStep(config, tokenizer);
+    seconds -= (performance.now() - started) / 1000;
+    const steps = Math.max(1, Math.floor((seconds * (1 - OVERHEAD)) / perStep));
+    config = withSteps(config, steps);
+    if (steps >= FEWEST_STEPS) break;
+  }
+  return config!;
+}
+
+function withSteps(config: TrainConfig, steps: number): TrainConfig {
+  const every = (parts: number) => Math.max(1, Math.ceil(steps / parts));
+  const { schedule } = config.optim;
+  return checkTrainConfig(
+    {
+      ...config,
+      optim: { ...config.optim, schedule: { ...schedule, warmup_steps: Math.ceil(steps / 20) } },
+      train: { ...config.train, steps },
+      evaluate: { ...config.evaluate, every: every(EVALUATIONS) },
+      checkpoint: { ...config.checkpoint, every: every(SAVES) },
+      log: { every: every(RECORDS) },
+    },
+    'quickstart',
+  );
+}
+
+/** Measured on a throw-away model with the run's own batches: the median after a first step that warms up. */
+async function secondsPerStep(config: TrainConfig, tokenizer: Tokenizer): Promise<number> {
+  const { device, dtype, seed } = config.train;
+  const model = T5ForConditionalGeneration.from_config(config.model, { device, dtype, seed });
+  const trainer = new Trainer(model, { optimizer: { name: 'adamw_scale' }, max_grad_norm: config.train.max_grad_norm });
+  const source = trainingBatches(config, tokenizer, null);
+  try {
+    const times: number[] = [];
+    for (let i = 0; i <= MEASURED_STEPS; i++) {
+      const batch = await source.next();
+      const started = performance.now();
+      await trainer.stepOn([batch]);
+      if (i > 0) times.push((performance.now() - started) / 1000);
+    }
+    return times.sort((a, b) => a - b)[MEASURED_STEPS >> 1]!;
+  } finally {
+    await source.close();
+    trainer.dispose();
+    model.dispose();
+  }
+}
