@@ -17,4 +17,5 @@ export type { EncoderInputs, MatrixInput, Seq2SeqInputs } from './model/inputs.t
 export type { ModelOptions, NewModelOptions } from './model/pretrained.ts';
 export type { ResultTensor } from './model/result.ts';
 export { type Seq2SeqOutput, T5ForConditionalGeneration } from './model/t5.ts';
+export { type StepResult, Trainer, type TrainerOptions } from './train/trainer.ts';
 export { BackendError, FormatError, ShapeError, UsageError } from './util/errors.ts';

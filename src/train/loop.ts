@@ -5,13 +5,7 @@ import type { WeightAverage } from '../optim/ema.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { TrainConfig } from './config.ts';
-import {
-  duration,
-  type EvaluationRecord,
-  evaluationLine,
-  type MetricsFile,
-  trainLine,
-} from './metrics.ts';
+import { duration, type EvaluationRecord, type MetricsFile } from './metrics.ts';
 import type { Progress } from './progress.ts';
 import type { Reporter } from './reporter.ts';
 import type { StepResult, Trainer } from './trainer.ts';

@@ -41,7 +41,7 @@ export async function collectCorpus(sources: readonly string[], folder: string):
     if (fresh.length === 0) continue;
     corpus.documents++;
     for (const passage of passages(fresh)) {
-      const part = corpus.passages++ % HELD_OUT_EVERY === HELD_OUT_EVERY - 1 ? 'validation' : 'train';
+      const part = corpus.passages++ % HELD_OUT_EVERY === HELD_OUT_EVERY / 4 ? 'validation' : 'train';
       if (part === 'validation') corpus.heldOut++;
       parts[part].push(JSON.stringify({ text: passage }));
       corpus.characters += passage.length;

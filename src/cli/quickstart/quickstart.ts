@@ -43,7 +43,9 @@ export const quickstart = defineCommand({
   name: 'quickstart',
   summary: 'From raw text to a small pre-trained T5 in minutes; goes on where it was interrupted.',
   flags: {
-    corpus: many(path('text and JSON Lines files, folders or globs; the documentation of the installed packages when left out')),
+    corpus: many(
+      path('text and JSON Lines files, folders or globs; the documentation of the installed packages when left out'),
+    ),
     minutes: number('minutes that all of it may take', 5),
     output: path('folder for everything that is made', 'runs/quickstart'),
   },
@@ -78,7 +80,11 @@ async function makeCorpus(stages: Stages, sources: readonly string[], folder: st
   }));
   const from = sources.length > 0 ? sources.join(', ') : 'the documentation of the installed packages';
   say(1, 'corpus', `${count(documents)} documents, ${(characters / 1e6).toFixed(1)} M characters from ${from}`);
-  say(0, '', `${heldOut} of ${count(passages)} passages are held out${cut ? '; the rest of the text is left out' : ''}`);
+  say(
+    0,
+    '',
+    `${heldOut} of ${count(passages)} passages are held out${cut ? '; the rest of the text is left out' : ''}`,
+  );
 }
 
 async function makeTokenizer(stages: Stages, corpus: string, folder: string): Promise<void> {
@@ -99,7 +105,10 @@ async function* texts(file: string): AsyncGenerator<string> {
   for await (const record of readDocuments(file)) if ('text' in record) yield record.text;
 }
 
-async function makeShards(stages: Stages, folders: { corpus: string; tokenizer: string; shards: string }): Promise<void> {
+async function makeShards(
+  stages: Stages,
+  folders: { corpus: string; tokenizer: string; shards: string },
+): Promise<void> {
   const { tokens } = await stages.run('shards', async () => {
     const bar = new ProgressBar('tokens');
     const manifest = await prepare(
@@ -117,7 +126,11 @@ async function makeShards(stages: Stages, folders: { corpus: string; tokenizer: 
   say(3, 'tokens', `${count(tokens)} tokens in shards`);
 }
 
-async function makePlan(stages: Stages, folders: { tokenizer: string; shards: string; plan: string }, budget: number): Promise<void> {
+async function makePlan(
+  stages: Stages,
+  folders: { tokenizer: string; shards: string; plan: string },
+  budget: number,
+): Promise<void> {
   await stages.run('plan', async () => {
     const left = Math.max(RESERVE, budget - stages.seconds - RESERVE);
     const config = await planRun(
@@ -139,8 +152,16 @@ async function makePlan(stages: Stages, folders: { tokenizer: string; shards: st
 /** Trains to the end of the plan; false when somebody interrupted. */
 async function train(stages: Stages, config: TrainConfig): Promise<boolean> {
   const { model, data, train: settings } = config;
-  say(4, 'model', `${count(parameterCount(t5Config(model)))} parameters, ${model.num_layers} + ${model.num_decoder_layers} layers of width ${model.d_model}`);
-  say(0, '', `${count(settings.steps)} steps of ${settings.rows} rows, ${data.max_length} + ${data.max_labels_length} tokens, UL2`);
+  say(
+    4,
+    'model',
+    `${count(parameterCount(t5Config(model)))} parameters, ${model.num_layers} + ${model.num_decoder_layers} layers of width ${model.d_model}`,
+  );
+  say(
+    0,
+    '',
+    `${count(settings.steps)} steps of ${settings.rows} rows, ${data.max_length} + ${data.max_labels_length} tokens, UL2`,
+  );
   const { finished } = await stages
     .run('training', async () => {
       const end = await pretrain(config, {
@@ -176,7 +197,9 @@ class QuickstartReporter implements Reporter {
   }
   train(_record: TrainRecord): void {}
   evaluation({ step, nll, accuracy }: EvaluationRecord): void {
-    this.out.line(`   step ${step}: held-out NLL ${nll.toFixed(3)}, ${(100 * accuracy).toFixed(1)} % of the masked tokens right`);
+    this.out.line(
+      `   step ${step}: held-out NLL ${nll.toFixed(3)}, ${(100 * accuracy).toFixed(1)} % of the masked tokens right`,
+    );
   }
   saved(_folder: string): void {}
   note(text: string): void {
@@ -194,7 +217,12 @@ async function finish(stages: Stages, config: TrainConfig, corpus: string): Prom
   const tokenizer = openTokenizer(folder);
   const model = await T5ForConditionalGeneration.from_pretrained(folder, { device: config.train.device });
   const sentences = maskedSentences(join(corpus, 'validation.jsonl'), SENTENCES);
-  const answers = await writeTexts(model, tokenizer, sentences.map(({ masked }) => masked), { max_new_tokens: 24, mode: 'R' });
+  const answers = await writeTexts(
+    model,
+    tokenizer,
+    sentences.map(({ masked }) => masked),
+    { max_new_tokens: 24, mode: 'R' },
+  );
   const records = readMetrics(join(output, 'metrics.jsonl'));
   const held = records.filter((r): r is EvaluationRecord => r.kind === 'evaluation');
   say(5, 'result', `held-out NLL ${held[0]!.nll.toFixed(3)} before, ${held.at(-1)!.nll.toFixed(3)} after training`);
@@ -204,10 +232,19 @@ async function finish(stages: Stages, config: TrainConfig, corpus: string): Prom
   }
   const page = join(output, 'report.html');
   const commands = [
-    { command: `npx fat5 generate --model ${output} "A text with a <extra_id_0> in it."`, why: 'Fill masks of your own.' },
+    {
+      command: `npx fat5 generate --model ${output} "A text with a <extra_id_0> in it."`,
+      why: 'Fill masks of your own.',
+    },
     { command: `npx fat5 evaluate ${output}`, why: 'Measure the held-out loss again.' },
-    { command: 'npx fat5 quickstart --corpus your/texts --output runs/mine --minutes 30', why: 'Your own text, and more time.' },
-    { command: `npx fat5 pretrain ${join(output, 'config.yaml')} name=longer train.steps=20000`, why: 'The same model, trained for longer.' },
+    {
+      command: 'npx fat5 quickstart --corpus your/texts --output runs/mine --minutes 30',
+      why: 'Your own text, and more time.',
+    },
+    {
+      command: `npx fat5 pretrain ${join(output, 'config.yaml')} name=longer train.steps=20000`,
+      why: 'The same model, trained for longer.',
+    },
   ];
   const fills = sentences.map(({ masked, original }, i) => ({ masked, original, output: answers[i]! }));
   writeFileSync(page, report({ facts: factsOf(stages, config, model), records, fills, commands }));
@@ -215,7 +252,11 @@ async function finish(stages: Stages, config: TrainConfig, corpus: string): Prom
   console.log(`\nGo on with:\n${commands.map(({ command }) => `  ${command}`).join('\n')}`);
 }
 
-function factsOf(stages: Stages, { model, data, train, optim }: TrainConfig, { config }: T5ForConditionalGeneration): ReportData['facts'] {
+function factsOf(
+  stages: Stages,
+  { model, data, train, optim }: TrainConfig,
+  { config }: T5ForConditionalGeneration,
+): ReportData['facts'] {
   const result = (stage: string, key: string) => count(Number(stages.get(stage)?.result[key] ?? 0));
   const time = (stage: string) => duration(stages.get(stage)?.seconds ?? 0);
   return {
