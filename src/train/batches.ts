@@ -7,7 +7,6 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { TrainConfig } from './config.ts';
-import { tokenizerHash } from './document_encoder.ts';
 
 /** The run's training batches, from the start or from the position in a checkpoint. @throws UsageError, FormatError */
 export function trainingBatches(config: TrainConfig, tokenizer: Tokenizer, state: unknown): BatchSource {
@@ -54,7 +53,7 @@ function collatorOptions(config: TrainConfig, tokenizer: Tokenizer): Omit<Collat
     objective: objectiveOf(config, tokenizer, model.decoder_start_token_id),
     rows: config.train.rows,
     vocab_size: model.vocab_size,
-    tokenizer_hash: tokenizerHash(tokenizer),
+    tokenizer_hash: tokenizer.hash,
   };
 }
 
