@@ -31,7 +31,8 @@ function run(command, args) {
 
 if (modified('node_modules/.package-lock.json') < modified('package-lock.json')) {
   console.log('setup: installing packages');
-  run('npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts']);
+  // Not "ci": it refuses a lock file without the optional packages of platforms that have none of this version.
+  run('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--ignore-scripts']);
 }
 
 const stamp = 'dist/compiled';
