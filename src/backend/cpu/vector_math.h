@@ -6,7 +6,7 @@
 typedef uint32_t uvec __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES / 2)));
 
-inline vec splat(float x) { return vec{} + x; }
+inline vec splat(float x) { return x - vec{}; }  // adding 0 would cost an instruction: it changes -0
 
 inline vec load(const float *p) {
   vec v;

@@ -17,24 +17,29 @@ struct BackwardProblem : Problem {
 /** The gradients of scores, tile by tile for one block of queries. */
 struct Gradient {
   const BackwardProblem &p;
-  // Per block of queries: [D,QUERIES], [QUERIES,width]. Per tile: [KEYS,D], [KEYS,QUERIES].
-  float *queriesT, *doutT, *queries, *dout, *keys, *values, *shares, *ds, *factors;
+  // Per row and head: [N,D]. Per block of queries: [D,QUERIES], [QUERIES,width]. Per tile: [KEYS,QUERIES].
+  float *keys, *values, *queriesT, *doutT, *queries, *dout, *shares, *ds, *factors;
   alignas(VECTOR_BYTES) float lse[QUERIES], delta[QUERIES];
 
   static int64_t scratchSize(const BackwardProblem &p) {
-    return 2 * p.D * QUERIES + 2 * p.width * QUERIES + 2 * KEYS * p.D + 3 * KEYS * QUERIES;
+    return 2 * p.N * p.D + 2 * p.D * QUERIES + 2 * p.width * QUERIES + 3 * KEYS * QUERIES;
   }
 
   Gradient(const BackwardProblem &p, float *scratch) : p(p) {
-    queriesT = scratch;
+    keys = scratch;
+    values = keys + p.N * p.D;
+    queriesT = values + p.N * p.D;
     doutT = queriesT + p.D * QUERIES;
     queries = doutT + p.D * QUERIES;
     dout = queries + p.width * QUERIES;
-    keys = dout + p.width * QUERIES;
-    values = keys + KEYS * p.D;
-    shares = values + KEYS * p.D;
+    shares = dout + p.width * QUERIES;
     ds = shares + KEYS * QUERIES;
     factors = ds + KEYS * QUERIES;
+  }
+
+  void readKeys(int64_t b, int64_t h) {
+    copyRows(p.k + p.key(b, h, 0), p.H * p.D, p.N, p.D, 1, keys, p.D);
+    copyRows(p.v + p.key(b, h, 0), p.H * p.D, p.N, p.D, 1, values, p.D);
   }
 
   void start(const QueryBlock &block) {
@@ -57,12 +62,10 @@ struct Gradient {
 
   /** Leaves the probabilities, as dropout scaled them, in `shares` and their scores' gradients in `ds`. */
   void of(const Tile &t) {
-    const int64_t at = p.key(t.block.b, t.block.h, t.first), stride = p.H * p.D, lanes = t.block.lanes;
-    copyRows(p.k + at, stride, t.count, p.D, 1, keys, p.D);
-    copyRows(p.v + at, stride, t.count, p.D, 1, values, p.D);
+    const int64_t lanes = t.block.lanes;
     fillBias(t, shares);
-    product({keys, p.D, 1}, {queriesT, QUERIES}, {shares, QUERIES}, t.count, lanes, p.D, Into::ADD);
-    product({values, p.D, 1}, {doutT, QUERIES}, {ds, QUERIES}, t.count, lanes, p.D, Into::REPLACE);
+    product({keys + t.first * p.D, p.D, 1}, {queriesT, QUERIES}, {shares, QUERIES}, t.count, lanes, p.D, Into::ADD);
+    product({values + t.first * p.D, p.D, 1}, {doutT, QUERIES}, {ds, QUERIES}, t.count, lanes, p.D, Into::REPLACE);
     if (p.drops()) fillDropout(t, factors);
     for (int64_t i = 0; i < lanes; i += W) {
       const vec l = load(lse + i), d = load(delta + i);
@@ -129,6 +132,7 @@ struct Part {
 
   void run(float *scratch, T *dq, float *dk, float *dv, float *dbias) const {
     Gradient gradient(p, scratch);
+    gradient.readKeys(b, h);
     float *dqT = scratch + Gradient::scratchSize(p);
     memset(dk, 0, size_t(p.N * p.width) * sizeof(float));
     memset(dv, 0, size_t(p.N * p.width) * sizeof(float));
@@ -144,12 +148,10 @@ struct Part {
         const Left shares{gradient.shares, QUERIES, 1}, ds{gradient.ds, QUERIES, 1};
         product(shares, {gradient.dout, p.width}, {dv + n * p.width, p.width}, t.count, p.width, block.count, Into::ADD);
         product(ds, {gradient.queries, p.width}, {dk + n * p.width, p.width}, t.count, p.width, block.count, Into::ADD);
-        product({gradient.keys, 1, p.D}, {gradient.ds, QUERIES}, {dqT, QUERIES}, p.D, block.lanes, t.count, Into::ADD);
+        product({gradient.keys + n * p.D, 1, p.D}, {gradient.ds, QUERIES}, {dqT, QUERIES}, p.D, block.lanes, t.count, Into::ADD);
         if (dbias) addBiasGradient(t, gradient.ds, dbias);
       }
-      for (int64_t m = 0; m < block.count; m++)
-        for (int64_t d = 0; d < p.D; d++)
-          dq[p.query(b, h, block.first + m) + d] = dqT[d * QUERIES + m] * p.scale;
+      restoreRows(dqT, block.count, p.D, p.scale, dq + p.query(b, h, block.first), p.H * p.D);
     }
   }
 };
@@ -173,13 +175,16 @@ void denseGradient(const BackwardProblem &p, int64_t plane, int64_t firstQuery, 
   for (int64_t b = p.E == 1 ? 0 : e; b < (p.E == 1 ? p.B : e + 1); b++)
     for (int64_t h = p.G == 1 ? 0 : g; h < (p.G == 1 ? p.H : g + 1); h++) {
       const QueryBlock block(p, b, h, firstQuery);
+      gradient.readKeys(b, h);
       gradient.start(block);
       for (int64_t first = 0; first < p.N; first += KEYS) {
         const Tile t(p, block, first);
         if (t.sight == Sight::NONE) continue;
         gradient.of(t);
-        for (int64_t m = 0; m < block.count; m++)
-          for (int64_t n = 0; n < t.count; n++) to[m * p.N + first + n] += gradient.ds[n * QUERIES + m];
+        forColumns(gradient.ds, QUERIES, t.count, block.count, [&](int64_t m, int64_t n, vec v, int64_t count) {
+          float *row = to + m * p.N + first + n;
+          storeFirst(row, v + (count == W ? load(row) : load(row, count)), count);
+        });
       }
     }
 }

@@ -1,47 +1,57 @@
 // attention, CPU, forward. Contract, formulas and source: attention.ts; how tiles are laid out: tile.h.
 #include <atomic>
+#include <optional>
 #include "tile.h"
 
 namespace {
 
+/** Blocks of queries that meet each key tile together: reading keys costs most where heads lie between them. */
+constexpr int64_t GROUP = 4;
+
+/** Room for the tile at hand: [KEYS,D] twice, [KEYS,QUERIES] twice. */
+struct Workspace {
+  float *keys, *values, *scores, *factors;
+
+  static int64_t size(const Problem &p) { return 2 * KEYS * p.D + 2 * KEYS * QUERIES; }
+
+  Workspace(const Problem &p, float *scratch)
+      : keys(scratch), values(keys + KEYS * p.D), scores(values + KEYS * p.D), factors(scores + KEYS * QUERIES) {}
+
+  void readKeys(const Problem &p, const QueryBlock &block, int64_t first) const {
+    const int64_t at = p.key(block.b, block.h, first), count = std::min<int64_t>(KEYS, p.N - first);
+    copyRows(p.k + at, p.H * p.D, count, p.D, 1, keys, p.D);
+    copyRows(p.v + at, p.H * p.D, count, p.D, 1, values, p.D);
+  }
+};
+
 /** Online softmax over one block of queries: the running maximum, sum and weighted values of every lane. */
 struct Softmax {
   const Problem &p;
+  const Workspace &space;
+  const QueryBlock block;
+  float *queries, *sums, *scores;  // [D,QUERIES] twice
   alignas(VECTOR_BYTES) float top[QUERIES], total[QUERIES];
-  float *queries, *sums, *scores, *keys, *values, *factors;  // [D,QUERIES] twice, [KEYS,QUERIES], [KEYS,D] twice
 
-  static int64_t scratchSize(const Problem &p) {
-    return 2 * p.D * QUERIES + 2 * KEYS * p.D + (p.drops() ? 2 : 1) * KEYS * QUERIES;
-  }
+  static int64_t size(const Problem &p) { return 2 * p.D * QUERIES; }
 
-  Softmax(const Problem &p, float *scratch) : p(p) {
-    queries = scratch;
-    sums = queries + p.D * QUERIES;
-    scores = sums + p.D * QUERIES;
-    keys = scores + KEYS * QUERIES;
-    values = keys + KEYS * p.D;
-    factors = values + KEYS * p.D;
-  }
-
-  void start(const QueryBlock &block) {
+  Softmax(const Problem &p, const Workspace &space, QueryBlock block, float *scratch)
+      : p(p), space(space), block(block), queries(scratch), sums(scratch + p.D * QUERIES), scores(space.scores) {
     transposeRows(p.q + p.query(block.b, block.h, block.first), p.H * p.D, block.count, p.D, p.scale, queries);
     for (int i = 0; i < QUERIES; i++) top[i] = -3.402823466e38f, total[i] = 0;
     memset(sums, 0, size_t(p.D * QUERIES) * sizeof(float));
   }
 
   void add(const Tile &t) {
-    const int64_t at = p.key(t.block.b, t.block.h, t.first), stride = p.H * p.D, lanes = t.block.lanes;
-    copyRows(p.k + at, stride, t.count, p.D, 1, keys, p.D);
-    copyRows(p.v + at, stride, t.count, p.D, 1, values, p.D);
+    const int64_t lanes = block.lanes;
     fillBias(t, scores);
-    product({keys, p.D, 1}, {queries, QUERIES}, {scores, QUERIES}, t.count, lanes, p.D, Into::ADD);
+    product({space.keys, p.D, 1}, {queries, QUERIES}, {scores, QUERIES}, t.count, lanes, p.D, Into::ADD);
     for (int64_t i = 0; i < lanes; i += W) exponentiate(t.count, i);
     if (p.drops()) {
-      fillDropout(t, factors);
+      fillDropout(t, space.factors);
       for (int64_t n = 0; n < t.count; n++)
-        for (int64_t i = 0; i < t.block.count; i++) scores[n * QUERIES + i] *= factors[n * QUERIES + i];
+        for (int64_t i = 0; i < block.count; i++) scores[n * QUERIES + i] *= space.factors[n * QUERIES + i];
     }
-    product({values, 1, p.D}, {scores, QUERIES}, {sums, QUERIES}, p.D, lanes, t.count, Into::ADD);
+    product({space.values, 1, p.D}, {scores, QUERIES}, {sums, QUERIES}, p.D, lanes, t.count, Into::ADD);
   }
 
   /** Turns W lanes of scores into exp(score - maximum), and what was summed before to the new maximum. */
@@ -70,16 +80,42 @@ struct Softmax {
       for (int64_t d = 0; d < p.D; d++) store(sums + d * QUERIES + lane, load(sums + d * QUERIES + lane) * shrink);
   }
 
-  void finish(const QueryBlock &block, T *out, float *lse) const {
+  void finish(T *out, float *lse) {
+    alignas(VECTOR_BYTES) float shares[QUERIES] = {};
     for (int64_t i = 0; i < block.count; i++) {
       const bool seen = total[i] > 0 || total[i] != total[i];
-      const float share = seen ? 1 / total[i] : 0;
-      T *row = out + p.query(block.b, block.h, block.first + i);
-      for (int64_t d = 0; d < p.D; d++) row[d] = sums[d * QUERIES + i] * share;
+      shares[i] = seen ? 1 / total[i] : 0;
       lse[(block.b * p.H + block.h) * p.M + block.first + i] = seen ? top[i] + logf(total[i]) : -INFINITY;
     }
+    for (int64_t d = 0; d < p.D; d++)
+      for (int64_t i = 0; i < block.lanes; i += W) {
+        float *at = sums + d * QUERIES + i;
+        store(at, load(at) * load(shares + i));
+      }
+    restoreRows(sums, block.count, p.D, 1, out + p.query(block.b, block.h, block.first), p.H * p.D);
   }
 };
+
+/** `out` and `lse` of up to GROUP blocks of queries of one row and head. */
+void attendGroup(const Problem &p, int64_t b, int64_t h, int64_t firstBlock, float *scratch, T *out, float *lse) {
+  const Workspace space(p, scratch);
+  std::optional<Softmax> group[GROUP];
+  const int64_t blocks = std::min(GROUP, p.queryBlocks() - firstBlock);
+  for (int64_t i = 0; i < blocks; i++)
+    group[i].emplace(p, space, QueryBlock(p, b, h, (firstBlock + i) * QUERIES),
+                     scratch + Workspace::size(p) + i * Softmax::size(p));
+  for (int64_t n = 0; n < p.N; n += KEYS) {
+    bool read = false;
+    for (int64_t i = 0; i < blocks; i++) {
+      const Tile tile(p, group[i]->block, n);
+      if (tile.sight == Sight::NONE) continue;
+      if (!read) space.readKeys(p, group[i]->block, n);
+      read = true;
+      group[i]->add(tile);
+    }
+  }
+  for (int64_t i = 0; i < blocks; i++) group[i]->finish(out, lse);
+}
 
 }  // namespace
 
@@ -90,24 +126,16 @@ KERNEL(attention_forward)(const T *q, const T *k, const T *v, const float *bias,
                           int32_t queryOffset, float dropout, int32_t site) {
   const Problem p{q, k, v, bias, dense, querySegments, keySegments, queryPositions, keyPositions, rng, B, M, H, D, N,
                   P, E, G, scale, causal != 0, queryOffset, dropout, site};
-  const int64_t blocks = p.queryBlocks();
+  const int64_t groups = (p.queryBlocks() + GROUP - 1) / GROUP;
   std::atomic<bool> failed{false};
-  parallelFor(B * H * blocks, 1, [&](int64_t begin, int64_t end) {
-    float *scratch = threadScratch(Softmax::scratchSize(p));
+  parallelFor(B * H * groups, 1, [&](int64_t begin, int64_t end) {
+    float *scratch = threadScratch(Workspace::size(p) + GROUP * Softmax::size(p));
     if (!scratch) {
       failed = true;
       return;
     }
-    Softmax softmax(p, scratch);
-    for (int64_t i = begin; i < end; i++) {
-      const QueryBlock block(p, i / (H * blocks), i / blocks % H, i % blocks * QUERIES);
-      softmax.start(block);
-      for (int64_t n = 0; n < N; n += KEYS) {
-        const Tile tile(p, block, n);
-        if (tile.sight != Sight::NONE) softmax.add(tile);
-      }
-      softmax.finish(block, out, lse);
-    }
+    for (int64_t i = begin; i < end; i++)
+      attendGroup(p, i / (H * groups), i / groups % H, i % groups * GROUP, scratch, out, lse);
   });
   return failed ? OUT_OF_MEMORY : OK;
 }

@@ -9,6 +9,7 @@
 #include <memory>
 #include "philox.h"
 #include "product.h"
+#include "transpose.h"
 
 namespace {  // T differs between the objects of one library
 
@@ -144,10 +145,10 @@ inline void fillBias(const Tile &t, float *s) {
       for (int64_t i = 0; i < t.block.lanes; i += W) store(s + n * QUERIES + i, value);
   }
   if (p.dense)
-    for (int64_t i = 0; i < t.block.count; i++) {
-      const float *row = p.dense + p.denseRow(t.block.b, t.block.h, t.block.first + i) + t.first;
-      for (int64_t n = 0; n < t.count; n++) s[n * QUERIES + i] += row[n];
-    }
+    forColumns(p.dense + p.denseRow(t.block.b, t.block.h, t.block.first) + t.first, p.N, t.block.count, t.count,
+               [=](int64_t n, int64_t i, vec v, int64_t) {
+                 store(s + n * QUERIES + i, load(s + n * QUERIES + i) + v);
+               });
   if (t.sight == Sight::ALL) return;
   ivec lane;
   for (int w = 0; w < W; w++) lane[w] = w;
@@ -191,10 +192,17 @@ inline void copyRows(const T *from, int64_t stride, int64_t count, int64_t D, fl
   }
 }
 
-/** The transpose [D, QUERIES] of a block's rows, times `factor`; zeros in the lanes behind its last query. */
+/** The transpose [D, QUERIES] of `count` such rows, times `factor`; zeros up to a whole vector of lanes. */
 inline void transposeRows(const T *from, int64_t stride, int64_t count, int64_t D, float factor, float *to) {
-  for (int64_t i = 0; i < QUERIES; i++)
-    for (int64_t d = 0; d < D; d++) to[d * QUERIES + i] = i < count ? float(from[i * stride + d]) * factor : 0;
+  forColumns(from, stride, count, D,
+             [=](int64_t d, int64_t i, vec v, int64_t) { store(to + d * QUERIES + i, v * factor); });
+}
+
+/** The way back: `count` rows of T, times `factor`, from [D, QUERIES]. */
+inline void restoreRows(const float *from, int64_t count, int64_t D, float factor, T *to, int64_t stride) {
+  forColumns(from, QUERIES, D, count, [=](int64_t i, int64_t d, vec v, int64_t n) {
+    storeFirst(to + i * stride + d, v * factor, n);
+  });
 }
 
 /** At least `size` floats that belong to the calling thread until it asks again; null when there is no memory. */

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { openCpu } from '../src/backend/cpu/cpu.ts';
+import { attention } from '../src/ops/attention/attention.ts';
+import { dispose } from '../src/tensor/scope.ts';
+import { Tensor } from '../src/tensor/tensor.ts';
+import { randomTensor, twoLayers } from './two_attention_layers.ts';
+
+const backend = openCpu();
+
+test('the gradient of a table that two layers share adds up to zero in each head', async () => {
+  const before = backend.usage.bytes;
+  const { dtable } = await twoLayers();
+  assert.equal(backend.usage.bytes, before, 'nothing leaks');
+  // Softmax does not change when a row's scores all grow by the same, so a head's gradients add up to zero.
+  for (const h of [0, 1]) {
+    let total = 0;
+    let size = 0;
+    for (let bucket = 0; bucket < 32; bucket++) {
+      total += dtable[2 * bucket + h]!;
+      size += Math.abs(dtable[2 * bucket + h]!);
+    }
+    assert.ok(size > 1 && Math.abs(total) < 1e-4 * size, `sum ${total} of absolute sum ${size}`);
+  }
+});
+
+test('the same bits whatever the number of threads', async () => {
+  const program = fileURLToPath(new URL('./two_attention_layers.js', import.meta.url));
+  const withThreads = (threads: string) =>
+    execFileSync(process.execPath, [program, 'print'], {
+      encoding: 'utf8',
+      env: { ...process.env, FAT5_THREADS: threads },
+    });
+  const one = withThreads('1');
+  assert.ok(one.length > 1000);
+  assert.deepEqual(withThreads('3'), one);
+});
+
+test('query segments without key segments are refused', () => {
+  const x = randomTensor(1, 1, 2, 1, 8);
+  const querySegments = Tensor.from(backend, 'i32', [1, 2], [0, 0]);
+  assert.throws(() => attention(x, x, x, { querySegments }), { name: 'ShapeError', message: /without keySegments/ });
+  dispose(x, querySegments);
+});
