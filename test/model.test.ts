@@ -347,7 +347,26 @@ test('nothing leaks', async () => {
   await model.generate({ input_ids, attention_mask, max_new_tokens: 3 });
   await model.lossAndGradients(inputs);
   await assert.rejects(model.forward({ input_ids, labels: [[1]] }));
+  model.activation_checkpointing = true;
+  await model.lossAndGradients(inputs);
   assert.equal(model.backend.usage.bytes, bytes);
+  model.dispose();
+});
+
+test('computing blocks again takes less memory', async () => {
+  const model = create({ ...published.v1_1, num_layers: 8, num_decoder_layers: 8 });
+  const row = Array.from({ length: 100 }, (_, i) => 1 + (i % 39));
+  const peak = async () => {
+    model.backend.resetPeak();
+    const { bytes } = model.backend.usage;
+    await model.lossAndGradients({ input_ids: [row, row], labels: [row, row] });
+    return model.backend.usage.peakBytes - bytes;
+  };
+  await peak(); // makes the gradient buffer
+  const kept = await peak();
+  model.activation_checkpointing = true;
+  const again = await peak();
+  assert.ok(again < kept / 3, `${again} bytes, ${kept} when kept`);
   model.dispose();
 });
 

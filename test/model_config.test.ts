@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { feedForwardKind, savedConfig, t5Config } from '../src/model/config.ts';
+import fc from 'fast-check';
+import { feedForwardKind, savedConfig, t5Config, t5ConfigFields } from '../src/model/config.ts';
 import { type Architecture, parameterCount, parameterTable } from '../src/model/parameter_table.ts';
 import { UsageError } from '../src/util/errors.ts';
 
@@ -66,7 +67,8 @@ test("FAT5's spellings are understood", () => {
 
 test('impossible values name the field, the value and the source', () => {
   const bad: [object, RegExp][] = [
-    [{ d_model: -1 }, /^x\.json: d_model is -1, expected a positive integer$/],
+    [{ d_model: -1 }, /^x\.json: d_model is -1, expected a positive integer up to 2147483647$/],
+    [{ num_layers: 1e9 }, /num_layers is 1000000000, expected a positive integer up to 4096/],
     [{ d_ff: 1.5 }, /d_ff is 1.5/],
     [{ num_heads: '8' }, /num_heads is "8"/],
     [{ dropout_rate: 1 }, /dropout_rate is 1, expected a number in \[0, 1\)/],
@@ -87,6 +89,23 @@ test('impossible values name the field, the value and the source', () => {
       JSON.stringify(config),
     );
   assert.throws(() => t5Config([1], 'x.json'), /x\.json is \[1\], expected an object/);
+});
+
+test('no JSON whatever crashes the configuration', () => {
+  const values = fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.double(), fc.integer());
+  const keys = fc.constantFrom(...Object.keys(t5ConfigFields), 'other', '__proto__');
+  fc.assert(
+    fc.property(fc.oneof(fc.jsonValue(), fc.dictionary(keys, values)), (input) => {
+      try {
+        const config = t5Config(input, 'x');
+        assert.ok(parameterCount(config) > 0);
+        JSON.stringify(savedConfig(config));
+      } catch (error) {
+        assert.ok(error instanceof UsageError, String(error));
+      }
+    }),
+    { numRuns: 1000, seed: 1 },
+  );
 });
 
 test("parameters are counted as in FAT5's and nanoT5's models", () => {

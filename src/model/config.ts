@@ -6,7 +6,16 @@
 import * as z from 'zod';
 import { UsageError } from '../util/errors.ts';
 
-const size = z.int('a positive integer').min(1, 'a positive integer');
+/** What no model exceeds: a damaged file must not make us allocate or loop for ever. */
+const MOST = 2 ** 31 - 1;
+const MOST_LAYERS = 4096;
+
+const wholeFrom1 = (most: number) => {
+  const what = `a positive integer up to ${most}`;
+  return z.int(what).min(1, what).max(most, what);
+};
+const size = wholeFrom1(MOST);
+const layers = wholeFrom1(MOST_LAYERS);
 const id = z.int('a token id, 0 or more').min(0, 'a token id, 0 or more');
 const positive = z.number('a positive number').gt(0, 'a positive number');
 const notNegative = z.number('a number, 0 or more').min(0, 'a number, 0 or more');
@@ -29,7 +38,7 @@ const fields = {
   d_model: size.default(512),
   d_kv: size.default(64),
   d_ff: size.default(2048),
-  num_layers: size.default(6),
+  num_layers: layers.default(6),
   num_heads: size.default(8),
   relative_attention_num_buckets: size.default(32),
   relative_attention_max_distance: size.default(128),
@@ -73,7 +82,7 @@ const fields = {
 
 /** What depends on the model type or on another field; null is the same as absent. */
 const dependent = {
-  num_decoder_layers: size.nullish(),
+  num_decoder_layers: layers.nullish(),
   feed_forward_proj: z
     .string(`"relu", "gated-gelu" and the like`)
     .regex(new RegExp(`^(gated-)?(${activations.join('|')}|swish)$`), `[gated-]${activations.join('|')}`)
@@ -96,7 +105,7 @@ type Resolved = {
   scale_decoder_outputs: boolean;
   per_layer_position_bias: boolean;
   num_labels: number;
-  id2label: Record<string, string>;
+  id2label: Record<string, string> | null | undefined;
   z_loss: number;
 };
 
@@ -123,8 +132,6 @@ export function t5Config(input: unknown, source = 'config'): T5Config {
   const c = parsed.data;
   const isT5 = c.model_type === 't5';
   const tied = c.tie_word_embeddings ?? isT5;
-  const labels = c.id2label ? Object.keys(c.id2label).length : undefined;
-  const num_labels = c.num_labels ?? labels ?? 2;
   const config: T5Config = {
     ...c,
     num_decoder_layers: c.num_decoder_layers ?? c.num_layers,
@@ -132,8 +139,8 @@ export function t5Config(input: unknown, source = 'config'): T5Config {
     tie_word_embeddings: tied,
     scale_decoder_outputs: c.scale_decoder_outputs ?? tied,
     per_layer_position_bias: c.per_layer_position_bias ?? c.model_type === 'umt5',
-    num_labels,
-    id2label: c.id2label ?? Object.fromEntries(Array.from({ length: num_labels }, (_, i) => [i, `LABEL_${i}`])),
+    num_labels: c.num_labels ?? (c.id2label ? Object.keys(c.id2label).length : 2),
+    id2label: c.id2label,
     z_loss: c.z_loss ?? 0,
   };
   checkTogether(config, source);
@@ -196,9 +203,9 @@ export function savedConfig(c: T5Config): Record<string, unknown> {
     if (!ours.includes(key) || value !== defaults[key]) saved[key] = value;
   const model_type = isPlain(c) ? c.model_type : 'fat5';
   if (per_layer_position_bias !== (model_type === 'umt5')) saved.per_layer_position_bias = per_layer_position_bias;
-  if (JSON.stringify(id2label) !== JSON.stringify(defaults.id2label)) {
+  if (id2label) {
     saved.id2label = id2label;
     saved.label2id = Object.fromEntries(Object.entries(id2label).map(([i, label]) => [label, Number(i)]));
-  }
+  } else if (num_labels !== defaults.num_labels) saved.num_labels = num_labels;
   return { ...saved, model_type, dense_act_fn: activation, is_gated_act: gated };
 }

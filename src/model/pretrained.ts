@@ -18,7 +18,7 @@ import type { Pass, Random } from './pass.ts';
 import { type ResultTensor, toResult } from './result.ts';
 import { writeTextFile } from './safetensors_write.ts';
 import { uploadSource } from './seq2seq.ts';
-import { hasOwnHead, loadWeights, openWeights, saveWeights } from './weights.ts';
+import { hasOwnHead, loadWeights, matchWeights, openWeights, saveWeights } from './weights.ts';
 
 export const CONFIG_FILE = 'config.json';
 
@@ -157,10 +157,11 @@ function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOp
   try {
     const config = { ...written, tie_word_embeddings: written.tie_word_embeddings && !hasOwnHead(file) };
     const table = parameterTable(config, model.architecture);
+    const sources = matchWeights(file, table, model.architecture); // before anything is allocated
     const parameters = newParameters(table, options);
     try {
-      const missing = new Set(loadWeights(file, parameters, table, model.architecture));
-      const fresh = table.filter(({ name }) => missing.has(name));
+      loadWeights(file, parameters, sources);
+      const fresh = table.filter(({ name }) => sources.get(name) === undefined);
       initialize(parameters, fresh, seedOf(options));
       return new model(config, parameters);
     } catch (error) {

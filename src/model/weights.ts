@@ -37,35 +37,47 @@ export function hasOwnHead(file: SafetensorsFile): boolean {
 }
 
 /**
- * Fills the parameters from a file. A backbone's names may lack the prefix of the head's class, so that a pre-trained
- * model can begin a classifier; parameters of the head that the file lacks keep their values and are returned.
- * @throws FormatError if a parameter of the backbone is missing or has another shape
+ * The file's name for each parameter, undefined for those of a head that the file lacks. A backbone's names may lack
+ * the prefix of the head's class, so that a pre-trained model can begin a classifier.
+ * @throws FormatError if a parameter of the backbone is missing or any has another shape
  */
+export function matchWeights(
+  file: SafetensorsFile,
+  table: readonly ParameterSpec[],
+  architecture: Architecture,
+): Map<string, string | undefined> {
+  const sources = new Map<string, string | undefined>();
+  for (const { name, shape } of table) {
+    const source = sourceName(file, name, prefixOf(architecture));
+    sources.set(name, source);
+    if (source === undefined) {
+      if (isHead(name)) continue;
+      throw new FormatError(`${file.path}: no tensor "${name}", expected [${shape}] by config.json`);
+    }
+    const found = file.entry(source).shape;
+    const scalar = found.length === 0 && String(shape) === '1';
+    if (!scalar && String(found) !== String(shape))
+      throw new FormatError(`${file.path}: ${source} is [${found}], expected [${shape}] by config.json`);
+  }
+  return sources;
+}
+
+const isHead = (name: string) => name.startsWith('classif') || name.startsWith('qa_outputs');
+
+/** Fills the parameters that the file has. @throws FormatError if a tensor is not of a float type */
 export function loadWeights(
   file: SafetensorsFile,
   parameters: Parameters,
-  table: readonly ParameterSpec[],
-  architecture: Architecture,
-): string[] {
-  const missing: string[] = [];
-  for (const { name, shape } of table) {
-    const source = sourceName(file, name, prefixOf(architecture));
-    if (source === undefined) {
-      const isHead = name.startsWith('classif') || name.startsWith('qa_outputs');
-      if (!isHead) throw new FormatError(`${file.path}: no tensor "${name}", expected [${shape}] by config.json`);
-      missing.push(name);
-      continue;
-    }
-    const found = file.entry(source).shape;
-    if (String(found) !== String(shape) && !(shape.length === 1 && shape[0] === 1 && found.length === 0))
-      throw new FormatError(`${file.path}: ${source} is [${found}], expected [${shape}] by config.json`);
+  sources: ReadonlyMap<string, string | undefined>,
+): void {
+  for (const [name, source] of sources) {
+    if (source === undefined) continue;
     const { backend, memory, length } = parameters.get(name);
     for (let start = 0; start < length; start += CHUNK) {
       const values = file.readFloats(source, start, Math.min(CHUNK, length - start));
       new Tensor(backend, memory.slice(start, values.length), [values.length]).write(values);
     }
   }
-  return missing;
 }
 
 /** The file's name of a parameter: as it is, with or without prefix, or another name of the shared embedding. */

@@ -19,5 +19,21 @@ export function fromBfloat16Bits(b: number): number {
 /** The bfloat16 nearest to x, as a number. */
 export const roundToBfloat16 = (x: number): number => fromBfloat16Bits(bfloat16Bits(x));
 
-export const toBfloat16 = (values: ArrayLike<number>): Uint16Array => Uint16Array.from(values, bfloat16Bits);
-export const fromBfloat16 = (values: Uint16Array): Float32Array => Float32Array.from(values, fromBfloat16Bits);
+/** Whole arrays, in loops without calls: a model's weights pass through them. */
+export function toBfloat16(values: ArrayLike<number>): Uint16Array {
+  const exact = values instanceof Float32Array ? values : Float32Array.from(values);
+  const words = new Uint32Array(exact.buffer, exact.byteOffset, exact.length);
+  const rounded = new Uint16Array(exact.length);
+  for (let i = 0; i < rounded.length; i++) {
+    const u = words[i]!;
+    const notANumber = (u & 0x7fffffff) > 0x7f800000;
+    rounded[i] = notANumber ? (u >>> 16) | 0x40 : (u + 0x7fff + ((u >>> 16) & 1)) >>> 16;
+  }
+  return rounded;
+}
+
+export function fromBfloat16(values: Uint16Array): Float32Array {
+  const words = new Uint32Array(values.length);
+  for (let i = 0; i < values.length; i++) words[i] = values[i]! << 16;
+  return new Float32Array(words.buffer);
+}
