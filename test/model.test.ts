@@ -233,7 +233,7 @@ for (const [name, config] of Object.entries(positional)) {
   });
 }
 
-for (const name of ['t5', 'alibi', 'none'] as const)
+for (const name of ['t5', 'alibi', 'rope', 'rope of a part, interleaved, with xPos', 'none'] as const)
   test(`${name}: only distances count, so padding on the left changes nothing`, async () => {
     const model = create(positional[name]);
     const { last_hidden_state: plain } = await model.encode({ input_ids: [[5, 9, 13, 1]] });
@@ -304,7 +304,7 @@ test('dropout is the same for the same seed and step, another for others, and of
   model.dispose();
 });
 
-for (const position_encoding_type of ['t5', 'alibi', 'fire'] as const)
+for (const position_encoding_type of ['t5', 'alibi', 'rope', 'fire'] as const)
   test(`randomised positions: ${position_encoding_type} draws new ones every step, and none when evaluating`, async () => {
     const config = { ...published.v1_1, position_encoding_type, fire_mlp_width: 4 };
     const [plain, drawn] = [create(config), create({ ...config, use_randomized_position_encoding: true })];

@@ -29,6 +29,15 @@ export const positional = {
   t5: v1_1,
   alibi: { ...v1_1, position_encoding_type: 'alibi' },
   'asymmetric alibi': { ...v1_1, position_encoding_type: 'alibi', alibi_mode: 'asymmetric' },
+  rope: { ...v1_1, position_encoding_type: 'rope' },
+  'rope of a part, interleaved, with xPos': {
+    ...v1_1,
+    position_encoding_type: 'rope',
+    rotary_emb_fraction: 0.7,
+    rotary_interleaved: true,
+    rotary_scale_base: 16,
+    rotary_base: 100,
+  },
   fire: { ...v1_1, position_encoding_type: 'fire', fire_mlp_width: 5 },
   none: { ...v1_1, position_encoding_type: 'none' },
 } satisfies Record<string, T5ConfigInput>;

@@ -47,9 +47,9 @@ export function selfAttentionLayer(p: Attention, x: Tensor, options: SelfAttenti
   const { positions, segments, causal, site, cache } = options;
   const h = rmsNorm(x, p.norm, pass.config.layer_norm_epsilon);
   const [q, k, v] = linears(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
-  const keys = positions.rotate(k);
+  const keys = positions.rotate(k, 'key');
   if (cache) appendToCache(cache, keys, v);
-  const y = attention(positions.rotate(q), cache?.k ?? keys, cache?.v ?? v, {
+  const y = attention(positions.rotate(q, 'query'), cache?.k ?? keys, cache?.v ?? v, {
     ...positions.attention,
     queryOffset: cache?.length ?? 0,
     querySegments: segments.query,

@@ -9,10 +9,11 @@
 import type { Backend } from '../backend/backend.ts';
 import { fireBias } from '../ops/fire_bias/fire_bias.ts';
 import { relativeBias, saturationRadius } from '../ops/relative_bias/relative_bias.ts';
+import { rope } from '../ops/rope/rope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { UsageError } from '../util/errors.ts';
 import { philoxInto } from '../util/philox.ts';
-import type { T5Config } from './config.ts';
+import { rotaryDims, type T5Config } from './config.ts';
 import type { Stack } from './parameter_table.ts';
 import type { Fire, Positions } from './parameter_tree.ts';
 import type { Pass } from './pass.ts';
@@ -25,8 +26,8 @@ export interface PositionBias {
     queryPositions?: Tensor; // i32 [S]
     keyPositions?: Tensor; // i32 [S]
   };
-  /** Rotates q or k [B,S,H,K]. */
-  rotate: (x: Tensor) => Tensor;
+  /** Turns queries or keys [B,S,H,K]. */
+  rotate: (x: Tensor, side: 'query' | 'key') => Tensor;
 }
 
 /** The stretch of self-attention that a bias is for. */
@@ -67,7 +68,17 @@ export function positionBias(p: Positions, before: PositionBias | undefined, spa
     const reach = drawn ? c.max_sequence_length : keys;
     attention.bias = Tensor.from(backend, 'f32', [c.num_heads, 2 * reach - 1], alibiBias(c, stack, reach));
   }
-  return { attention, rotate: unchanged };
+  return { attention, rotate: c.position_encoding_type === 'rope' ? rotation(c, span.offset, at) : unchanged };
+}
+
+/**
+ * RoPE's rotation of queries and keys, with xPos's decay if it is on.
+ * FAT5 differs: values do not turn, nothing turns in cross-attention, and angles never pass through bf16.
+ */
+function rotation(c: T5Config, offset: number, positions: Tensor | undefined): PositionBias['rotate'] {
+  const common = { rotated: rotaryDims(c), base: c.rotary_base, interleaved: c.rotary_interleaved, offset, positions };
+  const decay = c.rotary_scale_base === null ? 0 : 1 / c.rotary_scale_base;
+  return (x, side) => rope(x, { ...common, power: side === 'query' ? decay : -decay });
 }
 
 /** FIRE normalises by the query's own position, so positions within packed examples matter. */

@@ -29,6 +29,7 @@ import { muonMomentum, muonUpdate } from './muon/muon.ts';
 import { pointwiseLossBackward, pointwiseLossForward } from './pointwise_loss/pointwise_loss.ts';
 import { relativeBiasBackward, relativeBiasForward } from './relative_bias/relative_bias.ts';
 import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
+import { ropeKernel } from './rope/rope.ts';
 import { scaleKernel } from './scale/scale.ts';
 import { selectRowsBackward } from './select_rows/select_rows.ts';
 import { topKKernel } from './top_k/top_k.ts';
@@ -63,6 +64,7 @@ export const kernels = [
   pointwiseLossBackward,
   rmsNormForward,
   rmsNormBackward,
+  ropeKernel,
   scaleKernel,
   selectRowsBackward,
   topKKernel,
