@@ -80,6 +80,7 @@ test('impossible values name the field, the value and the source', () => {
     [{ position_encoding_type: 'alibi', alibi_mode: 'asymmetric', num_heads: 3 }, /even num_heads/],
     [{ relative_attention_num_buckets: 7 }, /relative_attention_num_buckets is 7/],
     [{ relative_attention_max_distance: 16 }, /relative_attention_max_distance is 16/],
+    [{ share_input_embeddings: false }, /tie_word_embeddings is true, but share_input_embeddings is false/],
     [{ id2label: { 0: 'a' }, num_labels: 3 }, /num_labels is 3, but id2label has 1/],
   ];
   for (const [config, message] of bad)

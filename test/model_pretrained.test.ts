@@ -109,6 +109,36 @@ test('a head that differs from the embedding is kept, whatever the configuration
   assert.deepEqual((await loaded.forward(input)).logits.data, (await tied.forward(input)).logits.data);
 });
 
+test('stacks whose embeddings differ in the file do not share one, as transformers 5 leaves them', async () => {
+  const config = { ...published.v1_1, share_input_embeddings: false };
+  const model = T5ForConditionalGeneration.from_config(config, { seed: 1 });
+  const folder = join(root, 'apart');
+  await model.save_pretrained(join(root, 'separate'));
+  await copyWeights(join(root, 'separate'), folder, (name) =>
+    name === 'decoder.embed_tokens.weight' ? [name, 'shared.weight'] : [name],
+  );
+  const { share_input_embeddings: _, ...others } = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...others, model_type: 't5' }));
+  const loaded = await T5ForConditionalGeneration.from_pretrained(folder);
+  assert.equal(loaded.config.share_input_embeddings, false);
+  assert.deepEqual((await loaded.forward(input)).logits.data, (await model.forward(input)).logits.data);
+  const { gradients } = await loaded.lossAndGradients(input);
+  assert.ok(!('shared.weight' in gradients) && 'encoder.embed_tokens.weight' in gradients);
+
+  // Asked for by name, both stacks begin with the one embedding of the file.
+  const one = join(root, 'one');
+  const shared = T5ForConditionalGeneration.from_config(published.v1_1, { seed: 1 });
+  await shared.save_pretrained(one);
+  const saved = JSON.parse(readFileSync(join(one, 'config.json'), 'utf8'));
+  writeFileSync(join(one, 'config.json'), JSON.stringify({ ...saved, share_input_embeddings: false }));
+  const split = await T5ForConditionalGeneration.from_pretrained(one);
+  assert.deepEqual((await split.forward(input)).logits.data, (await shared.forward(input)).logits.data);
+  const [whole, parts] = [await shared.lossAndGradients(input), await split.lossAndGradients(input)];
+  const [encoder, decoder] = ['encoder', 'decoder'].map((s) => parts.gradients[`${s}.embed_tokens.weight`]!.data);
+  const sum = whole.gradients['shared.weight']!.data;
+  assert.ok(sum.every((g, i) => Math.abs(g - encoder![i]! - decoder![i]!) < 1e-6));
+});
+
 test('a pre-trained encoder begins a classifier, whose head is new and seeded', async () => {
   const folder = join(root, 'backbone');
   const model = T5ForConditionalGeneration.from_config(published.v1_1, { seed: 1 });

@@ -50,6 +50,11 @@ const fields = {
   eos_token_id: id.default(1),
   decoder_start_token_id: id.default(0),
 
+  /**
+   * Whether both stacks read one input embedding, as T5 does. transformers 5 trains two where tie_word_embeddings is
+   * false.
+   */
+  share_input_embeddings: flag.default(true),
   /** What attention scores are multiplied by: 1 in T5. */
   attention_scale: positive.default(1),
   /** A bias table in every block (UMT5) instead of one in the first, shared. */
@@ -170,6 +175,8 @@ function checkTogether(c: T5Config, source: string): void {
           `expected more than half of relative_attention_num_buckets ${buckets}`,
       );
   }
+  if (c.tie_word_embeddings && !c.share_input_embeddings)
+    fail('tie_word_embeddings is true, but share_input_embeddings is false: which embedding is the head?');
   if (c.id2label && Object.keys(c.id2label).length !== c.num_labels)
     fail(`num_labels is ${c.num_labels}, but id2label has ${Object.keys(c.id2label).length} entries`);
 }
@@ -188,10 +195,11 @@ export function feedForwardKind(c: T5Config): { gated: boolean; activation: Acti
 const isPlain = (c: T5Config) =>
   c.position_encoding_type === 't5' &&
   c.attention_scale === 1 &&
+  c.share_input_embeddings &&
   c.per_layer_position_bias === (c.model_type === 'umt5');
 
 /** Fields that Hugging Face's T5 does not have: they are written only when they say something. */
-const ours = Object.keys(fields).slice(Object.keys(fields).indexOf('attention_scale'));
+const ours = Object.keys(fields).slice(Object.keys(fields).indexOf('share_input_embeddings'));
 
 /** The object that config.json holds: Hugging Face's derived fields are refreshed. */
 export function savedConfig(c: T5Config): Record<string, unknown> {

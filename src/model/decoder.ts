@@ -18,7 +18,7 @@ export function decoder(p: StackParameters<DecoderBlock>, input: DecoderInput, s
   const { ids } = input;
   const span = spanOf('decoder', input);
   const site = siteOf('decoder', 0);
-  let x = drop(embedding(p.shared, ids), site + places.embedding, pass);
+  let x = drop(embedding(p.embedding, ids), site + places.embedding, pass);
   let positions: PositionBias | undefined;
   for (const [i, block] of p.blocks.entries()) {
     const at = positionBias(block.positions, positions, span, pass);

@@ -22,7 +22,7 @@ export function encoder(p: StackParameters<EncoderBlock>, input: StackInput, pas
   const { ids, segments } = input;
   const span = spanOf('encoder', input);
   const site = siteOf('encoder', 0);
-  let x = drop(embedding(p.shared, ids), site + places.embedding, pass);
+  let x = drop(embedding(p.embedding, ids), site + places.embedding, pass);
   let positions: PositionBias | undefined;
   for (const [i, block] of p.blocks.entries()) {
     const at = positionBias(block.positions, positions, span, pass);

@@ -137,9 +137,9 @@ function decoderStep(
   ids: readonly number[],
   pass: Pass,
 ): Tensor {
-  const { backend } = p.shared;
+  const { backend } = p.embedding;
   const none: Segments = { query: undefined, key: undefined };
-  let x = embedding(p.shared, Tensor.from(backend, 'i32', [ids.length, 1], ids));
+  let x = embedding(p.embedding, Tensor.from(backend, 'i32', [ids.length, 1], ids));
   let positions: PositionBias | undefined;
   for (const [i, block] of p.blocks.entries()) {
     const cache = caches[i]!;

@@ -35,16 +35,24 @@ export const ANSWER_ENDS = 2;
 
 export type Stack = 'encoder' | 'decoder';
 
+/** The embedding that a stack reads its tokens with. */
+export const embeddingName = (c: T5Config, stack: Stack, prefix: string): string =>
+  c.share_input_embeddings ? `${prefix}shared.weight` : `${prefix}${stack}.embed_tokens.weight`;
+
 /** Every parameter, in the order of Hugging Face's state dictionary. */
 export function parameterTable(c: T5Config, architecture: Architecture): ParameterSpec[] {
   const f = c.initializer_factor;
   const prefix = prefixOf(architecture);
-  const table: ParameterSpec[] = [
-    { name: `${prefix}shared.weight`, shape: [c.vocab_size, c.d_model], initial: { normal: f } },
-    ...stackTable(c, `${prefix}encoder`, 'encoder'),
-  ];
-  if (architecture === 'conditional_generation') {
-    table.push(...stackTable(c, 'decoder', 'decoder'));
+  const isSeq2Seq = architecture === 'conditional_generation';
+  const stacks: Stack[] = isSeq2Seq ? ['encoder', 'decoder'] : ['encoder'];
+  const embeddings = new Set(stacks.map((stack) => embeddingName(c, stack, prefix)));
+  const table: ParameterSpec[] = [...embeddings].map((name) => ({
+    name,
+    shape: [c.vocab_size, c.d_model],
+    initial: { normal: f },
+  }));
+  for (const stack of stacks) table.push(...stackTable(c, `${prefix}${stack}`, stack));
+  if (isSeq2Seq) {
     if (!c.tie_word_embeddings)
       table.push({
         name: 'lm_head.weight',

@@ -3,7 +3,7 @@ import type { FireParameters } from '../ops/fire_bias/fire_bias.ts';
 import type { Parameters } from '../tensor/parameters.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { feedForwardKind, type T5Config } from './config.ts';
-import type { Stack } from './parameter_table.ts';
+import { embeddingName, type Stack } from './parameter_table.ts';
 
 export interface Attention {
   norm: Tensor; // [D]
@@ -40,8 +40,8 @@ export interface DecoderBlock extends EncoderBlock {
 }
 
 export interface StackParameters<Block> {
-  /** Token embedding, the same for both stacks. */
-  shared: Tensor; // [V, D]
+  /** Token embedding, as a rule the same for both stacks. */
+  embedding: Tensor; // [V, D]
   blocks: Block[];
   finalNorm: Tensor; // [D]
 }
@@ -49,7 +49,7 @@ export interface StackParameters<Block> {
 /** The encoder's parameters; `prefix` as the head's class has it. */
 export function encoderParameters(p: Parameters, c: T5Config, prefix: string): StackParameters<EncoderBlock> {
   return {
-    shared: p.get(`${prefix}shared.weight`),
+    embedding: p.get(embeddingName(c, 'encoder', prefix)),
     blocks: Array.from({ length: c.num_layers }, (_, i) => block(p, c, `${prefix}encoder.block.${i}.layer`, 'encoder')),
     finalNorm: p.get(`${prefix}encoder.final_layer_norm.weight`),
   };
@@ -60,7 +60,8 @@ export function decoderParameters(p: Parameters, c: T5Config): StackParameters<D
     const path = `decoder.block.${i}.layer`;
     return { ...block(p, c, path, 'decoder'), crossAttention: attention(p, `${path}.1`, 'EncDecAttention') };
   });
-  return { shared: p.get('shared.weight'), blocks, finalNorm: p.get('decoder.final_layer_norm.weight') };
+  const embedding = p.get(embeddingName(c, 'decoder', ''));
+  return { embedding, blocks, finalNorm: p.get('decoder.final_layer_norm.weight') };
 }
 
 function block(p: Parameters, c: T5Config, path: string, stack: Stack): EncoderBlock {

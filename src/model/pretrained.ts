@@ -18,7 +18,7 @@ import type { Pass, Random } from './pass.ts';
 import { type ResultTensor, toResult } from './result.ts';
 import { writeTextFile } from './safetensors_write.ts';
 import { uploadSource } from './seq2seq.ts';
-import { hasOwnHead, loadWeights, matchWeights, openWeights, saveWeights } from './weights.ts';
+import { loadWeights, matchWeights, openWeights, saveWeights, withSharing } from './weights.ts';
 
 export const CONFIG_FILE = 'config.json';
 
@@ -155,7 +155,7 @@ function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOp
   const written = t5Config(readJson(path), path);
   const file = openWeights(folder);
   try {
-    const config = { ...written, tie_word_embeddings: written.tie_word_embeddings && !hasOwnHead(file) };
+    const config = withSharing(written, file);
     const table = parameterTable(config, model.architecture);
     const sources = matchWeights(file, table, model.architecture); // before anything is allocated
     const parameters = newParameters(table, options);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Parameters } from '../tensor/parameters.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
+import type { T5Config } from './config.ts';
 import { type Architecture, type ParameterSpec, prefixOf } from './parameter_table.ts';
 import { SafetensorsFile, type SafetensorsType } from './safetensors.ts';
 import { writeSafetensors } from './safetensors_write.ts';
@@ -21,19 +22,35 @@ export function openWeights(folder: string): SafetensorsFile {
 }
 
 /**
- * Whether the file's lm_head differs from its embedding: then the head is not tied, whatever config.json says. Newer
- * versions of transformers write "tied" into the configurations of models whose checkpoints are not.
+ * What the file says about shared embeddings where config.json may err. A head that differs from the embedding is not
+ * tied: newer versions of transformers write "tied" into the configurations of models whose checkpoints are not.
+ * Stacks whose embeddings differ do not share one: transformers 5 trains them apart where nothing is tied.
  */
-export function hasOwnHead(file: SafetensorsFile): boolean {
-  const head = file.entries.get('lm_head.weight');
-  const shared = file.entries.get('shared.weight');
-  if (!head || !shared) return head !== undefined;
-  for (let start = 0; start < head.length; start += CHUNK) {
-    const count = Math.min(CHUNK, head.length - start);
-    const other = shared.length === head.length && file.readBytes('shared.weight', start, count);
-    if (!other || Buffer.compare(file.readBytes('lm_head.weight', start, count), other) !== 0) return true;
+export function withSharing(config: T5Config, file: SafetensorsFile): T5Config {
+  const has = (name: string) => file.entries.has(name);
+  const tie = config.tie_word_embeddings && (!has(HEAD) || (has(SHARED) && equal(file, HEAD, SHARED)));
+  const [encoder, decoder] = ['encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'] as const;
+  const apart = !tie && has(encoder) && has(decoder) && !equal(file, encoder, decoder);
+  return {
+    ...config,
+    tie_word_embeddings: tie,
+    share_input_embeddings: config.share_input_embeddings && !apart,
+  };
+}
+
+const SHARED = 'shared.weight';
+const HEAD = 'lm_head.weight';
+
+/** Whether two tensors of a file hold the same bytes. */
+function equal(file: SafetensorsFile, a: string, b: string): boolean {
+  const { length, dtype } = file.entry(a);
+  const other = file.entry(b);
+  if (other.length !== length || other.dtype !== dtype) return false;
+  for (let start = 0; start < length; start += CHUNK) {
+    const count = Math.min(CHUNK, length - start);
+    if (Buffer.compare(file.readBytes(a, start, count), file.readBytes(b, start, count)) !== 0) return false;
   }
-  return false;
+  return true;
 }
 
 /**
@@ -84,7 +101,8 @@ export function loadWeights(
 function sourceName(file: SafetensorsFile, name: string, prefix: string): string | undefined {
   const bare = name.slice(name.startsWith(prefix) ? prefix.length : 0);
   const names = [name, bare, `transformer.${bare}`];
-  if (bare === 'shared.weight') names.push('encoder.embed_tokens.weight', 'transformer.encoder.embed_tokens.weight');
+  if (bare === SHARED) names.push('encoder.embed_tokens.weight', 'transformer.encoder.embed_tokens.weight');
+  if (bare.endsWith('embed_tokens.weight')) names.push(SHARED, `transformer.${SHARED}`);
   return names.find((candidate) => file.entries.has(candidate));
 }
 
