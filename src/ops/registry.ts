@@ -14,6 +14,7 @@ import { adafactor, adafactorMoments } from './adafactor/adafactor.ts';
 import { adamw, adamwCompact } from './adamw/adamw.ts';
 import { addKernel } from './add/add.ts';
 import { attentionBackward, attentionForward } from './attention/attention.ts';
+import { attentionDecode, cacheAppend } from './attention_decode/attention_decode.ts';
 import { addBiasKernel } from './bias/bias.ts';
 import { columnSums } from './column_sums/column_sums.ts';
 import { crossEntropyKernel } from './cross_entropy/cross_entropy.ts';
@@ -39,6 +40,8 @@ export const kernels = [
   accumulate,
   attentionForward,
   attentionBackward,
+  attentionDecode,
+  cacheAppend,
   linearForward,
   linearBackwardInput,
   linearBackwardWeight,

@@ -204,23 +204,24 @@ KERNEL(attention_backward)(const T *dout, const T *q, const T *k, const T *v, co
   const int64_t heads = B * H, blocks = p.queryBlocks(), partsWanted = (8 + heads - 1) / heads;
   const int64_t partBlocks = (blocks + partsWanted - 1) / partsWanted, parts = (blocks + partBlocks - 1) / partBlocks;
   const int64_t keySize = N * p.width, partSize = 2 * keySize;
-  std::unique_ptr<float, void (*)(void *)> biasParts(dbias ? (float *)malloc(heads * parts * P * sizeof(float)) : nullptr,
-                                                     free);
-  std::unique_ptr<float, void (*)(void *)> keyParts(parts > 1 ? (float *)malloc(heads * parts * partSize * sizeof(float))
-                                                              : nullptr, free);
+  static thread_local Scratch biasScratch;
+  Scratch keyScratch;  // given back: large where few heads meet long sequences
+  float *biasParts = biasScratch.floats(dbias ? heads * parts * P : 0);
+  float *keyParts = keyScratch.floats(parts > 1 ? heads * parts * partSize : 0);
   std::atomic<bool> failed{(dbias && !biasParts) || (parts > 1 && !keyParts)};
   const int64_t scratchSize = Part::scratchSize(p) + (parts > 1 ? 0 : partSize);
   parallelFor(failed ? 0 : heads * parts, 1, [&](int64_t begin, int64_t end) {
-    float *scratch = threadScratch(scratchSize);
+    static thread_local Scratch memory;
+    float *scratch = memory.floats(scratchSize);
     if (!scratch) {
       failed = true;
       return;
     }
     for (int64_t i = begin; i < end; i++) {
       const int64_t head = i / parts, b = head / H, h = head % H, first = i % parts * partBlocks;
-      float *dkPart = parts > 1 ? keyParts.get() + i * partSize : scratch + Part::scratchSize(p);
+      float *dkPart = parts > 1 ? keyParts + i * partSize : scratch + Part::scratchSize(p);
       const Part part{p, b, h, first, std::min(first + partBlocks, blocks)};
-      part.run(scratch, dq, dkPart, dkPart + keySize, dbias ? biasParts.get() + i * P : nullptr);
+      part.run(scratch, dq, dkPart, dkPart + keySize, dbias ? biasParts + i * P : nullptr);
       if (parts > 1) continue;
       sumParts(p, dkPart, 1, 0, dk + p.key(b, h, 0));
       sumParts(p, dkPart + keySize, 1, 0, dv + p.key(b, h, 0));
@@ -230,7 +231,7 @@ KERNEL(attention_backward)(const T *dout, const T *q, const T *k, const T *v, co
   if (parts > 1)
     parallelFor(heads, 1, [&](int64_t begin, int64_t end) {
       for (int64_t head = begin; head < end; head++) {
-        const float *first = keyParts.get() + head * parts * partSize;
+        const float *first = keyParts + head * parts * partSize;
         sumParts(p, first, parts, partSize, dk + p.key(head / H, head % H, 0));
         sumParts(p, first + keySize, parts, partSize, dv + p.key(head / H, head % H, 0));
       }
@@ -240,12 +241,13 @@ KERNEL(attention_backward)(const T *dout, const T *q, const T *k, const T *v, co
       for (int64_t i = 0; i < P; i++) {
         float all = 0;
         for (int64_t b = 0; b < B; b++)
-          for (int64_t part = 0; part < parts; part++) all += biasParts.get()[((b * H + h) * parts + part) * P + i];
+          for (int64_t part = 0; part < parts; part++) all += biasParts[((b * H + h) * parts + part) * P + i];
         dbias[h * P + i] = all;
       }
   if (ddense)
     parallelFor(E * G * blocks, 1, [&](int64_t begin, int64_t end) {
-      float *scratch = threadScratch(Gradient::scratchSize(p));
+      static thread_local Scratch memory;
+      float *scratch = memory.floats(Gradient::scratchSize(p));
       if (!scratch) {
         failed = true;
         return;

@@ -129,7 +129,8 @@ KERNEL(attention_forward)(const T *q, const T *k, const T *v, const float *bias,
   const int64_t groups = (p.queryBlocks() + GROUP - 1) / GROUP;
   std::atomic<bool> failed{false};
   parallelFor(B * H * groups, 1, [&](int64_t begin, int64_t end) {
-    float *scratch = threadScratch(Workspace::size(p) + GROUP * Softmax::size(p));
+    static thread_local Scratch memory;
+    float *scratch = memory.floats(Workspace::size(p) + GROUP * Softmax::size(p));
     if (!scratch) {
       failed = true;
       return;

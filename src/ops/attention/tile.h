@@ -5,10 +5,9 @@
 // consecutive on a strip that holds one value per diagonal.
 #pragma once
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 #include "philox.h"
 #include "product.h"
+#include "scratch.h"
 #include "transpose.h"
 
 namespace {  // T differs between the objects of one library
@@ -203,20 +202,6 @@ inline void restoreRows(const float *from, int64_t count, int64_t D, float facto
   forColumns(from, QUERIES, D, count, [=](int64_t i, int64_t d, vec v, int64_t n) {
     storeFirst(to + i * stride + d, v * factor, n);
   });
-}
-
-/** At least `size` floats that belong to the calling thread until it asks again; null when there is no memory. */
-inline float *threadScratch(int64_t size) {
-  static thread_local float *memory = nullptr;
-  static thread_local int64_t held = 0;
-  if (size > held) {
-    free(memory);
-    void *p = nullptr;
-    if (posix_memalign(&p, 4096, size_t(size) * sizeof(float)) != 0) p = nullptr;
-    memory = static_cast<float *>(p);
-    held = p ? size : 0;
-  }
-  return memory;
 }
 
 }  // namespace
