@@ -4,6 +4,7 @@
 #include <type_traits>
 #include "../tensor/chunks.h"
 #include "philox.h"
+#include "vector_math.h"
 
 /** What gradients are multiplied by so that their global norm is at most maxNorm. */
 inline float clipFactor(float norm, float maxNorm) { return std::min(1.f, maxNorm / (norm + 1e-6f)); }
@@ -14,15 +15,12 @@ inline float parameterScale(float norm, float n, float smallest) { return std::m
 /** How a changed value becomes a T: to the nearest; to the nearest, keeping what that loses; up or down by chance. */
 enum class Rounding { NEAREST, COMPENSATED, STOCHASTIC };
 
-/** x rounded to one of the two neighbours, the nearer the likelier; the mean over words is x. */
-inline float roundByChance(float x, uint32_t, float) { return x; }
-inline bf16 roundByChance(float x, uint32_t word, bf16) {
-  uint32_t u;
-  memcpy(&u, &x, 4);
-  if ((u & 0x7f800000) != 0x7f800000) u += word >> 16;
-  bf16 y;
-  y.bits = uint16_t(u >> 16);
-  return y;
+/** Stores x rounded to one of its two neighbours, the nearer the likelier, so that the mean over words is x. */
+template <class N> inline void storeByChance(float *p, vec x, const uint32_t *, N n) { store(p, x, n); }
+template <class N> inline void storeByChance(bf16 *p, vec x, const uint32_t *words, N n) {
+  uvec word;
+  memcpy(&word, words, sizeof word);
+  store(p, (vec)(((uvec)x + (word >> 16)) & 0xffff0000), n);
 }
 
 /** The same place in an array that may be absent. */
@@ -36,27 +34,29 @@ struct Target {
   int64_t element;  // of the first value: random words belong to (rng, site, element)
 };
 
-/** values[i] += change(i, values[i]) for i in [0, n). */
-template <Rounding R, class Change> inline void applyChanges(int64_t n, const Target &target, const Change &change) {
-  T *__restrict values = target.values;
-  T *__restrict compensation = target.compensation;
-  if (R == Rounding::STOCHASTIC) {
-    constexpr int RUN = 4 * PHILOX_LANES;
-    for (int64_t i = 0; i < n; i += RUN) {
+/** values[i] += change(i, n, values[i]) for the vectors of [0, count); n as in forVectors. */
+template <Rounding R, class Change>
+inline void applyChanges(int64_t count, const Target &target, const Change &change) {
+  T *values = target.values;
+  if constexpr (R == Rounding::STOCHASTIC) {
+    constexpr int64_t RUN = 4 * PHILOX_LANES;
+    for (int64_t start = 0; start < count; start += RUN) {
       uint32_t words[RUN];
       // Runs may start anywhere: spaced by whole runs, the counters of two of them never meet.
-      philoxBlocks(target.rng, target.site, (target.element + i) * PHILOX_LANES, words);
-      for (int64_t k = i; k < std::min(n, i + RUN); k++)
-        values[k] = roundByChance(float(values[k]) + change(k, float(values[k])), words[k - i], T());
+      philoxBlocks(target.rng, target.site, (target.element + start) * PHILOX_LANES, words);
+      forVectors(start, std::min(count, start + RUN), [&](int64_t i, auto n) {
+        const vec old = load(values + i, n);
+        storeByChance(values + i, old + change(i, n, old), words + (i - start), n);
+      });
     }
-    return;
-  }
-  for (int64_t i = 0; i < n; i++) {
-    const float old = float(values[i]);
-    const float whole = R == Rounding::COMPENSATED ? change(i, old) + float(compensation[i]) : change(i, old);
-    const T next = T(old + whole);
-    if (R == Rounding::COMPENSATED) compensation[i] = T(whole - (float(next) - old));
-    values[i] = next;
+  } else {
+    forVectors(0, count, [&](int64_t i, auto n) {
+      const vec old = load(values + i, n);
+      vec whole = change(i, n, old);
+      if (R == Rounding::COMPENSATED) whole += load(target.compensation + i, n);
+      store(values + i, old + whole, n);
+      if (R == Rounding::COMPENSATED) store(target.compensation + i, whole - (load(values + i, n) - old), n);
+    });
   }
 }
 

@@ -73,6 +73,11 @@ template <class F> inline float vectorSum(int64_t n, const F &f) {
 inline vec largest(vec a, vec b) { return a > b ? a : b; }
 inline vec smallest(vec a, vec b) { return a < b ? a : b; }
 
+inline vec squareRoot(vec x) {
+  for (int w = 0; w < W; w++) x[w] = sqrtf(x[w]);
+  return x;
+}
+
 /** Largest of p[0, n); -infinity when n is 0. NaN is passed over. */
 template <class X> inline float largest(const X *p, int64_t n) {
   vec m[4];

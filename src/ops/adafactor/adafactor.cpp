@@ -21,41 +21,22 @@ Hyper read(const float *hyper) {
   return h;
 }
 
-constexpr int LANES = 64;
-
 /** sum_k (clip * g[k])^2 + eps, added to each columnSums[k] as well. */
-float squareRow(const float *__restrict g, int64_t n, float clip, float eps, float *__restrict columnSums) {
-  float lanes[LANES] = {};
-  int64_t k = 0;
-  for (; k + LANES <= n; k += LANES)
-    for (int l = 0; l < LANES; l++) {
-      const float square = clip * g[k + l] * (clip * g[k + l]) + eps;
-      columnSums[k + l] += square;
-      lanes[l] += square;
-    }
-  for (int l = 0; k < n; k++, l++) {
-    const float square = clip * g[k] * (clip * g[k]) + eps;
-    columnSums[k] += square;
-    lanes[l] += square;
-  }
-  float sum = 0;
-  for (int l = 0; l < LANES; l++) sum += lanes[l];
-  return sum;
+float squareRow(const float *g, int64_t count, float clip, float eps, float *columnSums) {
+  const float sum = vectorSum(count, [=](int64_t k, auto n) {
+    const vec square = clip * clip * load(g + k, n) * load(g + k, n);
+    store(columnSums + k, load(columnSums + k, n) + (square + eps), n);
+    return square;
+  });
+  return sum + eps * count;
 }
 
 /** sum_k (g[k] * factor[k])^2. */
-float squareUpdate(const float *__restrict g, const float *__restrict factor, int64_t n) {
-  float lanes[LANES] = {};
-  int64_t k = 0;
-  for (; k + LANES <= n; k += LANES)
-    for (int l = 0; l < LANES; l++) {
-      const float u = g[k + l] * factor[k + l];
-      lanes[l] += u * u;
-    }
-  for (int l = 0; k < n; k++, l++) lanes[l] += g[k] * factor[k] * (g[k] * factor[k]);
-  float sum = 0;
-  for (int l = 0; l < LANES; l++) sum += lanes[l];
-  return sum;
+float squareUpdate(const float *g, const float *factor, int64_t count) {
+  return vectorSum(count, [=](int64_t k, auto n) {
+    const vec u = load(g + k, n) * load(factor + k, n);
+    return u * u;
+  });
 }
 
 /** The column moments of a matrix from its chunks' sums, and all its factors. */
@@ -159,9 +140,9 @@ KERNEL(adafactor)(const float *gradients, const int32_t *places, const int32_t *
           const int64_t from = (isVector ? 0 : r * n) + int64_t(first) * place.columns;
           const int64_t i = place.start * UNIT + from, s = place.state * UNIT + from;
           const float step = -clip * scale[p] * (isVector ? 1 : rowFactors[r]);
-          const float *__restrict g = gradients + i, *__restrict factor = isVector ? rowFactors : factors + place.column;
-          applyChanges<rounding.value>(n, {values + i, at(compensation, s), rng, 0, i}, [=](int64_t k, float old) {
-            return step * g[k] * factor[k] - lost * old;
+          const float *g = gradients + i, *factor = isVector ? rowFactors : factors + place.column;
+          applyChanges<rounding.value>(n, {values + i, at(compensation, s), rng, 0, i}, [=](int64_t k, auto part, vec old) {
+            return step * load(g + k, part) * load(factor + k, part) - lost * old;
           });
         }
       }

@@ -14,15 +14,15 @@ struct Factors {
 };
 
 template <Rounding R, class State>
-void updateChunk(int64_t count, const Hyper h, const Factors f, const float *__restrict gradients,
-                 State *__restrict first, State *__restrict second, const Target &target) {
-  applyChanges<R>(count, target, [=](int64_t i, float old) {
-    const float g = f.clip * gradients[i];
-    const float m = h.beta1 * float(first[i]) + h.oneMinusBeta1 * g;
-    const float v = h.beta2 * float(second[i]) + h.oneMinusBeta2 * g * g;
-    first[i] = State(m);
-    second[i] = State(v);
-    return -f.step * m / (sqrtf(v) + h.eps) - f.lost * old;
+void updateChunk(int64_t count, const Hyper h, const Factors f, const float *gradients, State *first, State *second,
+                 const Target &target) {
+  applyChanges<R>(count, target, [=](int64_t i, auto n, vec old) {
+    const vec g = f.clip * load(gradients + i, n);
+    const vec m = h.beta1 * load(first + i, n) + h.oneMinusBeta1 * g;
+    const vec v = h.beta2 * load(second + i, n) + h.oneMinusBeta2 * g * g;
+    store(first + i, m, n);
+    store(second + i, v, n);
+    return -f.step * m / (squareRoot(v) + h.eps) - f.lost * old;
   });
 }
 

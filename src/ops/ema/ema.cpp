@@ -3,7 +3,10 @@
 
 KERNEL(ema_update)(const T *values, float *average, int64_t N, float rest) {
   parallelFor(N, CHUNK, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) average[i] += rest * (float(values[i]) - average[i]);
+    forVectors(begin, end, [=](int64_t i, auto n) {
+      const vec old = load(average + i, n);
+      store(average + i, old + rest * (load(values + i, n) - old), n);
+    });
   });
   return OK;
 }

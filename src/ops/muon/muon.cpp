@@ -43,9 +43,9 @@ KERNEL(muon_update)(const float *direction, const float *norms, const float *nor
   const float step = -h.rate * parameterScale(*norms, float(N), MIN_SCALE) * gain * (1 - lost);
   withRounding(compensation, rng, [=](auto rounding) {
     parallelFor(N, CHUNK, [=](int64_t begin, int64_t end) {
-      const float *__restrict d = direction + begin;
+      const float *d = direction + begin;
       applyChanges<rounding.value>(end - begin, {values + begin, at(compensation, begin), rng, site, begin},
-                                   [=](int64_t i, float old) { return step * d[i] - lost * old; });
+                                   [=](int64_t i, auto n, vec old) { return step * load(d + i, n) - lost * old; });
     });
   });
   return OK;
