@@ -257,7 +257,7 @@ test('names decide about weight decay', async () => {
   );
   parameters.trainable();
   for (const name of names) parameters.get(name).write([1, 1]);
-  const optimizer = createOptimizer(parameters, { name: 'adamw', weight_decay: 0.5 });
+  const optimizer = createOptimizer(parameters, { name: 'adamw_scale', weight_decay: 0.5 });
   optimizer.step({ learning_rate: 0.1, max_grad_norm: null });
   const after = await valuesOf(parameters);
   assert.deepEqual(

@@ -25,7 +25,7 @@ interface AdamOptions extends CommonOptions {
   state_dtype?: 'float32' | 'bfloat16';
 }
 
-/** AdamW as torch.optim.AdamW. */
+/** AdamW as torch.optim.AdamW, which decays every parameter. */
 export interface AdamWOptions extends AdamOptions {
   name: 'adamw';
 }
@@ -68,7 +68,7 @@ const common = { weight_decay: 0, no_decay: NO_DECAY, rounding: 'kahan', seed: 0
 const adam = { betas: [0.9, 0.999], state_dtype: 'float32' } as const;
 
 export const optimizerDefaults: { [N in OptimizerName]: Resolved<Extract<OptimizerOptions, { name: N }>> } = {
-  adamw: { name: 'adamw', learning_rate: 1e-3, ...common, ...adam, eps: 1e-8, weight_decay: 0.01 },
+  adamw: { name: 'adamw', learning_rate: 1e-3, ...common, ...adam, eps: 1e-8, weight_decay: 0.01, no_decay: [] },
   adamw_scale: { name: 'adamw_scale', learning_rate: 5e-3, ...common, ...adam, eps: 1e-6 },
   adafactor: {
     name: 'adafactor',
