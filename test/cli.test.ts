@@ -21,6 +21,7 @@ const commands = [
   'evaluate',
   'generate',
   'doctor',
+  'bench',
   'estimate',
 ];
 
@@ -70,6 +71,7 @@ describe('fat5', () => {
     [['tokenizer', 'encode', '--tokenizer', 'nowhere', 'a'], 2, /nowhere: not found/],
     [['tokenizer', 'decode', '--tokenizer', 'broken', '1'], 3, /broken\/tokenizer\.json/],
     [['doctor', 'twice'], 2, /unexpected argument "twice"/],
+    [['bench', 'gem'], 2, /unknown "gem", did you mean "gemm"\?/],
     [['pretrain'], 2, /expected a config file/],
     [['pretrain', 'none.yaml'], 2, /none\.yaml: not found/],
     [['generate', '--model', 'nowhere', 'a'], 2, /nowhere: not found, expected a model's folder/],

@@ -15,6 +15,7 @@ const commands: Record<string, () => Promise<Command>> = {
   evaluate: async () => (await import('./evaluate.ts')).evaluateCommand,
   generate: async () => (await import('./generate.ts')).generateCommand,
   doctor: async () => (await import('./doctor.ts')).doctor,
+  bench: async () => (await import('./bench.ts')).bench,
   estimate: async () => (await import('./estimate.ts')).estimate,
 };
 
