@@ -1,4 +1,4 @@
-"""PyTorch's measurements for `fat5 bench`: bench_torch.py gemm|attention|train THREADS prints one JSON line per case."""
+"""PyTorch's measurements for `fat5 bench`: bench_torch.py gemm|attention|train THREADS [SHAPE] prints a JSON line each."""
 import json, resource, sys, time
 import torch
 
@@ -80,6 +80,8 @@ def train():
         ("tiny 256x4", dict(d_model=256, d_kv=32, d_ff=512, num_layers=4, num_heads=8, vocab_size=8192, **gated), (8, 256, 64)),
     ]
     for name, config, (rows, source, target) in cases:
+        if sys.argv[3:] and name not in sys.argv[3:]:
+            continue
         config = T5Config(**config, dropout_rate=0.0, decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
         model = T5ForConditionalGeneration(config).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)

@@ -3,12 +3,12 @@ import { fileURLToPath } from 'node:url';
 import type { Measurement } from '../bench/bench.ts';
 import { UsageError } from '../util/errors.ts';
 import { suggestion } from '../util/suggest.ts';
-import { defineCommand, optional, path, toggle } from './command.ts';
+import { defineCommand, many, optional, path, text, toggle } from './command.ts';
 
-const subjects: Record<string, () => Promise<Measurement[]>> = {
+const subjects: Record<string, (only: readonly string[]) => Promise<Measurement[]>> = {
   gemm: async () => (await import('../bench/gemm.ts')).benchGemm(),
   attention: async () => (await import('../bench/attention.ts')).benchAttention(),
-  train: async () => (await import('../bench/train_step.ts')).benchTraining(),
+  train: async (only) => (await import('../bench/train_step.ts')).benchTraining(only),
   collator: async () => (await import('../bench/collator.ts')).benchCollator(),
 };
 const peers = fileURLToPath(new URL('../../../scripts/bench_torch.py', import.meta.url));
@@ -19,6 +19,7 @@ export const bench = defineCommand({
   positionals: { usage: 'gemm|attention|train|collator', doc: 'what to measure; FAT5_THREADS limits the threads' },
   flags: {
     python: optional(path('Python with PyTorch and transformers: measures the same right after and prints the ratio')),
+    only: many(text('train: these shapes')),
     json: toggle('print JSON lines'),
   },
   async run(flags, [subject, ...more]) {
@@ -26,8 +27,21 @@ export const bench = defineCommand({
     if (subject === undefined || more.length > 0) throw new UsageError(`bench: expected one of ${names.join(', ')}`);
     if (!Object.hasOwn(subjects, subject))
       throw new UsageError(`bench: unknown "${subject}", ${suggestion(subject, names)}`);
-    const ours = await subjects[subject]!();
-    const theirs = flags.python === undefined ? new Map<string, Measurement>() : peerOf(flags.python, subject);
+    if (subject === 'train' && flags.only.length !== 1) {
+      // A process each, so that memory is that of one shape.
+      const { trainingCases } = await import('../bench/train_step.ts');
+      for (const name of flags.only.length > 0 ? flags.only : trainingCases) {
+        const rest = [...(flags.python ? ['--python', flags.python] : []), ...(flags.json ? ['--json'] : [])];
+        spawnSync(process.execPath, [process.argv[1]!, 'bench', 'train', '--only', name, ...rest], {
+          stdio: 'inherit',
+        });
+      }
+      return;
+    }
+    const ours = await subjects[subject]!(flags.only);
+    if (ours.length === 0) throw new UsageError(`bench: there is no shape "${flags.only.join(' ')}"`);
+    const theirs =
+      flags.python === undefined ? new Map<string, Measurement>() : peerOf(flags.python, subject, flags.only);
     for (const measurement of ours) {
       const peer = theirs.get(measurement.case);
       console.log(flags.json ? JSON.stringify({ ...measurement, peer }) : line(measurement, peer));
@@ -36,16 +50,16 @@ export const bench = defineCommand({
 });
 
 /** PyTorch's measurements by case. @throws UsageError if it cannot run */
-function peerOf(python: string, subject: string): Map<string, Measurement> {
+function peerOf(python: string, subject: string, only: readonly string[]): Map<string, Measurement> {
   const threads = process.env.FAT5_THREADS ?? '2';
-  const { stdout, stderr, status, error } = spawnSync(python, [peers, subject, threads], { encoding: 'utf8' });
+  const { stdout, stderr, status, error } = spawnSync(python, [peers, subject, threads, ...only], { encoding: 'utf8' });
   if (status !== 0)
     throw new UsageError(`bench: ${python} ${peers} failed: ${error?.message ?? stderr.trim().split('\n').at(-1)}`);
   const measurements = stdout
     .trim()
     .split('\n')
     .filter(Boolean)
-    .map((text) => JSON.parse(text) as Measurement);
+    .map((json) => JSON.parse(json) as Measurement);
   return new Map(measurements.map((measurement) => [measurement.case, measurement]));
 }
 
