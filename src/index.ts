@@ -17,5 +17,21 @@ export type { EncoderInputs, MatrixInput, Seq2SeqInputs } from './model/inputs.t
 export type { ModelOptions, NewModelOptions } from './model/pretrained.ts';
 export type { ResultTensor } from './model/result.ts';
 export { type Seq2SeqOutput, T5ForConditionalGeneration } from './model/t5.ts';
+export { AutoTokenizer } from './tokenizer/auto_tokenizer.ts';
+export { ENGLISH_PATTERN, FRENCH_PATTERN } from './tokenizer/patterns.ts';
+export type {
+  EncodeBatchOptions,
+  EncodedBatch,
+  EncodeOptions,
+  SpecialTokens,
+  TextBatch,
+  Tokenizer,
+} from './tokenizer/tokenizer.ts';
+export {
+  type TokenizerProgress,
+  type TrainedTokenizer,
+  type TrainTokenizerOptions,
+  trainTokenizer,
+} from './tokenizer/train.ts';
 export { type StepResult, Trainer, type TrainerOptions } from './train/trainer.ts';
 export { BackendError, FormatError, ShapeError, UsageError } from './util/errors.ts';

@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { AutoTokenizer } from '../src/tokenizer/auto_tokenizer.ts';
+import { ENGLISH_PATTERN } from '../src/tokenizer/patterns.ts';
 import type { Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { formatTokenizerJson } from '../src/tokenizer/tokenizer_json.ts';
 import { trainTokenizer } from '../src/tokenizer/train.ts';
@@ -18,6 +19,12 @@ interface Golden {
   alphabet: string[];
   merges: [string, string][];
   texts: { text: string; ids: number[]; decoded: string }[];
+  english: {
+    corpus: string[];
+    vocab_size: number;
+    merges: [string, string][];
+    texts: { text: string; ids: number[] }[];
+  };
 }
 const golden = JSON.parse(
   readFileSync(new URL('../../test/golden/tokenizer_bpe.json', import.meta.url), 'utf8'),
@@ -55,6 +62,14 @@ test('ids and decoded text are those of Hugging Face', () => {
     assert.deepEqual(tokenizer.encode(text), ids, JSON.stringify(text));
     assert.equal(tokenizer.decode(ids.slice(0, -1)), decoded, JSON.stringify(text));
   }
+});
+
+test("FAT5's English pattern cuts as Hugging Face does", async () => {
+  const { corpus, vocab_size, merges, texts } = golden.english;
+  const { tokenizer: english } = await trainTokenizer({ ...settings, pattern: ENGLISH_PATTERN, vocab_size }, corpus);
+  assert.deepEqual(english.file.model.merges, merges);
+  for (const { text, ids } of texts)
+    assert.deepEqual(english.encode(text, { add_special_tokens: false }), ids, JSON.stringify(text));
 });
 
 test('special tokens have the ids of the recipe', async () => {

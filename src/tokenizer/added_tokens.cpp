@@ -67,7 +67,9 @@ AddedTokens::Match AddedTokens::find(const uint8_t *p, const uint8_t *end, bool 
       p = stop;
     } else {
       const Token &t = tokens[token];
-      return {t.flags & STRIP_LEFT ? spacesBefore(from, p) : p, t.flags & STRIP_RIGHT ? spacesBehind(stop, end) : stop, t.id};
+      if (t.flags & STRIP_LEFT) p = spacesBefore(from, p);
+      if (t.flags & STRIP_RIGHT) stop = spacesBehind(stop, end);
+      return {p, stop, t.id};
     }
   }
   return {nullptr, nullptr, 0};

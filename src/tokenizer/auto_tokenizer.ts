@@ -1,4 +1,5 @@
 /** Opens a tokenizer from disk. */
+import { isUtf8 } from 'node:buffer';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { FormatError, UsageError } from '../util/errors.ts';
@@ -43,11 +44,9 @@ export function openTokenizer(directoryOrFile: string): Tokenizer {
 function readText(path: string): string {
   const { size } = statSync(path);
   if (size > MAXIMUM_BYTES) throw new FormatError(`${path}: ${size} bytes, expected at most ${MAXIMUM_BYTES}`);
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
-  } catch (cause) {
-    throw new FormatError(`${path}: not UTF-8 text: ${(cause as Error).message}`, { cause });
-  }
+  const bytes = readFileSync(path);
+  if (!isUtf8(bytes)) throw new FormatError(`${path}: not UTF-8 text, expected JSON`);
+  return bytes.toString();
 }
 
 /** The parts that tokenizer_config.json names, or else the tokens of the usual names. */

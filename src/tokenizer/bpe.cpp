@@ -1,17 +1,17 @@
 #include "bpe.h"
 #include <algorithm>
-#include <cstdio>
 
 namespace tokenizer {
 
 /** Pieces up to this many symbols merge by scanning, longer ones by a heap. */
 constexpr int FEW = 32;
 
+/** Value of an upper-case hexadecimal digit: byte tokens in lower case do not count. */
+static int digit(uint8_t c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+
+Bpe::Bpe() { std::fill(byteIds, byteIds + 256, NO_ID); }
+
 void Bpe::addPiece(const uint8_t *p, uint32_t bytes, int32_t id) {
-  if (!bytesKnown) {
-    std::fill(byteIds, byteIds + 256, NO_ID);
-    bytesKnown = true;
-  }
   pieces(p, bytes) = uint64_t(uint32_t(id));
   if (bytes == 0) return;
   const Character c = characterAt(p, p + bytes);
@@ -24,11 +24,8 @@ void Bpe::addPiece(const uint8_t *p, uint32_t bytes, int32_t id) {
     page[c.codePoint & 255] = id;
   }
   if (bytes == 6 && memcmp(p, "<0x", 3) == 0 && p[5] == '>') {
-    for (int byte = 0; byte < 256; byte++) {
-      char name[8];
-      snprintf(name, sizeof name, "<0x%02X>", byte);
-      if (memcmp(p, name, 6) == 0) byteIds[byte] = id;
-    }
+    const int high = digit(p[3]), low = digit(p[4]);
+    if (high >= 0 && low >= 0) byteIds[16 * high + low] = id;
   }
 }
 

@@ -27,6 +27,7 @@ public:
   StringTable pieces; // value: id
   BpeOptions options{NO_ID, 0, 0, 0};
 
+  Bpe();
   void addPiece(const uint8_t *p, uint32_t bytes, int32_t id);
   /** Call after the last piece. */
   void reserveMerges(size_t count);
@@ -39,9 +40,9 @@ public:
 
 private:
   std::vector<Merge> merges; // open addressing
-  std::vector<std::unique_ptr<int32_t[]>> characters = std::vector<std::unique_ptr<int32_t[]>>(0x1100); // [c >> 8][c & 255]
+  using Page = std::unique_ptr<int32_t[]>;
+  std::vector<Page> characters = std::vector<Page>(0x1100); // ids by code point, [c >> 8][c & 255]
   int32_t byteIds[256];
-  bool bytesKnown = false;
 
   int32_t characterId(uint32_t c) const {
     if (c == INVALID) return NO_ID;
@@ -52,7 +53,6 @@ private:
   int32_t *symbols(const uint8_t *p, const uint8_t *end, int32_t *out) const;
   int32_t *mergeFew(int32_t *ids, int32_t *end) const;
   int32_t *mergeMany(int32_t *ids, int32_t *end, struct BpeScratch &scratch) const;
-  friend struct BpeBuilder;
 };
 
 /** Working memory of one thread, for long pieces. */

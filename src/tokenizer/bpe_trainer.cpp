@@ -5,7 +5,8 @@
 
 namespace tokenizer {
 
-constexpr int32_t BARRIER = -1; // between words, and where a character is not in the alphabet
+// T5 differs: where a character is not in the alphabet, Hugging Face's trainer joins its neighbours; encoding never does.
+constexpr int32_t BARRIER = -1; // between words, and in place of characters outside the alphabet
 constexpr int32_t INSIDE = -2;  // neither first nor last character of its piece
 
 static uint64_t keyOf(int32_t left, int32_t right) { return uint64_t(uint32_t(left)) << 32 | uint32_t(right); }
@@ -148,7 +149,10 @@ void BpeTrainer::prepare(const TrainerOptions &wanted) {
   std::sort(counted.begin(), counted.end(), [](auto &a, auto &b) { return a.size() > b.size(); });
   for (StringTable &table : counted) {
     if (words.size() == 0) std::swap(words, table);
-    for (size_t i = 0; i < table.size(); i++) words(table.text(table.entry(i)), table.entry(i).bytes) += table.entry(i).value;
+    for (size_t i = 0; i < table.size(); i++) {
+      const auto &word = table.entry(i);
+      words(table.text(word), word.bytes) += word.value;
+    }
     table = {};
   }
   distinctWords = words.size();
@@ -173,7 +177,7 @@ int32_t BpeTrainer::join(int32_t a, int32_t b) {
   return int32_t(known - 1);
 }
 
-/** Counts and places of the pairs that one side of a merge changes: keyOf(neighbour, old) falls, (neighbour, joined) rises. */
+/** Pairs that one side of a merge changes: keyOf(neighbour, old) loses its weight, keyOf(neighbour, joined) gains it. */
 template <class KeyOf> void BpeTrainer::settle(Neighbours &side, KeyOf keyOf, int32_t old, int32_t joined) {
   for (const int32_t piece : side.pieces) {
     pairs[pairIndex(keyOf(piece, old))].count -= side.weight[piece];

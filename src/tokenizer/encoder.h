@@ -49,7 +49,8 @@ private:
   std::vector<std::unique_ptr<ThreadState>> states; // one per thread, kept between calls
 
   int32_t *encodePlain(const uint8_t *p, const uint8_t *end, int32_t *out, ThreadState &state) const;
-  int32_t *encodePiece(const uint8_t *p, const uint8_t *end, const uint8_t *limit, int32_t *out, ThreadState &state) const;
+  int32_t *encodePiece(const uint8_t *p, const uint8_t *end, const uint8_t *limit, int32_t *out,
+                       ThreadState &state) const;
 };
 
 } // namespace tokenizer

@@ -52,5 +52,7 @@ const utf8 = new TextEncoder();
 
 /** Strings as one UTF-8 text and the UTF-16 length of each: far cheaper than encoding them one by one. */
 export function packStrings(strings: readonly string[]): { text: Uint8Array; units: Int32Array } {
-  return { text: utf8.encode(strings.join('')), units: Int32Array.from(strings, (s) => s.length) };
+  const units = new Int32Array(strings.length);
+  for (let i = 0; i < strings.length; i++) units[i] = strings[i]!.length;
+  return { text: utf8.encode(strings.join('')), units };
 }

@@ -6,6 +6,10 @@
 /** FAT5's French tokenizer: punctuation apart from words, single digits. */
 export const FRENCH_PATTERN = ' ?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
 
+/** FAT5's English tokenizer: contractions, one character before a word, up to three digits. */
+export const ENGLISH_PATTERN =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
 /** Numbers of enum RuleKind in pretokenize.h. */
 const LETTERS = 0;
 const NUMBERS = 1;

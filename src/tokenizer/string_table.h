@@ -36,6 +36,14 @@ public:
   const Entry &entry(size_t i) const { return entries[i]; }
   const uint8_t *text(const Entry &e) const { return arena.data() + e.start; }
 
+  /** Makes room for a number of strings. */
+  void reserve(size_t count) {
+    size_t wanted = 1024;
+    while (wanted <= count * 2) wanted *= 2;
+    if (wanted > slots.size()) resize(wanted);
+    entries.reserve(count);
+  }
+
   /** The string's value, or null. */
   const uint64_t *find(const uint8_t *p, uint32_t bytes) const {
     if (slots.empty()) return nullptr;
@@ -49,7 +57,7 @@ public:
 
   /** The string's value, 0 when it is new. The reference holds until the next call. */
   uint64_t &operator()(const uint8_t *p, uint32_t bytes) {
-    if (entries.size() * 2 >= slots.size()) grow();
+    if (entries.size() * 2 >= slots.size()) resize(slots.empty() ? 1024 : slots.size() * 2);
     const uint64_t hash = hashBytes(p, bytes);
     size_t slot = hash & mask();
     for (; slots[slot] != 0; slot = (slot + 1) & mask()) {
@@ -70,8 +78,8 @@ private:
   bool same(const Entry &e, uint64_t hash, const uint8_t *p, uint32_t bytes) const {
     return e.hash == hash && e.bytes == bytes && memcmp(arena.data() + e.start, p, bytes) == 0;
   }
-  void grow() {
-    slots.assign(slots.empty() ? 1024 : slots.size() * 2, 0);
+  void resize(size_t slotCount) {
+    slots.assign(slotCount, 0);
     for (size_t i = 0; i < entries.size(); i++) {
       size_t slot = entries[i].hash & mask();
       while (slots[slot] != 0) slot = (slot + 1) & mask();

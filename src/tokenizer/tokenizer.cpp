@@ -49,6 +49,7 @@ extern "C" int64_t fat5_tokenizer_bpe(uint64_t handle, const uint8_t *text, uint
   return guarded([&] {
     Bpe &bpe = encoder(handle).bpe;
     bpe.options = {options[0], options[1], options[2], options[3]};
+    bpe.pieces.reserve(count);
     Strings strings(text, bytes, units);
     for (uint32_t i = 0; i < count; i++) {
       const auto piece = strings.next();

@@ -71,7 +71,9 @@ export class Tokenizer {
   constructor(file: TokenizerFile, special: SpecialTokens, path: string) {
     this.file = file;
     this.special = special;
-    this.ids = new Map([...file.model.vocab, ...file.added_tokens.map(({ content, id }) => [content, id] as const)]);
+    const beyond = file.added_tokens.filter(({ content }) => !file.model.vocab.has(content));
+    this.ids = beyond.length === 0 ? file.model.vocab : new Map(file.model.vocab);
+    for (const { content, id } of beyond) this.ids.set(content, id);
     this.pieces = [];
     for (const [piece, id] of this.ids) this.pieces[id] = piece;
     this.vocab_size = this.pieces.length;
@@ -260,7 +262,9 @@ function fillEncoder(handle: number, file: TokenizerFile, ids: Map<string, numbe
   const pieceIds = Int32Array.from(model.vocab.values());
   call(library.bpe(handle, pieces.text, pieces.text.length, pieces.units, pieceIds, pieceIds.length, options));
 
-  const merges = packStrings(model.merges.flat());
+  const parts: string[] = [];
+  for (const [left, right] of model.merges) parts.push(left, right);
+  const merges = packStrings(parts);
   const wrong = new Uint32Array(1);
   const merged = library.merges(handle, merges.text, merges.text.length, merges.units, model.merges.length, wrong);
   if (merged === MISSING_PIECE) {

@@ -135,8 +135,7 @@ export function parseTokenizerJson(text: string, path: string): TokenizerFile {
     );
   }
   const { added_tokens, pre_tokenizer, post_processor, decoder, model } = parsed.data;
-  const vocab = readVocabulary(model.vocab, path);
-  checkAddedTokens(added_tokens, vocab, path);
+  const vocab = readVocabulary(model.vocab, added_tokens, path);
   const found: TokenizerFile = {
     added_tokens,
     pattern: pre_tokenizer
@@ -158,40 +157,48 @@ export function parseTokenizerJson(text: string, path: string): TokenizerFile {
   return found;
 }
 
-function readVocabulary(entries: Record<string, unknown>, path: string): Map<string, number> {
+function readVocabulary(entries: Record<string, unknown>, added: AddedToken[], path: string): Map<string, number> {
   const vocab = new Map<string, number>();
-  const seen = new Map<number, string>();
+  const owners: (string | undefined)[] = []; // by id
   for (const piece of Object.keys(entries)) {
     const value = entries[piece];
-    if (!Number.isInteger(value) || (value as number) < 0 || (value as number) >= ID_LIMIT)
+    if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value >= ID_LIMIT)
       throw new FormatError(
         `${path}: model.vocab gives ${JSON.stringify(piece)} the id ${JSON.stringify(value)}, expected an integer from 0 to ${ID_LIMIT - 1}`,
       );
-    const other = seen.get(value as number);
-    if (other !== undefined)
+    if (owners[value] !== undefined)
       throw new FormatError(
-        `${path}: model.vocab gives ${JSON.stringify(other)} and ${JSON.stringify(piece)} the same id ${value}`,
+        `${path}: model.vocab gives ${JSON.stringify(owners[value])} and ${JSON.stringify(piece)} the same id ${value}`,
       );
-    seen.set(value as number, piece);
-    vocab.set(piece, value as number);
+    owners[value] = piece;
+    vocab.set(piece, value);
   }
+  checkAddedTokens(added, vocab, owners, path);
   return vocab;
 }
 
 /** Merges are pairs, or in older files "left right". */
 function readMerges(merges: unknown[], path: string): (readonly [string, string])[] {
-  return merges.map((merge, i) => {
-    const parts = typeof merge === 'string' ? merge.split(' ') : merge;
-    if (Array.isArray(parts) && parts.length === 2 && typeof parts[0] === 'string' && typeof parts[1] === 'string')
-      return parts as [string, string];
-    throw new FormatError(`${path}: model.merges[${i}] is ${JSON.stringify(merge)?.slice(0, 80)}, expected two pieces`);
-  });
+  for (let i = 0; i < merges.length; i++) {
+    const merge = merges[i];
+    if (typeof merge === 'string') merges[i] = merge.split(' ');
+    const parts = merges[i];
+    if (!Array.isArray(parts) || parts.length !== 2 || typeof parts[0] !== 'string' || typeof parts[1] !== 'string')
+      throw new FormatError(
+        `${path}: model.merges[${i}] is ${JSON.stringify(merge)?.slice(0, 80)}, expected two pieces`,
+      );
+  }
+  return merges as [string, string][];
 }
 
-function checkAddedTokens(tokens: AddedToken[], vocab: Map<string, number>, path: string): void {
-  const owners = new Map<number, string>([...vocab].map(([piece, i]) => [i, piece]));
+function checkAddedTokens(
+  tokens: AddedToken[],
+  vocab: Map<string, number>,
+  owners: (string | undefined)[],
+  path: string,
+): void {
   for (const token of tokens) {
-    const owner = owners.get(token.id);
+    const owner = owners[token.id];
     const known = vocab.get(token.content);
     if ((owner !== undefined && owner !== token.content) || (known !== undefined && known !== token.id))
       throw new FormatError(
@@ -203,7 +210,7 @@ function checkAddedTokens(tokens: AddedToken[], vocab: Map<string, number>, path
       throw new FormatError(
         `${path}: added token ${JSON.stringify(token.content)} has single_word, which is not supported`,
       );
-    owners.set(token.id, token.content);
+    owners[token.id] = token.content;
   }
 }
 

@@ -25,7 +25,7 @@ export const trainTokenizerOptions = z.strictObject({
   sentinels: z.int().min(0).max(4096).default(256),
   /** Further special tokens. */
   special_tokens: z.array(z.string().min(1)).default([]),
-  /** Regular expression that cuts text into words, one that patterns.ts knows. */
+  /** Regular expression that cuts text into words: FRENCH_PATTERN, ENGLISH_PATTERN or another of their alternatives. */
   pattern: z.string().default(FRENCH_PATTERN),
   /** Unknown characters become the tokens of their UTF-8 bytes. */
   byte_fallback: z.boolean().default(true),
@@ -34,7 +34,7 @@ export const trainTokenizerOptions = z.strictObject({
   /** No piece of this many characters or more is made from others. */
   max_token_length: z.int().min(2).default(20),
   /** Share of the text that the alphabet covers, most frequent characters first. */
-  character_coverage: z.number().gt(0).max(1).default(0.9999),
+  character_coverage: z.number().gt(0).max(1).default(0.999999),
   /** Characters in the alphabet at most. */
   limit_alphabet: z.int().min(1).max(0x110000).default(0x110000),
   threads: z.int().min(1).max(1024).default(availableParallelism()),
