@@ -3,15 +3,16 @@
 // same size, whatever task it falls into: the bits do not depend on the number of threads.
 #include "gemm.h"
 #include <algorithm>
-#include <cstdlib>
 #include "gemm_rows.h"
 #include "gemm_tile.h"
+#include "memory.h"
 
 namespace {
 
 constexpr int64_t K_CHUNK = 4 * KC, N_CHUNK = 1024;
 constexpr int64_t M_CHUNK = 1152;                     // rows of a bfloat16 C that are summed up in float at once
 constexpr int64_t SUM_STRIDE = N_CHUNK + 16;          // not a power of two, whose rows would share cache sets
+constexpr int64_t PANELS_AT_ONCE = 8;                 // of B, which stay in the second cache level with a block of A
 constexpr int64_t PACK_GROUP = 4;                     // panels of B that are packed together
 constexpr int64_t TASKS_PER_THREAD = 4;               // so that a thread that loses its core delays the others little
 constexpr double SERIAL_OPERATIONS = 1e6;             // less is done before another thread has begun
@@ -21,22 +22,23 @@ constexpr int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /** Memory of one thread, made when first wanted and kept. */
 class Buffer {
  public:
-  ~Buffer() { free(data_); }
+  ~Buffer() { fat5_free(address_); }
   /** At least `floats` floats, or null. */
   float *get(int64_t floats) {
-    if (floats <= size_) return data_;
-    free(data_);
-    data_ = static_cast<float *>(std::aligned_alloc(64, size_t(floats + 15) / 16 * 64));
-    size_ = data_ ? floats : 0;
-    return data_;
+    if (floats > size_) {
+      fat5_free(address_);
+      address_ = fat5_alloc(uint64_t(floats) * sizeof(float));
+      size_ = address_ ? floats : 0;
+    }
+    return reinterpret_cast<float *>(address_);
   }
 
  private:
-  float *data_ = nullptr;
+  uint64_t address_ = 0;
   int64_t size_ = 0;
 };
 
-thread_local Buffer packedColumns, sums, fewRowsOf;    // of the thread that calls gemm
+thread_local Buffer packedColumns, sums, fewRowsOf;  // of the thread that calls gemm
 alignas(64) thread_local float packedRows[BLOCK_FLOATS];
 
 /** One C = alpha * A B + beta * C. Blocks of K are `terms` long, the last may be shorter. */
@@ -109,17 +111,19 @@ void task(const Product<E, R> &p, const Chunk &chunk, int64_t m0, int64_t m1, in
     const float alpha = direct ? p.alpha : 1, beta = k > 0 ? 1 : direct ? p.beta : 0;
     const Operand<E> block = {p.a.data + m0 * p.a.rowStep + k * p.a.columnStep, p.a.rowStep, p.a.columnStep};
     const Packed order = packRows(block, panels, p.M - m0, terms, packedRows);
-    for (int64_t q = p0; q < p1; q++) {
-      const float *b = blockOf(p, chunk, k) + q * NR * terms;
-      const int64_t at = (q - p0) * NR;
+    for (int64_t s = p0; s < p1; s += PANELS_AT_ONCE)
       for (int64_t r = 0; r < panels.count; r++) {
         const int rows = panels.height(r);
+        const Tile tile = tileOf(rows, order);
         const float *a = packedRows + panelOffset(panels, r, order);
-        float *out = c + panels.start(r) * stride + at;
-        if (n0 + at + NR <= n1) tileOf(rows, order)(a, b, terms, out, stride, alpha, beta);
-        else edgeTile(tileOf(rows, order), a, b, terms, out, stride, rows, int(n1 - n0 - at), alpha, beta);
+        for (int64_t q = s; q < std::min(p1, s + PANELS_AT_ONCE); q++) {
+          const float *b = blockOf(p, chunk, k) + q * NR * terms;
+          const int64_t at = (q - p0) * NR;
+          float *out = c + panels.start(r) * stride + at;
+          if (n0 + at + NR <= n1) tile(a, b, terms, out, stride, alpha, beta);
+          else edgeTile(tile, a, b, terms, out, stride, rows, int(n1 - n0 - at), alpha, beta);
+        }
       }
-    }
   }
   if constexpr (!direct)
     if (chunk.k1 == p.K) finish(c, p.c + m0 * p.N + n0, p.N, m1 - m0, n1 - n0, p.alpha, p.beta);

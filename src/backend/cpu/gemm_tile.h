@@ -15,6 +15,7 @@ constexpr int MR = 6;  // of 16 registers 12 hold sums
 constexpr int NV = 2, NR = NV * W;
 constexpr int KC = 256;       // a block of B's panel, NR * KC floats, stays in the first cache level
 constexpr int MC = 144;       // a block of A, MC * KC floats, stays in the second
+constexpr int AHEAD = 512;    // floats of B between what a tile uses and what it asks the second cache level for
 constexpr int PACK_ROWS = 16; // rows that a packing loop follows at once: few enough pages and cache sets
 
 /** How A is packed: in rows of KC values (as it lies in memory when its rows are contiguous), or MR values per term. */
@@ -35,7 +36,10 @@ void tile(const float *a, const float *b, int64_t terms, float *c, int64_t strid
   for (int64_t k = 0; k < terms; k++) {
     vec columns[NV];
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; j++) columns[j] = load(b + k * NR + j * W);
+    for (int j = 0; j < NV; j++) {
+      columns[j] = load(b + k * NR + j * W);
+      if (j * W % 16 == 0) __builtin_prefetch(b + k * NR + j * W + AHEAD);
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++) {
       const float x = A == Packed::rows ? a[i * KC + k] : a[k * MR + i];
@@ -65,19 +69,40 @@ inline Tile tileOf(int rows, Packed a) {
   return a == Packed::rows ? tileOf<Packed::rows>(rows, heights) : tileOf<Packed::terms>(rows, heights);
 }
 
-/** Transposes W vectors of W floats in place. */
+/** Lanes of x and y, four at a time: lane l of the result is lane (at[l % 4]) of the same group of x, from 4 on of y. */
+template <int A, int B, int C, int D> inline vec inGroups(vec x, vec y) {
+  ivec lanes;
+#pragma GCC unroll 16
+  for (int l = 0; l < W; l++) {
+    const int at = l % 4 == 0 ? A : l % 4 == 1 ? B : l % 4 == 2 ? C : D;
+    lanes[l] = l - l % 4 + (at < 4 ? at : W + at - 4);
+  }
+  return __builtin_shuffle(x, y, lanes);
+}
+
+/** Transposes W vectors of W floats in place: first 4 by 4, by the shuffles that every processor has, then the blocks. */
 inline void transpose(vec (&v)[W]) {
 #pragma GCC unroll 4
-  for (int s = 1; s < W; s *= 2) {  // swap the off-diagonal halves of every 2s by 2s block
+  for (int i = 0; i < W; i += 4) {
+    const vec a = inGroups<0, 4, 1, 5>(v[i], v[i + 1]), b = inGroups<2, 6, 3, 7>(v[i], v[i + 1]);
+    const vec c = inGroups<0, 4, 1, 5>(v[i + 2], v[i + 3]), d = inGroups<2, 6, 3, 7>(v[i + 2], v[i + 3]);
+    v[i] = inGroups<0, 1, 4, 5>(a, c);
+    v[i + 1] = inGroups<2, 3, 6, 7>(a, c);
+    v[i + 2] = inGroups<0, 1, 4, 5>(b, d);
+    v[i + 3] = inGroups<2, 3, 6, 7>(b, d);
+  }
+#pragma GCC unroll 2
+  for (int s = 4; s < W; s *= 2) {  // swap the off-diagonal halves of every 2s by 2s block
     ivec low, high;
 #pragma GCC unroll 16
     for (int l = 0; l < W; l++) {
       low[l] = l & s ? W + l - s : l;
       high[l] = l & s ? W + l : l + s;
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < W; i++)
-      if (!(i & s)) {
+#pragma GCC unroll 4
+    for (int block = 0; block < W; block += 2 * s)
+#pragma GCC unroll 8
+      for (int i = block; i < block + s; i++) {
         const vec x = v[i], y = v[i + s];
         v[i] = __builtin_shuffle(x, y, low);
         v[i + s] = __builtin_shuffle(x, y, high);

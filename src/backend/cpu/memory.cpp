@@ -1,12 +1,11 @@
 // Aligned memory and copies for cpu.ts. Addresses cross the boundary as integers.
-#include <cstdint>
+#include "memory.h"
 #include <cstdlib>
 #include <cstring>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
-/** `bytes` of 256-byte aligned memory, or 0. Large blocks ask for huge pages. */
 extern "C" uint64_t fat5_alloc(uint64_t bytes) {
   const uint64_t alignment = bytes >= (2u << 20) ? (2u << 20) : 256;
   void *p = nullptr;

@@ -1,13 +1,14 @@
 // The thread pool. Workers spin briefly for the next job, then block; chunks are taken from a shared counter, so a
-// thread whose core a neighbour has taken only delays the chunk it holds.
+// thread whose core a neighbour has taken delays only the chunk it holds. A worker that comes late, because it slept or
+// has no core, finds the job closed: nobody waits for it.
 #include "parallel.h"
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 namespace {
 
@@ -17,7 +18,8 @@ struct Job {
   int64_t count, grain, chunks;
 };
 
-constexpr int SPINS = 4000;  // about 50 microseconds of pauses: longer than the gap between two kernels of one step
+constexpr auto SPIN = std::chrono::microseconds(50);  // longer than the gap between two kernels of one step
+constexpr int PAUSES = 32;                            // between two looks at the clock
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -25,6 +27,18 @@ inline void relax() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+/** Spins until `done` or for SPIN; returns whether it is done. */
+template <class Done> bool spinUntil(const Done &done) {
+  const auto end = std::chrono::steady_clock::now() + SPIN;
+  do {
+    for (int i = 0; i < PAUSES; i++) {
+      if (done()) return true;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return done();
 }
 
 class Pool {
@@ -47,19 +61,22 @@ class Pool {
     inside_ = true;
     job_ = job;
     next_.store(0, std::memory_order_relaxed);
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      active_.store(threads_ - 1, std::memory_order_relaxed);
-      generation_.fetch_add(1, std::memory_order_release);
+    state_.fetch_add(OPEN);  // also a new generation: the counter above the open bit grows when the job is closed
+    if (sleeping_.load() > 0) {
+      { std::lock_guard<std::mutex> lock(mutex_); }  // a worker between its last look and its sleep holds the mutex
+      wake_.notify_all();
     }
-    if (sleeping_.load() > 0) wake_.notify_all();
     drain();
-    while (active_.load(std::memory_order_acquire) > 0) relax();
+    state_.fetch_add(OPEN);
+    while (!spinUntil([this] { return (state_.load() & WORKERS) == 0; })) std::this_thread::yield();
     inside_ = false;
     caller_.unlock();
   }
 
  private:
+  // state_: in the low bits the workers inside the job, above them a count that is odd while a job is open.
+  static constexpr uint64_t WORKERS = 0xffff, OPEN = 0x10000;
+
   static void chunk(const Job &job, int64_t i) {
     job.fn(job.context, i * job.grain, std::min(job.count, (i + 1) * job.grain));
   }
@@ -71,24 +88,31 @@ class Pool {
   void work() {
     inside_ = true;
     for (uint64_t seen = 0;;) {
-      for (int spin = 0; spin < SPINS && generation_.load(std::memory_order_acquire) == seen; spin++) relax();
-      if (generation_.load(std::memory_order_acquire) == seen) {
+      const auto opened = [&] {
+        const uint64_t state = state_.load();
+        return (state & OPEN) && (state & ~WORKERS) != seen;
+      };
+      if (!spinUntil(opened)) {
         std::unique_lock<std::mutex> lock(mutex_);
         sleeping_++;
-        wake_.wait(lock, [&] { return generation_.load() != seen; });
+        wake_.wait(lock, opened);
         sleeping_--;
       }
-      seen++;
-      drain();
-      active_.fetch_sub(1, std::memory_order_release);
+      // Entering announces this worker; only then does the open bit say that the job may be read.
+      const uint64_t state = state_.fetch_add(1);
+      if (state & OPEN) {
+        seen = state & ~WORKERS;
+        drain();
+      }
+      state_.fetch_sub(1);
     }
   }
 
   int threads_;
   Job job_{};
   std::atomic<int64_t> next_{0};
-  std::atomic<int> active_{0}, sleeping_{0};
-  std::atomic<uint64_t> generation_{0};
+  alignas(64) std::atomic<uint64_t> state_{0};
+  alignas(64) std::atomic<int> sleeping_{0};
   std::mutex mutex_, caller_;
   std::condition_variable wake_;
   static thread_local bool inside_;
