@@ -1,9 +1,10 @@
-/** Matrix products at T5's shapes: forward, input gradient, weight gradient. */
+/** Matrix products at T5's shapes: forward, input gradient, weight gradient; and what the processor could do at best. */
 import { openCpu } from '../backend/cpu/cpu.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from '../ops/linear/linear.ts';
 import { run } from '../tensor/autograd.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { openLibrary } from '../util/native.ts';
 import { fastest, type Measurement, noise } from './bench.ts';
 
 /** Rows, inputs, outputs. */
@@ -15,10 +16,11 @@ const shapes = {
   'small head': [456, 512, 32128],
 } as const;
 const SECONDS = 1;
+const PEAK_ROUNDS = 50;
 
 export async function benchGemm(): Promise<Measurement[]> {
   const backend = openCpu();
-  const found: Measurement[] = [];
+  const found: Measurement[] = [peakOf(backend.isa)];
   for (const [name, [N, I, O]] of Object.entries(shapes)) {
     const make = (rows: number, columns: number) => Tensor.from(backend, 'f32', [rows, columns], noise(rows * columns));
     const [x, weight, dy, dx, dweight] = [make(N, I), make(O, I), make(N, O), make(N, I), make(O, I)];
@@ -36,4 +38,14 @@ export async function benchGemm(): Promise<Measurement[]> {
     dispose(x, weight, dy, dx, dweight);
   }
   return found;
+}
+
+/** Multiply-adds on registers alone, all threads together: what a product that waits for nothing would reach. */
+function peakOf(isa: string): Measurement {
+  const peak = openLibrary(`fat5-cpu-${isa}`).bind('double fat5_peak_gflops()');
+  let rate = 0;
+  const started = performance.now();
+  for (let round = 0; round < PEAK_ROUNDS; round++) rate = Math.max(rate, peak());
+  const milliseconds = (performance.now() - started) / PEAK_ROUNDS;
+  return { case: `multiply-adds in registers, ${isa}`, milliseconds, rate, unit: 'GFLOP/s', peakMegabytes: 0 };
 }

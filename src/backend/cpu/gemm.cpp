@@ -5,7 +5,7 @@
 #include <algorithm>
 #include "gemm_rows.h"
 #include "gemm_tile.h"
-#include "memory.h"
+#include "scratch.h"
 
 namespace {
 
@@ -19,26 +19,7 @@ constexpr double SERIAL_OPERATIONS = 1e6;             // less is done before ano
 
 constexpr int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/** Memory of one thread, made when first wanted and kept. */
-class Buffer {
- public:
-  ~Buffer() { fat5_free(address_); }
-  /** At least `floats` floats, or null. */
-  float *get(int64_t floats) {
-    if (floats > size_) {
-      fat5_free(address_);
-      address_ = fat5_alloc(uint64_t(floats) * sizeof(float));
-      size_ = address_ ? floats : 0;
-    }
-    return reinterpret_cast<float *>(address_);
-  }
-
- private:
-  uint64_t address_ = 0;
-  int64_t size_ = 0;
-};
-
-thread_local Buffer packedColumns, sums, fewRowsOf;  // of the thread that calls gemm
+thread_local Scratch packedColumns, sums, fewRowsOf;  // of the thread that calls gemm
 alignas(64) thread_local float packedRows[BLOCK_FLOATS];
 
 /** One C = alpha * A B + beta * C. Blocks of K are `terms` long, the last may be shorter. */
@@ -147,15 +128,15 @@ template <class E, class R> void runTasks(const Product<E, R> &p, const Chunk &c
 template <class E, class R>
 int gemm(Operand<E> a, Operand<E> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta) {
   if (M <= FEW_ROWS && b.rowStep == 1 && a.columnStep == 1) {
-    float *x = fewRowsOf.get(M * (K + W));
+    float *x = fewRowsOf.floats(M * (K + W));
     return x ? fewRows(a, b, c, M, N, K, alpha, beta, x) : -1;
   }
   constexpr bool direct = std::is_same<R, float>::value;
   const int64_t terms = ceilDiv(ceilDiv(K, ceilDiv(K, KC)), PACK_ROWS) * PACK_ROWS;
   const int64_t kChunk = K_CHUNK / KC * terms;
   const bool serial = 2.0 * M * N * K < SERIAL_OPERATIONS;
-  Product<E, R> p{a, b, c, M, N, K, terms, alpha, beta, packedColumns.get(K_CHUNK * N_CHUNK), nullptr};
-  if (!direct) p.sums = sums.get(M_CHUNK * SUM_STRIDE);
+  Product<E, R> p{a, b, c, M, N, K, terms, alpha, beta, packedColumns.floats(K_CHUNK * N_CHUNK), nullptr};
+  if (!direct) p.sums = sums.floats(M_CHUNK * SUM_STRIDE);
   if (!p.columns || (!direct && !p.sums)) return -1;
   const int64_t mChunk = direct ? M : M_CHUNK;
   for (int64_t n = 0; n < N; n += N_CHUNK)

@@ -5,7 +5,7 @@
 #pragma once
 #include <utility>
 #include "gemm.h"
-#include "vector_math.h"
+#include "transpose.h"
 
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int MR = 12;  // of 32 registers 24 hold sums
@@ -67,47 +67,6 @@ template <Packed A, int... I> Tile tileOf(int rows, std::integer_sequence<int, I
 inline Tile tileOf(int rows, Packed a) {
   const auto heights = std::make_integer_sequence<int, MR>();
   return a == Packed::rows ? tileOf<Packed::rows>(rows, heights) : tileOf<Packed::terms>(rows, heights);
-}
-
-/** Lanes of x and y, four at a time: lane l of the result is lane (at[l % 4]) of the same group of x, from 4 on of y. */
-template <int A, int B, int C, int D> inline vec inGroups(vec x, vec y) {
-  ivec lanes;
-#pragma GCC unroll 16
-  for (int l = 0; l < W; l++) {
-    const int at = l % 4 == 0 ? A : l % 4 == 1 ? B : l % 4 == 2 ? C : D;
-    lanes[l] = l - l % 4 + (at < 4 ? at : W + at - 4);
-  }
-  return __builtin_shuffle(x, y, lanes);
-}
-
-/** Transposes W vectors of W floats in place: first 4 by 4, by the shuffles that every processor has, then the blocks. */
-inline void transpose(vec (&v)[W]) {
-#pragma GCC unroll 4
-  for (int i = 0; i < W; i += 4) {
-    const vec a = inGroups<0, 4, 1, 5>(v[i], v[i + 1]), b = inGroups<2, 6, 3, 7>(v[i], v[i + 1]);
-    const vec c = inGroups<0, 4, 1, 5>(v[i + 2], v[i + 3]), d = inGroups<2, 6, 3, 7>(v[i + 2], v[i + 3]);
-    v[i] = inGroups<0, 1, 4, 5>(a, c);
-    v[i + 1] = inGroups<2, 3, 6, 7>(a, c);
-    v[i + 2] = inGroups<0, 1, 4, 5>(b, d);
-    v[i + 3] = inGroups<2, 3, 6, 7>(b, d);
-  }
-#pragma GCC unroll 2
-  for (int s = 4; s < W; s *= 2) {  // swap the off-diagonal halves of every 2s by 2s block
-    ivec low, high;
-#pragma GCC unroll 16
-    for (int l = 0; l < W; l++) {
-      low[l] = l & s ? W + l - s : l;
-      high[l] = l & s ? W + l : l + s;
-    }
-#pragma GCC unroll 4
-    for (int block = 0; block < W; block += 2 * s)
-#pragma GCC unroll 8
-      for (int i = block; i < block + s; i++) {
-        const vec x = v[i], y = v[i + s];
-        v[i] = __builtin_shuffle(x, y, low);
-        v[i + s] = __builtin_shuffle(x, y, high);
-      }
-  }
 }
 
 /** Columns [first, last) of rows [0, terms) of B as panels [terms][NR] that lie `step` floats apart; zeros behind last. */

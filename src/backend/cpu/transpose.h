@@ -1,21 +1,48 @@
 // Transposes of small matrices, W x W elements at a time in registers.
 #pragma once
-#include <utility>
 #include "vector_math.h"
 
-/** Exchanges the elements of rows i and i + STEP that lie on the wrong side of the diagonal. */
-template <int STEP, int... L> inline void exchange(vec &a, vec &b, std::integer_sequence<int, L...>) {
-  const ivec upper = {(L & STEP ? W + L - STEP : L)...}, lower = {(L & STEP ? W + L : L + STEP)...};
-  const vec first = __builtin_shuffle(a, b, upper);
-  b = __builtin_shuffle(a, b, lower);
-  a = first;
+/** Lanes of x and y, four at a time: lane l of the result is lane (at[l % 4]) of the same group of x, from 4 on of y. */
+template <int A, int B, int C, int D> inline vec inGroups(vec x, vec y) {
+  ivec lanes;
+#pragma GCC unroll 16
+  for (int l = 0; l < W; l++) {
+    const int at = l % 4 == 0 ? A : l % 4 == 1 ? B : l % 4 == 2 ? C : D;
+    lanes[l] = l - l % 4 + (at < 4 ? at : W + at - 4);
+  }
+  return __builtin_shuffle(x, y, lanes);
 }
 
-template <int STEP = 1> inline void transpose(vec (&rows)[W]) {
+/** Swaps the off-diagonal halves of every 2S by 2S block. */
+template <int S> inline void swapBlocks(vec (&v)[W]) {
+  ivec low, high;
 #pragma GCC unroll 16
-  for (int i = 0; i < W; i++)
-    if (!(i & STEP)) exchange<STEP>(rows[i], rows[i + STEP], std::make_integer_sequence<int, W>());
-  if constexpr (2 * STEP < W) transpose<2 * STEP>(rows);
+  for (int l = 0; l < W; l++) {
+    low[l] = l & S ? W + l - S : l;
+    high[l] = l & S ? W + l : l + S;
+  }
+#pragma GCC unroll 8
+  for (int p = 0; p < W / 2; p++) {
+    const int i = p / S * 2 * S + p % S;
+    const vec x = v[i], y = v[i + S];
+    v[i] = __builtin_shuffle(x, y, low);
+    v[i + S] = __builtin_shuffle(x, y, high);
+  }
+}
+
+/** Transposes W vectors of W floats in place: first 4 by 4, by the shuffles that every processor has, then the blocks. */
+inline void transpose(vec (&v)[W]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < W; i += 4) {
+    const vec a = inGroups<0, 4, 1, 5>(v[i], v[i + 1]), b = inGroups<2, 6, 3, 7>(v[i], v[i + 1]);
+    const vec c = inGroups<0, 4, 1, 5>(v[i + 2], v[i + 3]), d = inGroups<2, 6, 3, 7>(v[i + 2], v[i + 3]);
+    v[i] = inGroups<0, 1, 4, 5>(a, c);
+    v[i + 1] = inGroups<2, 3, 6, 7>(a, c);
+    v[i + 2] = inGroups<0, 1, 4, 5>(b, d);
+    v[i + 3] = inGroups<2, 3, 6, 7>(b, d);
+  }
+  if constexpr (W > 4) swapBlocks<4>(v);
+  if constexpr (W > 8) swapBlocks<8>(v);
 }
 
 /**
