@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { t5Config } from '../src/model/config.ts';
+import { optimizerDefaults } from '../src/optim/options.ts';
+import { scheduleDefaults } from '../src/optim/schedule.ts';
+import { objectiveDefaults } from '../src/train/config.ts';
 import { checkTrainConfig, loadTrainConfig, printTrainConfig, settings } from '../src/train/config_file.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'fat5-config-'));
@@ -89,6 +93,28 @@ describe("a run's settings", () => {
     const undocumented = settings().filter(({ key, doc }) => !key.startsWith('model.') && doc === '');
     assert.deepEqual(undocumented, []);
     assert.ok(settings().some(({ key }) => key === 'optim.schedule.warmup_steps'));
+  });
+
+  test('are all used: by the loop and its parts, or by the optimizer, schedule, objective or model that has them', () => {
+    const folder = new URL('../../src/train/', import.meta.url);
+    const source = readdirSync(folder)
+      .filter((name) => name.endsWith('.ts') && !name.startsWith('config'))
+      .map((name) => readFileSync(new URL(name, folder), 'utf8'))
+      .join('\n');
+    const taken: Record<string, readonly string[]> = {
+      'optim.schedule': ['decay_steps', ...Object.values(scheduleDefaults).flatMap((o) => Object.keys(o))],
+      optim: Object.values(optimizerDefaults).flatMap((o) => Object.keys(o)),
+      data: Object.values(objectiveDefaults).flatMap((defaults) => Object.keys(defaults(512))),
+      model: Object.keys(t5Config({})),
+    };
+    const unused = settings().filter(({ key }) => {
+      const [section, name] = [key.split('.').slice(0, -1).join('.'), key.split('.').at(-1)!];
+      return !taken[section]?.includes(name) && !new RegExp(`\\b${name}\\b`).test(source);
+    });
+    assert.deepEqual(
+      unused.map(({ key }) => key),
+      [],
+    );
   });
 
   test('that are not an object are refused', () => {
