@@ -195,7 +195,6 @@ export function feedForwardKind(c: T5Config): { gated: boolean; activation: Acti
 const isPlain = (c: T5Config) =>
   c.position_encoding_type === 't5' &&
   c.attention_scale === 1 &&
-  c.share_input_embeddings &&
   c.per_layer_position_bias === (c.model_type === 'umt5');
 
 /** Fields that Hugging Face's T5 does not have: they are written only when they say something. */

@@ -12,8 +12,9 @@ import { batchOf, type EncoderInputs, type Seq2SeqInputs, sourceOf } from './inp
 import type { Architecture } from './parameter_table.ts';
 import type { Random } from './pass.ts';
 import { PretrainedT5, takeResult } from './pretrained.ts';
-import type { ResultTensor } from './result.ts';
+import { type ResultTensor, resultTensor } from './result.ts';
 import { forward, logitsOf, lossOf, lossOfLogits, type Seq2Seq, seq2seqParameters, uploadBatch } from './seq2seq.ts';
+import { SHARED } from './weights.ts';
 
 export interface Seq2SeqOutput {
   /** Mean over the labels that are not -100; absent without labels. */
@@ -55,11 +56,20 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
     };
   }
 
-  /** The loss of `forward` and its gradient with respect to every parameter, by Hugging Face's names. @throws UsageError */
+  /**
+   * The loss of `forward` and its gradient with respect to every parameter, by Hugging Face's names. Where encoder and
+   * decoder have embeddings of their own, shared.weight has the sum of theirs. @throws UsageError
+   */
   async lossAndGradients(inputs: Seq2SeqInputs): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
     if (!inputs.labels) throw new UsageError('lossAndGradients: labels are missing');
     const batch = batchOf(inputs, this.config);
-    return this.gradientsOf(() => this.lossOf(batch, Math.max(1, batch.tokens)));
+    const { loss, gradients } = await this.gradientsOf(() => this.lossOf(batch, Math.max(1, batch.tokens)));
+    if (!this.config.share_input_embeddings) {
+      const [a, b] = ['encoder', 'decoder'].map((stack) => gradients[`${stack}.embed_tokens.weight`]!);
+      const sum = (a!.data as Float32Array).map((value, i) => value + b!.data[i]!);
+      gradients[SHARED] = resultTensor(a!.dims, sum);
+    }
+    return { loss, gradients };
   }
 
   /**

@@ -24,13 +24,15 @@ export function openWeights(folder: string): SafetensorsFile {
 /**
  * What the file says about shared embeddings where config.json may err. A head that differs from the embedding is not
  * tied: newer versions of transformers write "tied" into the configurations of models whose checkpoints are not.
- * Stacks whose embeddings differ do not share one: transformers 5 trains them apart where nothing is tied.
+ * Stacks whose embeddings differ do not share one. Nor do they in an encoder-decoder that transformers 5 saved with
+ * tie_word_embeddings false: the class that it builds from such a configuration ties nothing and trains them apart.
  */
 export function withSharing(config: T5Config, file: SafetensorsFile): T5Config {
   const has = (name: string) => file.entries.has(name);
   const tie = config.tie_word_embeddings && (!has(HEAD) || (has(SHARED) && equal(file, HEAD, SHARED)));
   const [encoder, decoder] = ['encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'] as const;
-  const apart = !tie && has(encoder) && has(decoder) && !equal(file, encoder, decoder);
+  const differ = has(encoder) && has(decoder) && !equal(file, encoder, decoder);
+  const apart = !tie && (differ || (!config.tie_word_embeddings && has(HEAD) && transformersMajor(config) >= 5));
   return {
     ...config,
     tie_word_embeddings: tie,
@@ -38,7 +40,13 @@ export function withSharing(config: T5Config, file: SafetensorsFile): T5Config {
   };
 }
 
-const SHARED = 'shared.weight';
+/** Major version of the transformers that wrote a configuration, 0 if none did. */
+function transformersMajor(config: T5Config): number {
+  const { transformers_version } = config as { transformers_version?: unknown };
+  return Number.parseInt(String(transformers_version), 10) || 0;
+}
+
+export const SHARED = 'shared.weight';
 const HEAD = 'lm_head.weight';
 
 /** Whether two tensors of a file hold the same bytes. */
