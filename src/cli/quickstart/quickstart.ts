@@ -46,7 +46,7 @@ export const quickstart = defineCommand({
     corpus: many(
       path('text and JSON Lines files, folders or globs; the documentation of the installed packages when left out'),
     ),
-    minutes: number('minutes that all of it may take', 7),
+    minutes: number('minutes that all of it may take', 5),
     output: path('folder for everything that is made', 'runs/quickstart'),
   },
   async run({ corpus, minutes, output }) {
