@@ -32,70 +32,74 @@ const activations = ['relu', 'gelu', 'gelu_new', 'silu'] as const;
 export type ActivationKind = (typeof activations)[number];
 
 const fields = {
-  /** `fat5` is T5 with something Hugging Face's T5 lacks, so that its code refuses the file. */
-  model_type: oneOf('t5', 'mt5', 'umt5', 'fat5').default('t5'),
-  vocab_size: size.default(32128),
-  d_model: size.default(512),
-  d_kv: size.default(64),
-  d_ff: size.default(2048),
-  num_layers: layers.default(6),
-  num_heads: size.default(8),
-  relative_attention_num_buckets: size.default(32),
-  relative_attention_max_distance: size.default(128),
-  dropout_rate: share.default(0.1),
-  classifier_dropout: share.default(0),
-  layer_norm_epsilon: positive.default(1e-6),
-  initializer_factor: positive.default(1),
-  pad_token_id: id.default(0),
-  eos_token_id: id.default(1),
-  decoder_start_token_id: id.default(0),
+  model_type: oneOf('t5', 'mt5', 'umt5', 'fat5')
+    .default('t5')
+    .describe("t5, mt5, umt5; fat5: T5 with something Hugging Face's lacks, so that its code refuses the file"),
+  vocab_size: size.default(32128).describe('rows of the embedding, at least the ids of the tokenizer'),
+  d_model: size.default(512).describe('width of the residual stream'),
+  d_kv: size.default(64).describe('width of a head'),
+  d_ff: size.default(2048).describe('width of the feed-forward layer'),
+  num_layers: layers.default(6).describe('blocks of the encoder'),
+  num_heads: size.default(8).describe('attention heads'),
+  relative_attention_num_buckets: size.default(32).describe('rows of the table of relative positions'),
+  relative_attention_max_distance: size
+    .default(128)
+    .describe('distance from which all positions share a bucket, tokens'),
+  dropout_rate: share.default(0.1).describe('share of elements that is dropped while training'),
+  classifier_dropout: share.default(0).describe('the same in front of a classification head'),
+  layer_norm_epsilon: positive.default(1e-6).describe('added to the mean square in RMSNorm'),
+  initializer_factor: positive.default(1).describe('scale of the initial weights'),
+  pad_token_id: id.default(0).describe('id of padding'),
+  eos_token_id: id.default(1).describe('id that ends a sequence'),
+  decoder_start_token_id: id.default(0).describe('first id that the decoder reads'),
 
-  /**
-   * Whether both stacks read one input embedding, as T5 does. transformers 5 trains two where tie_word_embeddings is
-   * false.
-   */
-  share_input_embeddings: flag.default(true),
-  /** What attention scores are multiplied by: 1 in T5. */
-  attention_scale: positive.default(1),
-  /** A bias table in every block (UMT5) instead of one in the first, shared. */
-  per_layer_position_bias: flag.optional(),
+  share_input_embeddings: flag
+    .default(true)
+    .describe('both stacks read one embedding, as in T5; transformers 5 trains two where nothing is tied'),
+  attention_scale: positive.default(1).describe('what attention scores are multiplied by: 1 in T5'),
+  per_layer_position_bias: flag
+    .optional()
+    .describe('a bias table in every block, as UMT5, instead of one in the first'),
   position_encoding_type: z
     .preprocess(respelled({ ALiBi: 'alibi', RoPE: 'rope', FIRE: 'fire' }), oneOf('t5', 'alibi', 'rope', 'fire', 'none'))
-    .default('t5'),
+    .default('t5')
+    .describe('t5 (buckets), alibi, rope, fire or none'),
   alibi_mode: z
     .preprocess(respelled({ symetric: 'symmetric', asymetric: 'asymmetric' }), oneOf('symmetric', 'asymmetric'))
-    .default('symmetric'),
-  /** Share of each head that rotates. */
-  rotary_emb_fraction: positive.max(1, 'a number in (0, 1]').default(1),
-  rotary_base: positive.default(10000),
+    .default('symmetric')
+    .describe('asymmetric: half of the heads look back, half ahead'),
+  rotary_emb_fraction: positive.max(1, 'a number in (0, 1]').default(1).describe('share of each head that rotates'),
+  rotary_base: positive.default(10000).describe('base of the rotation frequencies'),
   /** Rotate neighbours (2i, 2i+1) instead of halves (i, i + dim/2). */
-  rotary_interleaved: flag.default(false),
-  /** xPos's scale base in positions; null leaves xPos off. */
-  rotary_scale_base: positive.nullable().default(null),
-  fire_mlp_width: size.default(32),
-  use_randomized_position_encoding: flag.default(false),
-  /** Range that randomised positions are drawn from. */
-  max_sequence_length: size.default(1024),
+  rotary_interleaved: flag.default(false).describe('rotate neighbours (2i, 2i+1) instead of halves'),
+  rotary_scale_base: positive.nullable().default(null).describe("xPos's scale base, positions; null: no xPos"),
+  fire_mlp_width: size.default(32).describe("hidden width of FIRE's bias network"),
+  use_randomized_position_encoding: flag.default(false).describe('draw positions at random while training'),
+  max_sequence_length: size.default(1024).describe('range that randomised positions are drawn from'),
   /** Standard deviation of a new lm_head: d_model^-1/2, or 1 as nanoT5 has it. */
-  lm_head_init: oneOf('scaled', 'unit').default('scaled'),
-  label_smoothing: share.default(0),
-  z_loss: notNegative.nullable().default(0),
+  lm_head_init: oneOf('scaled', 'unit')
+    .default('scaled')
+    .describe('standard deviation of a new lm_head: d_model^-1/2 (scaled), or 1 as nanoT5 (unit)'),
+  label_smoothing: share.default(0).describe('share of the target probability spread over the vocabulary'),
+  z_loss: notNegative.nullable().default(0).describe('weight of the squared log normaliser in the loss'),
   problem_type: oneOf('regression', 'single_label_classification', 'multi_label_classification')
     .nullable()
-    .default(null),
+    .default(null)
+    .describe('loss of the sequence classification head; null: by the labels'),
 };
 
 /** What depends on the model type or on another field; null is the same as absent. */
 const dependent = {
-  num_decoder_layers: layers.nullish(),
+  num_decoder_layers: layers.nullish().describe('blocks of the decoder; as many as the encoder by default'),
   feed_forward_proj: z
     .string(`"relu", "gated-gelu" and the like`)
     .regex(new RegExp(`^(gated-)?(${activations.join('|')}|swish)$`), `[gated-]${activations.join('|')}`)
-    .nullish(),
-  tie_word_embeddings: flag.nullish(),
-  scale_decoder_outputs: flag.nullish(),
-  num_labels: size.nullish(),
-  id2label: z.record(z.string(), z.string()).nullish(),
+    .nullish()
+    .describe('activation: relu, gated-gelu and the like'),
+  tie_word_embeddings: flag.nullish().describe('the head is the input embedding'),
+  scale_decoder_outputs: flag.nullish().describe('multiply states by d_model^-1/2 before the head, as tied T5 does'),
+  num_labels: size.nullish().describe('classes of a classification head'),
+  id2label: z.record(z.string(), z.string()).nullish().describe('names of the classes'),
 };
 
 /** The fields above for schemas that embed a model's configuration and refuse unknown keys. */
