@@ -183,6 +183,11 @@ function documentsOf(output: string, split: 'train' | 'validation'): string[] {
   );
 }
 
+test('an empty list of held-out sources is none', async () => {
+  const manifest = await prepare(options(fresh(), { validation_sources: [], validation_every: 0 }));
+  assert.equal(manifest.splits.validation.length, 0);
+});
+
 test('prepare keeps every document once and in order, splits by text, counts bad lines', async () => {
   const output = fresh();
   const bad: string[] = [];

@@ -72,7 +72,7 @@ function manifestInputs(options: PrepareOptions): Manifest['inputs'] {
     throw new UsageError(`shard_tokens: is ${shard_tokens}, expected an integer from 1 to 2^31`);
   const list = (sources: string[], split: Split) => expandSources(sources).map((file) => ({ ...file, split }));
   const train = list(options.sources, 'train');
-  const validation = options.validation_sources ? list(options.validation_sources, 'validation') : [];
+  const validation = options.validation_sources?.length ? list(options.validation_sources, 'validation') : [];
   const both = validation.find(({ path }) => train.some((file) => file.path === path));
   if (both) throw new UsageError(`${both.path}: is named by sources and by validation_sources, expected one of them`);
   for (const { path } of [...train, ...validation]) formatOf(path, options); // before hours of work on the others
