@@ -44,7 +44,10 @@ export class Corpus {
   constructor(options: CorpusOptions) {
     const { folder, split, unitTokens, vocabSize, tokenizerHash } = options;
     const manifest = finishedManifest(folder);
-    if (manifest.splits[split].length === 0) throw new UsageError(`${folder}: has no ${split} documents`);
+    if (manifest.splits[split].length === 0) {
+      const remedy = split === 'validation' ? 'validation_sources or validation_every' : 'more text';
+      throw new UsageError(`${folder}: has no ${split} documents, expected some; prepare it again with ${remedy}`);
+    }
     const hash = createHash('sha256');
     let units = 0;
     try {
