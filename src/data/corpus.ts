@@ -45,7 +45,7 @@ export class Corpus {
     const { folder, split, unitTokens, vocabSize, tokenizerHash } = options;
     const manifest = finishedManifest(folder);
     if (manifest.splits[split].length === 0) {
-      const remedy = split === 'validation' ? 'validation_sources or validation_every' : 'more text';
+      const remedy = split === 'validation' ? '--validation or --validation-every' : 'more text';
       throw new UsageError(`${folder}: has no ${split} documents, expected some; prepare it again with ${remedy}`);
     }
     const hash = createHash('sha256');
