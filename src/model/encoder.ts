@@ -36,7 +36,7 @@ export function encoder(p: StackParameters<EncoderBlock>, input: StackInput, pas
 /** The self-attention of a whole sequence. */
 export function spanOf(stack: Stack, { ids, positions }: StackInput): Span {
   const [, length] = ids.shape as [number, number];
-  return { stack, backend: ids.backend, offset: 0, queries: length, keys: length, positions };
+  return { stack, backend: ids.backend, length, positions };
 }
 
 function encoderBlock(

@@ -3,6 +3,7 @@
  * step runs the decoder on one new token per row.
  */
 
+import type { Cache } from '../ops/attention_decode/attention_decode.ts';
 import { embedding } from '../ops/embedding/embedding.ts';
 import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
 import { argmax } from '../ops/top_k/top_k.ts';
@@ -12,17 +13,9 @@ import { UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
 import { encoder } from './encoder.ts';
 import type { Source } from './inputs.ts';
-import {
-  crossAttentionLayer,
-  crossKeysValues,
-  feedForwardLayer,
-  type KeyValueCache,
-  type Segments,
-  selfAttentionLayer,
-} from './layers.ts';
-import type { DecoderBlock, StackParameters } from './parameter_tree.ts';
+import { crossAttentionStep, crossKeysValues, feedForwardLayer, selfAttentionStep } from './layers.ts';
 import type { Pass } from './pass.ts';
-import { type PositionBias, positionBias } from './positions.ts';
+import { decodingBiases, type PositionBias, rotation, stepBiases } from './positions.ts';
 import { logitsOf, type Seq2Seq, uploadSource } from './seq2seq.ts';
 
 export interface GenerateOptions {
@@ -55,18 +48,15 @@ export async function generateGreedily(
   const { max_new_tokens, streamer } = checkOptions(options);
   const pass: Pass = { config: c, checkpointing: false };
   const decoding = startDecoding(p, source, max_new_tokens, pass);
+  const rows = Array.from({ length: source.rows }, () => [c.decoder_start_token_id]);
+  const ended = new Array<boolean>(source.rows).fill(false);
+  let newest = Tensor.from(p.head.backend, 'i32', [source.rows, 1], new Int32Array(source.rows).fill(rows[0]![0]!));
   try {
-    const rows = Array.from({ length: source.rows }, () => [c.decoder_start_token_id]);
-    const ended = new Array<boolean>(source.rows).fill(false);
     for (let step = 0; step < max_new_tokens && !ended.every(Boolean); step++) {
-      const logits = decodeStep(
-        p,
-        decoding,
-        rows.map((row) => row.at(-1)!),
-        pass,
-      );
-      const best = await bestIds(logits);
-      const ids = best.map((id, b) => (ended[b] ? c.pad_token_id : id));
+      const best = scope(() => argmax(decodeStep(p, decoding, newest, pass)));
+      dispose(newest);
+      newest = best; // what ended rows go on with touches no other row
+      const ids = Array.from(await best.read(), (id, b) => (ended[b] ? c.pad_token_id : id));
       for (const [b, id] of ids.entries()) {
         rows[b]!.push(id);
         ended[b] ||= id === c.eos_token_id;
@@ -76,79 +66,69 @@ export async function generateGreedily(
     streamer?.end?.();
     return rows;
   } finally {
+    dispose(newest);
     endDecoding(decoding);
-  }
-}
-
-async function bestIds(logits: Tensor): Promise<number[]> {
-  const best = scope(() => argmax(logits));
-  dispose(logits);
-  try {
-    return Array.from(await best.read());
-  } finally {
-    dispose(best);
   }
 }
 
 /** What is kept from token to token. */
 export interface Decoding {
-  caches: KeyValueCache[];
-  cross: { k: Tensor; v: Tensor }[];
-  crossSegments: Segments;
+  /** Tokens in the caches, and for how many there is room. */
+  length: number;
+  readonly capacity: number;
+  position: Tensor; // i32 [1], the length on the device
+  self: Cache[];
+  cross: Cache[];
+  crossSegments: Tensor | undefined; // i32 [B,S]
+  biases: (Tensor | undefined)[]; // of each block
+  rotate: PositionBias['rotate'];
 }
 
 /** Runs the encoder and prepares the caches for up to `capacity` tokens. To be ended by `endDecoding`. */
 export function startDecoding(p: Seq2Seq, source: Source, capacity: number, pass: Pass): Decoding {
-  const { num_heads: H, d_kv: K } = pass.config;
-  const { caches, cross, key } = scope(() => {
+  const { config: c } = pass;
+  const { blocks } = p.decoder;
+  const kept = scope(() => {
     const input = uploadSource(p.head.backend, source);
     const states = encoder(p.encoder, input, pass);
-    const room = () => {
-      const shape = [source.rows, capacity, H, K];
-      return Tensor.from(states.backend, states.dtype, shape, new Float32Array(source.rows * capacity * H * K));
-    };
+    const { backend, dtype } = states;
+    const room = () => Tensor.empty(backend, dtype, [source.rows, capacity, c.num_heads, c.d_kv]);
     return {
-      caches: p.decoder.blocks.map(() => ({ k: room(), v: room() })),
-      cross: p.decoder.blocks.map((block) => crossKeysValues(block.crossAttention, states, pass)),
-      key: input.segments.key,
+      position: Tensor.from(backend, 'i32', [1], [0]),
+      self: blocks.map(() => ({ keys: room(), values: room() })),
+      cross: blocks.map((block) => {
+        const { k, v } = crossKeysValues(block.crossAttention, states, pass);
+        return { keys: k, values: v };
+      }),
+      crossSegments: input.segments.key,
+      biases: decodingBiases(positionsOf(p), backend, capacity, c),
     };
   });
-  const empty = caches.map((cache) => ({ ...cache, length: 0 }));
-  return { caches: empty, cross, crossSegments: { query: undefined, key } };
+  return { ...kept, length: 0, capacity, rotate: rotation(c, kept.position) };
 }
 
-export function endDecoding({ caches, cross, crossSegments }: Decoding): void {
-  for (const { k, v } of [...caches, ...cross]) dispose(k, v);
-  if (crossSegments.key) dispose(crossSegments.key);
+const positionsOf = (p: Seq2Seq) => p.decoder.blocks.map((block) => block.positions);
+
+export function endDecoding({ position, self, cross, crossSegments, biases }: Decoding): void {
+  const caches = [...self, ...cross].flatMap(({ keys, values }) => [keys, values]);
+  dispose(position, ...caches, ...[crossSegments, ...biases].filter((t) => t !== undefined));
 }
 
-/** Logits [B,1,V] for the token after `ids`, one per row, which join the caches. */
-export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: readonly number[], pass: Pass): Tensor {
+/** Logits [B,1,V] for the token after `ids`, i32 [B,1], one per row, which join the caches. */
+export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pass): Tensor {
   return scope(() => {
-    const states = decoderStep(p.decoder, decoding, ids, pass);
-    for (const cache of decoding.caches) cache.length++;
-    return logitsOf(p, states, pass.config);
+    const { position, length, capacity, self, cross, crossSegments, rotate } = decoding;
+    const { config: c } = pass;
+    position.write([length]);
+    const fire = c.position_encoding_type === 'fire';
+    const biases = fire ? stepBiases(positionsOf(p), position, { at: length, capacity }, c) : decoding.biases;
+    let x = embedding(p.decoder.embedding, ids);
+    for (const [i, block] of p.decoder.blocks.entries()) {
+      x = selfAttentionStep(block.selfAttention, x, self[i]!, { position, bias: biases[i], rotate }, pass);
+      x = crossAttentionStep(block.crossAttention, x, cross[i]!, crossSegments, pass);
+      x = feedForwardLayer(block.feedForward, x, 0, pass);
+    }
+    decoding.length++;
+    return logitsOf(p, rmsNorm(x, p.decoder.finalNorm, c.layer_norm_epsilon), c);
   });
-}
-
-function decoderStep(
-  p: StackParameters<DecoderBlock>,
-  { caches, cross, crossSegments }: Decoding,
-  ids: readonly number[],
-  pass: Pass,
-): Tensor {
-  const { backend } = p.embedding;
-  const none: Segments = { query: undefined, key: undefined };
-  let x = embedding(p.embedding, Tensor.from(backend, 'i32', [ids.length, 1], ids));
-  let positions: PositionBias | undefined;
-  for (const [i, block] of p.blocks.entries()) {
-    const cache = caches[i]!;
-    const span = { stack: 'decoder', backend, offset: cache.length, queries: 1, keys: cache.k.shape[1]! } as const;
-    positions = positionBias(block.positions, positions, span, pass);
-    const self = { positions, segments: none, causal: true, site: 0, cache };
-    x = selfAttentionLayer(block.selfAttention, x, self, pass);
-    x = crossAttentionLayer(block.crossAttention, x, cross[i]!, { segments: crossSegments, site: 0 }, pass);
-    x = feedForwardLayer(block.feedForward, x, 0, pass);
-  }
-  return rmsNorm(x, p.finalNorm, pass.config.layer_norm_epsilon);
 }

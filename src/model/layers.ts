@@ -8,16 +8,15 @@
 import { activation, gatedActivation } from '../ops/activation/activation.ts';
 import { add } from '../ops/add/add.ts';
 import { attention } from '../ops/attention/attention.ts';
+import { appendToCache, attendCache, type Cache } from '../ops/attention_decode/attention_decode.ts';
 import { linear, linears } from '../ops/linear/linear.ts';
 import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
 import { reshape } from '../ops/shape.ts';
-import { accumulate } from '../tensor/accumulate.ts';
-import { run } from '../tensor/autograd.ts';
-import { Tensor } from '../tensor/tensor.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import { feedForwardKind } from './config.ts';
 import type { Attention, FeedForward } from './parameter_tree.ts';
 import { drop, type Pass, places } from './pass.ts';
-import type { PositionBias } from './positions.ts';
+import type { PositionBias, StepPositions } from './positions.ts';
 
 /** Segment numbers, int32: a query sees the keys of its own; below 0 is padding. Without query's, all keys from 0 on. */
 export interface Segments {
@@ -31,27 +30,15 @@ export interface SelfAttentionOptions {
   causal: boolean;
   /** First random stream of the block. */
   site: number;
-  /** Keys and values of earlier tokens, when decoding token by token. */
-  cache?: KeyValueCache;
-}
-
-/** Room for C tokens' keys and values, [B,C,H,K], of which the first `length` are filled. */
-export interface KeyValueCache {
-  k: Tensor;
-  v: Tensor;
-  length: number;
 }
 
 /** x [B,S,D] plus its attention to itself. */
 export function selfAttentionLayer(p: Attention, x: Tensor, options: SelfAttentionOptions, pass: Pass): Tensor {
-  const { positions, segments, causal, site, cache } = options;
+  const { positions, segments, causal, site } = options;
   const h = rmsNorm(x, p.norm, pass.config.layer_norm_epsilon);
   const [q, k, v] = linears(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
-  const keys = positions.rotate(k, 'key');
-  if (cache) appendToCache(cache, keys, v);
-  const y = attention(positions.rotate(q, 'query'), cache?.k ?? keys, cache?.v ?? v, {
+  const y = attention(positions.rotate(q, 'query'), positions.rotate(k, 'key'), v, {
     ...positions.attention,
-    queryOffset: cache?.length ?? 0,
     querySegments: segments.query,
     keySegments: segments.key,
     causal,
@@ -60,17 +47,19 @@ export function selfAttentionLayer(p: Attention, x: Tensor, options: SelfAttenti
   return add(x, drop(linear(mergeHeads(y), p.o), site + places.selfOutput, pass));
 }
 
-/** Writes one token's keys and values [B,1,H,K] behind those in the cache. */
-function appendToCache(cache: KeyValueCache, k: Tensor, v: Tensor): void {
-  const [B, C, H, K] = cache.k.shape as [number, number, number, number];
-  for (const [all, one] of [
-    [cache.k, k],
-    [cache.v, v],
-  ] as const)
-    for (let b = 0; b < B; b++) {
-      const row = (t: Tensor, at: number) => new Tensor(t.backend, t.memory.slice(at * H * K, H * K), [H * K]);
-      run(accumulate, { x: row(one, b), y: row(all, b * C + cache.length) }, { scalars: { beta: 0 } });
-    }
+/** `selfAttentionLayer` of one token per row, x [B,1,D], whose keys and values join the cache at `position`. */
+export function selfAttentionStep(
+  p: Attention,
+  x: Tensor,
+  cache: Cache,
+  { position, bias, rotate }: StepPositions,
+  pass: Pass,
+): Tensor {
+  const h = rmsNorm(x, p.norm, pass.config.layer_norm_epsilon);
+  const [q, k, v] = linears(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
+  appendToCache(cache, rotate(k, 'key'), v, position);
+  const y = attendCache(rotate(q, 'query'), cache, { position, bias, scale: pass.config.attention_scale });
+  return add(x, linear(mergeHeads(y), p.o));
 }
 
 /** Keys and values of the encoder's states [B,S,D] for cross-attention, [B,S,H,K] each. */
@@ -94,6 +83,19 @@ export function crossAttentionLayer(
     ...probabilities(site + places.crossProbabilities, pass),
   });
   return add(x, drop(linear(mergeHeads(y), p.o), site + places.crossOutput, pass));
+}
+
+/** `crossAttentionLayer` of one token per row, x [B,1,D]. */
+export function crossAttentionStep(
+  p: Attention,
+  x: Tensor,
+  cache: Cache,
+  keySegments: Tensor | undefined,
+  pass: Pass,
+): Tensor {
+  const q = splitHeads(linear(rmsNorm(x, p.norm, pass.config.layer_norm_epsilon), p.q), pass);
+  const y = attendCache(q, cache, { keySegments, scale: pass.config.attention_scale });
+  return add(x, linear(mergeHeads(y), p.o));
 }
 
 /** x [B,S,D] plus down(f(up(h))), or down(f(gate(h)) * up(h)) where gated. */

@@ -34,15 +34,10 @@ export interface PositionBias {
 export interface Span {
   stack: Stack;
   backend: Backend;
-  /** Position of the first query: 0, or the number of tokens already decoded. */
-  offset: number;
-  queries: number;
-  keys: number;
+  length: number;
   /** Positions within the packed examples, i32 [B,S], where they do not simply count from 0. */
   positions?: Tensor | undefined;
 }
-
-const unchanged = (x: Tensor) => x;
 
 /** The tensors of a bias that may have gradients. */
 export const biasesOf = ({ attention: { bias, dense } }: PositionBias): Tensor[] =>
@@ -55,41 +50,85 @@ export const biasesOf = ({ attention: { bias, dense } }: PositionBias): Tensor[]
 export function positionBias(p: Positions, before: PositionBias | undefined, span: Span, pass: Pass): PositionBias {
   if (before && !p.table && !p.fire) return before;
   const c = pass.config;
-  const { stack, backend, keys } = span;
-  const drawn = drawnPositions(stack, keys, pass);
-  if (p.fire) return { attention: { dense: fire(p.fire, drawn, span, c) }, rotate: unchanged };
-  const at = drawn && Tensor.from(backend, 'i32', [keys], drawn);
+  const { stack, backend, length } = span;
+  const drawn = drawnPositions(stack, length, pass);
+  if (p.fire) return { attention: { dense: fire(p.fire, drawn, span, c) }, rotate: (x) => x };
+  const at = drawn && Tensor.from(backend, 'i32', [length], drawn);
   const attention: PositionBias['attention'] = at ? { queryPositions: at, keyPositions: at } : {};
+  const bias = distanceBias(p, { stack, backend, length: drawn ? c.max_sequence_length : length }, c);
+  if (bias) attention.bias = bias;
+  return { attention, rotate: rotation(c, at) };
+}
+
+/** The bias that depends on the distance alone, f32 [H, 2R+1], for distances below `length`. */
+function distanceBias(p: Positions, { stack, backend, length }: Span, c: T5Config): Tensor | undefined {
   if (p.table) {
     const buckets = { bidirectional: stack === 'encoder', maxDistance: c.relative_attention_max_distance };
     const radius = saturationRadius(c.relative_attention_num_buckets, buckets);
-    attention.bias = relativeBias(p.table, { ...buckets, radius });
-  } else if (c.position_encoding_type === 'alibi') {
-    const reach = drawn ? c.max_sequence_length : keys;
-    attention.bias = Tensor.from(backend, 'f32', [c.num_heads, 2 * reach - 1], alibiBias(c, stack, reach));
+    return relativeBias(p.table, { ...buckets, radius });
   }
-  return { attention, rotate: c.position_encoding_type === 'rope' ? rotation(c, span.offset, at) : unchanged };
+  if (c.position_encoding_type !== 'alibi') return undefined;
+  return Tensor.from(backend, 'f32', [c.num_heads, 2 * length - 1], alibiBias(c, stack, length));
+}
+
+/** What self-attention of one new token needs to know. */
+export interface StepPositions {
+  position: Tensor; // i32 [1]
+  bias: Tensor | undefined; // f32 [H, 2R+1] by relative position
+  rotate: PositionBias['rotate'];
+}
+
+/** For each block of a decoder the bias of every token up to `capacity`; FIRE's changes with each: `stepBiases`. */
+export function decodingBiases(
+  blocks: readonly Positions[],
+  backend: Backend,
+  capacity: number,
+  c: T5Config,
+): (Tensor | undefined)[] {
+  let bias: Tensor | undefined;
+  return blocks.map((p, i) => {
+    if (i === 0 || p.table) bias = distanceBias(p, { stack: 'decoder', backend, length: capacity }, c);
+    return bias;
+  });
+}
+
+/** FIRE's biases of the token at `position` for each block, by relative position up to `capacity`. */
+export function stepBiases(
+  blocks: readonly Positions[],
+  position: Tensor,
+  { at, capacity }: { at: number; capacity: number },
+  c: T5Config,
+): (Tensor | undefined)[] {
+  const width = 2 * capacity - 1;
+  // Positions from at - (capacity - 1) to at + (capacity - 1); those outside the text are never seen.
+  const around = Int32Array.from({ length: width }, (_, i) => at + i - (capacity - 1));
+  const keys = Tensor.from(position.backend, 'i32', [1, width], around);
+  let bias: Tensor | undefined;
+  return blocks.map(({ fire }) => {
+    if (fire)
+      bias = fireBias(fire, position.view(1, 1), keys, c.relative_attention_max_distance).view(c.num_heads, width);
+    return bias;
+  });
 }
 
 /**
- * RoPE's rotation of queries and keys, with xPos's decay if it is on.
+ * RoPE's rotation of queries and keys, with xPos's decay if it is on, by positions i32 [S], or 0, 1, 2, …; nothing
+ * turns with other encodings.
  * FAT5 differs: values do not turn, nothing turns in cross-attention, and angles never pass through bf16.
  */
-function rotation(c: T5Config, offset: number, positions: Tensor | undefined): PositionBias['rotate'] {
-  const common = { rotated: rotaryDims(c), base: c.rotary_base, interleaved: c.rotary_interleaved, offset, positions };
+export function rotation(c: T5Config, positions: Tensor | undefined): PositionBias['rotate'] {
+  if (c.position_encoding_type !== 'rope') return (x) => x;
+  const common = { rotated: rotaryDims(c), base: c.rotary_base, interleaved: c.rotary_interleaved, positions };
   const decay = c.rotary_scale_base === null ? 0 : 1 / c.rotary_scale_base;
   return (x, side) => rope(x, { ...common, power: side === 'query' ? decay : -decay });
 }
 
 /** FIRE normalises by the query's own position, so positions within packed examples matter. */
 function fire(p: Fire, drawn: Int32Array | undefined, span: Span, c: T5Config): Tensor {
-  const { backend, offset, queries, keys } = span;
-  const count = (from: number, n: number) =>
-    Tensor.from(backend, 'i32', [1, n], drawn ?? Int32Array.from({ length: n }, (_, i) => from + i));
-  const within = drawn ? undefined : span.positions;
-  const keyPositions = within ?? count(0, keys);
-  const queryPositions = within ?? count(offset, queries);
-  return fireBias(p, queryPositions, keyPositions, c.relative_attention_max_distance);
+  const { backend, length } = span;
+  const count = () => Tensor.from(backend, 'i32', [1, length], drawn ?? Int32Array.from({ length }, (_, i) => i));
+  const positions = (drawn ? undefined : span.positions) ?? count();
+  return fireBias(p, positions, positions, c.relative_attention_max_distance);
 }
 
 /**
