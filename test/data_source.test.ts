@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { fat5Denoisers } from '../src/data/denoiser.ts';
 import type { Objective } from '../src/data/objective.ts';
@@ -165,7 +166,7 @@ test('an unexpected failure of the worker reaches the caller with its message', 
   await source.close();
 });
 
-test('missing folders, unfinished ones and foreign vocabularies are usage errors; closed sources say so', async () => {
+test('missing folders, unfinished ones and foreign vocabularies are usage errors', async () => {
   const rejected = async (more: Partial<BatchSourceOptions>, message: RegExp) => {
     const source = createBatchSource(options(more));
     await assert.rejects(source.next(), (error: Error) => error instanceof UsageError && message.test(error.message));
@@ -179,13 +180,19 @@ test('missing folders, unfinished ones and foreign vocabularies are usage errors
   writeFileSync(index, good.replace('"complete": true', '"complete": false'));
   await rejected({}, /was not prepared to the end/);
   writeFileSync(index, good);
-  const source = createBatchSource(options());
-  await source.next();
-  await source.close();
-  await assert.rejects(source.next(), /the batch source is closed/);
   assert.throws(() => createBatchSource(options({ rows: 0 })), /rows: is 0/);
   assert.throws(() => createBatchSource(options({ ahead: 0 })), /ahead: is 0/);
 });
+
+for (const mode of ['worker', 'inline'] as const)
+  test(`a closed ${mode} source gives nothing more, not even batches made ahead`, async () => {
+    const source = createBatchSource(options({ mode }));
+    await source.next();
+    await setTimeout(100); // the worker makes batches ahead, and they arrive
+    await source.close();
+    await assert.rejects(source.next(), { name: 'UsageError', message: 'data: the batch source is closed' });
+    await source.close();
+  });
 
 test('evaluation batches are the same each time, and at most one epoch of the held-out documents', () => {
   const make = (batches: number) => createEvaluationBatches({ ...options(), batches });

@@ -10,7 +10,7 @@ import { batchShape, type CollatorOptions, openCollator, type SourceState } from
 import type { WorkerInput, WorkerMessage } from './source_worker.ts';
 
 export interface BatchSource {
-  /** The next batch; its arrays belong to the caller. @throws UsageError or FormatError of the data behind it */
+  /** The next batch; its arrays belong to the caller. @throws UsageError when closed, or the error of the data behind */
   next(): Promise<Batch>;
   /** Position after the last batch returned, null before the first of a new source. */
   state(): SourceState | null;
@@ -72,6 +72,7 @@ class InlineSource implements BatchSource {
   private readonly shape: BatchShape;
   private readonly attached: Attached;
   private batches: number;
+  private closed = false;
 
   constructor(options: CollatorOptions, state: SourceState | undefined, shape: BatchShape) {
     this.open = openCollator(options, state);
@@ -81,6 +82,7 @@ class InlineSource implements BatchSource {
   }
 
   async next(): Promise<Batch> {
+    if (this.closed) throw closedError();
     const { collator, key } = this.open;
     const batch = batchOver(this.shape, new Int32Array(batchElements(this.shape)));
     collator.fill(batch);
@@ -93,9 +95,13 @@ class InlineSource implements BatchSource {
   stats = (): DataStatistics | null => this.attached.statistics();
 
   async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
     this.open.collator.close();
   }
 }
+
+const closedError = (): UsageError => new UsageError('data: the batch source is closed');
 
 const errorClasses: Record<string, new (message: string) => Error> = { UsageError, FormatError };
 
@@ -108,6 +114,7 @@ class WorkerSource implements BatchSource {
   private readonly arrived: WorkerMessage[] = [];
   private readonly attached: Attached;
   private failure: Error | null = null;
+  private closed = false;
   private wake: (() => void) | null = null;
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -141,6 +148,8 @@ class WorkerSource implements BatchSource {
   }
 
   private async take(): Promise<Batch> {
+    // Batches made ahead may still lie here: how far the worker came must not decide what a closed source does.
+    if (this.closed) throw closedError();
     const message = this.arrived.shift() ?? this.poll() ?? (await this.wait());
     if ('error' in message) {
       const { name, message: text } = message.error;
@@ -188,7 +197,8 @@ class WorkerSource implements BatchSource {
   stats = (): DataStatistics | null => this.attached.statistics();
 
   async close(): Promise<void> {
-    this.failure ??= new UsageError('data: the batch source is closed');
+    this.closed = true;
+    this.failure ??= closedError();
     this.wake?.();
     await this.worker.terminate();
     this.port.close();
