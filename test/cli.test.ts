@@ -74,6 +74,8 @@ describe('fat5', () => {
     [['bench', 'gem'], 2, /unknown "gem", did you mean "gemm"\?/],
     [['pretrain'], 2, /expected a config file/],
     [['pretrain', 'none.yaml'], 2, /none\.yaml: not found/],
+    [['generate'], 2, /generate: expected a model's folder or a run's, such as runs\/quickstart, then texts/],
+    [['generate', 'nowhere', 'a'], 2, /nowhere: not found, expected a model's folder/],
     [['generate', '--model', 'nowhere', 'a'], 2, /nowhere: not found, expected a model's folder/],
     [['data', 'prepare', '--tokenizer', 'tok', '--output', 'o', 'nowhere.txt'], 2, /nowhere\.txt: not found/],
     [['tokenizer', 'train', '--output', 'o', 'empty.txt'], 2, /without text|no text/],
@@ -157,6 +159,15 @@ describe('quickstart', () => {
     const started = performance.now();
     assert.equal(output(args).replace(/^ +step.*\n/gm, ''), first.replace(/^ +step.*\n/gm, ''));
     assert.ok(performance.now() - started < 5000, 'stages were done again');
+    const mask = 'The package <extra_id_0> has a description.';
+    const written = output(['generate', 'runs/q', mask, mask, '--json']);
+    const inputs = written
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).input);
+    assert.deepEqual(inputs, [mask, mask]);
+    assert.equal(output(['generate', '--model', 'runs/q', mask, mask, '--json']), written);
+    assert.equal(output(['generate', 'runs/q', '--json'], { input: `${mask}\n${mask}\n` }), written);
     const other = fat5([...args, '--minutes', '7']);
     assert.equal(other.status, 2);
     assert.match(other.stderr, /was begun with --corpus prose\.md and --minutes 0\.15/);

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { t5Config } from '../src/model/config.ts';
 import { optimizerDefaults } from '../src/optim/options.ts';
 import { scheduleDefaults } from '../src/optim/schedule.ts';
@@ -46,6 +47,33 @@ describe("a run's settings", () => {
     assert.equal(config.model.d_model, 64);
   });
 
+  test('that are optional are left out by null: the objective, optimizer and schedule can be switched by overrides', () => {
+    const tiny = fileURLToPath(new URL('../../configs/tiny.yaml', import.meta.url));
+    const spans = ['data.objective=span_corruption'];
+    assert.throws(() => loadTrainConfig(tiny, spans), {
+      name: 'UsageError',
+      message:
+        /data\.max_labels_length means nothing to "span_corruption", remove it or set it to null; expected only noise_density, mean_span$/,
+    });
+    assert.deepEqual(loadTrainConfig(tiny, [...spans, 'data.max_labels_length=null']).data, {
+      folder: 'runs/quickstart/shards',
+      objective: 'span_corruption',
+      max_length: 128,
+      noise_density: 0.15,
+      mean_span: 3,
+    });
+    assert.equal(loadTrainConfig(tiny, ['data.max_labels_length=null']).data.max_labels_length, 128);
+    const betas = `${minimal}optim: { betas: [0.8, 0.9], schedule: { warmup_steps: 5 } }\n`;
+    const other = ['optim.name=adafactor', 'optim.betas=null', 'optim.schedule.name=legacy'];
+    const { optim } = loadTrainConfig(file(betas), [...other, 'optim.schedule.warmup_steps=null']);
+    assert.deepEqual(optim.schedule, { name: 'legacy' });
+    assert.ok(!('betas' in optim) && optim.decay_rate === -0.8);
+    const denoiser = 'data.denoisers=[{mean_span: 3, noise_density: 0.15, proportion: 1, max_spans: null}]';
+    assert.deepEqual(loadTrainConfig(file(minimal), [denoiser]).data.denoisers, [
+      { mean_span: 3, noise_density: 0.15, prefix: '', proportion: 1 },
+    ]);
+  });
+
   test('written out and read again are the same', () => {
     const config = loadTrainConfig(file(minimal), ['optim.schedule.final_learning_rate=1e-5', "name='1e5'"]);
     assert.deepEqual(loadTrainConfig(file(printTrainConfig(config), 'other.yaml')), config);
@@ -66,13 +94,24 @@ describe("a run's settings", () => {
       ['data.denoisers=[{mean_span: 3, noise_density: 0.15, prefix: "[R]", proportion: 1, max_span: 2}]'],
       /unknown key "data\.denoisers\.0\.max_span", did you mean "max_spans"\?/,
     ],
-    [minimal, ['optim.name=adafactor', 'optim.betas=[0.9, 0.99]'], /optim: .*has no option "betas"/],
+    [
+      minimal,
+      ['optim.name=adafactor', 'optim.betas=[0.9, 0.99]'],
+      /optim\.betas means nothing to "adafactor", remove it or set it to null; expected only name, /,
+    ],
     [
       minimal,
       ['optim.schedule.name=legacy', 'optim.schedule.warmup_steps=1'],
       /warmup_steps means nothing to "legacy"/,
     ],
-    [minimal, ['data.mean_span=3'], /data\.mean_span means nothing to "ul2"/],
+    [
+      minimal,
+      ['data.mean_span=3'],
+      /data\.mean_span means nothing to "ul2", remove it or set it to null; expected only /,
+    ],
+    [minimal, ['train.steps=null'], /train\.steps is null, expected a whole number from 1/],
+    [minimal, ['model.d_model=null'], /model\.d_model is null, expected a positive integer/],
+    [minimal, ['data.max_lenght=null'], /unknown key "data\.max_lenght", did you mean "max_length"\?/],
     ['tokenizer: t\nmodel: {}\n', [], /data is missing, expected/],
     ['a: [', [], /not YAML/],
     ['- 1', [], /expected a map of settings/],

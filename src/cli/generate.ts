@@ -11,9 +11,12 @@ import { inputLines } from './tokenizer.ts';
 export const generateCommand = defineCommand({
   name: 'generate',
   summary: 'Let a model write: one answer for each text. Masks such as <extra_id_0> are filled in.',
-  positionals: { usage: '[TEXT …]', doc: 'texts; the lines of standard input when there are none' },
+  positionals: {
+    usage: 'MODEL [TEXT …]',
+    doc: "a model's folder or a run's, then texts; the lines of standard input when there are none",
+  },
   flags: {
-    model: path('folder of a model or of a run'),
+    model: optional(path('folder of a model or of a run; every argument is a text then')),
     tokenizer: optional(path("folder with tokenizer.json; the model's own when left out")),
     'max-new-tokens': integer('tokens of an answer at most', 64),
     mode: choice('how UL2 reads: R and X fill masks, S goes on after the text', modes, 'auto'),
@@ -21,11 +24,13 @@ export const generateCommand = defineCommand({
     json: toggle('print JSON lines with input, output and the filled text'),
     device: choice('where the model runs', devices, 'auto'),
   },
-  details: () =>
-    'example: fat5 generate --model runs/quickstart "The license <extra_id_0> under the terms of <extra_id_1>."',
-  async run(flags, texts) {
+  details: () => 'example: fat5 generate runs/quickstart "The license <extra_id_0> under the terms of <extra_id_1>."',
+  async run(flags, given) {
     if (flags.batch < 1) throw new UsageError(`generate: --batch: expected a number from 1, got ${flags.batch}`);
-    const folder = modelFolder(flags.model);
+    const [place, ...texts] = flags.model === undefined ? given : [flags.model, ...given];
+    if (place === undefined)
+      throw new UsageError("generate: expected a model's folder or a run's, such as runs/quickstart, then texts");
+    const folder = modelFolder(place);
     const tokenizer = openTokenizer(flags.tokenizer ?? folder);
     const model = await T5ForConditionalGeneration.from_pretrained(folder, { device: flags.device });
     const answer = async (inputs: readonly string[]) => {

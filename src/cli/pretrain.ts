@@ -14,7 +14,7 @@ export const pretrainCommand = defineCommand({
     doc: "a run's settings, and settings that replace the file's",
   },
   flags: {},
-  details: () => `settings:\n${table(settings().map(settingRow)).join('\n')}`,
+  details: () => `settings (null leaves an optional one out):\n${table(settings().map(settingRow)).join('\n')}`,
   async run(_, [path, ...overrides]) {
     if (path === undefined)
       throw new UsageError('pretrain: expected a config file, such as configs/fat5-fr-small.yaml');

@@ -26,7 +26,7 @@ const denoiser = z.strictObject({
   proportion: positive.describe('share of the examples, relative to the other denoisers'),
 });
 
-/** Settings that the objective does not have must be absent; the others get its defaults (`objectiveDefaults`). */
+/** Settings that the objective does not have must be absent or null; the others get its defaults (`objectiveDefaults`). */
 const data = z.strictObject({
   folder: text.describe('token shards made by "fat5 data prepare", with held-out ones'),
   objective: oneOf('ul2', 'span_corruption')
@@ -78,7 +78,7 @@ const schedule = z.strictObject({
   final_learning_rate: notNegative.optional().describe('cosine: learning rate at the end'),
 });
 
-/** Settings that an optimizer does not have must be absent; the others get its defaults (optim/options.ts). */
+/** Settings that an optimizer does not have must be absent or null; the others get its defaults (optim/options.ts). */
 const optim = z.strictObject({
   name: oneOf('adamw_scale', 'adamw', 'adafactor', 'muon')
     .default('adamw_scale')

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { parse as parseYaml, stringify } from 'yaml';
 import * as z from 'zod';
-import { type OptimizerOptions, resolveOptions } from '../optim/options.ts';
+import { type OptimizerOptions, optimizerDefaults, resolveOptions } from '../optim/options.ts';
 import { scheduleDefaults } from '../optim/schedule.ts';
 import { UsageError } from '../util/errors.ts';
 import { suggestion } from '../util/suggest.ts';
@@ -53,11 +53,12 @@ function applyOverride(tree: Tree, override: string): void {
 }
 
 /**
- * Checks settings and fills in the defaults.
+ * Checks settings and fills in the defaults; null leaves an optional setting out.
  * @param source where they came from, for the error's text
  * @throws UsageError
  */
-export function checkTrainConfig(tree: unknown, source: string): TrainConfig {
+export function checkTrainConfig(given: unknown, source: string): TrainConfig {
+  const tree = withoutNulls(trainConfigSchema, given);
   const { success, data, error } = trainConfigSchema.safeParse(tree);
   if (success) return { ...data, data: completeData(data.data, source), optim: completeOptim(data.optim, source) };
   const issue = error.issues[0]!;
@@ -73,15 +74,32 @@ export function checkTrainConfig(tree: unknown, source: string): TrainConfig {
   throw new UsageError(`${source}: ${path.join('.')} ${what}, expected ${expected}`);
 }
 
+/** The settings without the optional ones that are null, unless null says something of its own there. */
+function withoutNulls(schema: z.core.$ZodType | undefined, value: unknown): unknown {
+  if (schema instanceof z.ZodArray && Array.isArray(value))
+    return value.map((element) => withoutNulls(schema.element, element));
+  if (!(schema instanceof z.ZodObject) || !isTree(value)) return value;
+  const fields = schema.shape as Record<string, z.ZodType | undefined>;
+  const leftOut = (key: string, field = fields[key]): boolean =>
+    value[key] === null && field instanceof z.ZodOptional && !field.safeParse(null).success;
+  const kept = Object.keys(value).filter((key) => !leftOut(key));
+  return Object.fromEntries(kept.map((key) => [key, withoutNulls(fields[key] && unwrap(fields[key]), value[key])]));
+}
+
+/** @throws UsageError for a setting of a section that the chosen objective, optimizer or schedule does not have */
+function refuseForeign(section: string, chosen: string, given: object, known: readonly string[], source: string): void {
+  const foreign = Object.keys(given).find((key) => !known.includes(key));
+  if (foreign !== undefined)
+    throw new UsageError(
+      `${source}: ${section}.${foreign} means nothing to "${chosen}", remove it or set it to null; expected only ${known.join(', ')}`,
+    );
+}
+
 /** Fills in what the objective means by default. @throws UsageError for a setting it does not have */
 function completeData(data: TrainConfig['data'], source: string): TrainConfig['data'] {
   const { folder, objective, max_length, ...own } = data;
   const defaults = objectiveDefaults[objective](max_length);
-  for (const key of Object.keys(own))
-    if (!Object.hasOwn(defaults, key))
-      throw new UsageError(
-        `${source}: data.${key} means nothing to "${objective}", expected only ${Object.keys(defaults).join(', ')}`,
-      );
+  refuseForeign('data', objective, own, Object.keys(defaults), source);
   return { folder, objective, max_length, ...defaults, ...own };
 }
 
@@ -89,11 +107,9 @@ function completeData(data: TrainConfig['data'], source: string): TrainConfig['d
 function completeOptim({ schedule, ...optimizer }: TrainConfig['optim'], source: string): TrainConfig['optim'] {
   const defaults = scheduleDefaults[schedule.name];
   const known = ['name', ...Object.keys(defaults), ...(schedule.name === 'wsd' ? ['decay_steps'] : [])];
-  for (const key of Object.keys(schedule))
-    if (!known.includes(key))
-      throw new UsageError(
-        `${source}: optim.schedule.${key} means nothing to "${schedule.name}", expected only ${known.join(', ')}`,
-      );
+  refuseForeign('optim.schedule', schedule.name, schedule, known, source);
+  const { seed: _derived, ...options } = optimizerDefaults[optimizer.name];
+  refuseForeign('optim', optimizer.name, optimizer, Object.keys(options), source);
   try {
     const { seed: _fromTrain, ...resolved } = resolveOptions(optimizer as OptimizerOptions);
     return { ...(resolved as TrainConfig['optim']), schedule: { ...defaults, ...schedule } };
