@@ -101,7 +101,7 @@ export function parsePattern(pattern: Pattern): Parsed {
   return p;
 }
 
-const isLetter = (dim: string) => !/^\d+$/.test(dim);
+const isLetter = (dim: string) => dim.charCodeAt(0) > 57; // '9', behind which letters come
 
 /** All patterns of a contract in argument order: inputs, updates, outputs. */
 export const argumentsOf = (kernel: AnyKernel): Patterns => ({
@@ -110,11 +110,37 @@ export const argumentsOf = (kernel: AnyKernel): Patterns => ({
   ...kernel.outputs,
 });
 
-/** Dimension letters of the whole contract, in order of first appearance: the order of the C arguments. */
-export function dimOrder(kernel: AnyKernel): string[] {
-  const dims = Object.values(argumentsOf(kernel)).flatMap((p) => parsePattern(p).dims.filter(isLetter));
-  return [...new Set(dims)];
+/** What `run` needs of a contract at every launch. */
+export interface Plan {
+  /** Inputs, then updates. */
+  readonly given: readonly (readonly [name: string, pattern: Parsed])[];
+  readonly outputs: readonly (readonly [name: string, pattern: Parsed])[];
+  /** As `dimOrder`. */
+  readonly dims: readonly string[];
+  readonly scalars: readonly string[];
 }
+
+const plans = new WeakMap<AnyKernel, Plan>();
+
+/** Worked out once per kernel. */
+export function planOf(kernel: AnyKernel): Plan {
+  let plan = plans.get(kernel);
+  if (!plan) {
+    const parse = (patterns: Patterns) => Object.entries(patterns).map(([name, p]) => [name, parsePattern(p)] as const);
+    const dims = Object.values(argumentsOf(kernel)).flatMap((p) => parsePattern(p).dims.filter(isLetter));
+    plan = {
+      given: parse({ ...kernel.inputs, ...kernel.updates }),
+      outputs: parse(kernel.outputs),
+      dims: [...new Set(dims)],
+      scalars: Object.keys(kernel.scalars),
+    };
+    plans.set(kernel, plan);
+  }
+  return plan;
+}
+
+/** Dimension letters of the whole contract, in order of first appearance: the order of the C arguments. */
+export const dimOrder = (kernel: AnyKernel): readonly string[] => planOf(kernel).dims;
 
 /** Number of elements of a pattern under given sizes. */
 export function shapeOf(pattern: Pattern, sizes: Record<string, number>): number[] {
@@ -132,30 +158,30 @@ export function bindSizes(
   given: Record<string, number> = {},
 ): Record<string, number> {
   const sizes: Record<string, number> = { ...given };
-  const boundBy: Record<string, string> = Object.fromEntries(
-    Object.keys(given).map((letter) => [letter, 'the caller']),
-  );
-  for (const [arg, pattern] of Object.entries({ ...kernel.inputs, ...kernel.updates })) {
-    const { dims, optional } = parsePattern(pattern);
+  const plan = planOf(kernel);
+  for (const [arg, { dims, optional }] of plan.given) {
     const shape = shapes[arg];
     if (!shape) {
       if (optional) continue;
-      throw new ShapeError(`${kernel.name}: ${arg} is missing, expected ${pattern}`);
+      throw new ShapeError(`${kernel.name}: ${arg} is missing, expected ${argumentsOf(kernel)[arg]}`);
     }
     const fail = (why: string) => {
-      throw new ShapeError(`${kernel.name}: ${arg} is [${shape}], expected ${pattern}${why}`);
+      throw new ShapeError(`${kernel.name}: ${arg} is [${shape}], expected ${argumentsOf(kernel)[arg]}${why}`);
     };
     if (shape.length !== dims.length) fail('');
-    for (const [i, dim] of dims.entries()) {
+    for (let i = 0; i < dims.length; i++) {
+      const dim = dims[i]!;
       if (!isLetter(dim)) {
         if (Number(dim) !== shape[i]) fail('');
       } else if (sizes[dim] === undefined) {
         sizes[dim] = shape[i]!;
-        boundBy[dim] = arg;
-      } else if (sizes[dim] !== shape[i]) fail(` with ${dim}=${sizes[dim]} (from ${boundBy[dim]})`);
+      } else if (sizes[dim] !== shape[i])
+        fail(
+          ` with ${dim}=${sizes[dim]} (from ${dim in given ? 'the caller' : plan.given.find(([name, p]) => shapes[name] && p.dims.includes(dim))![0]})`,
+        );
     }
   }
-  for (const letter of dimOrder(kernel)) sizes[letter] ??= 0;
+  for (const letter of plan.dims) sizes[letter] ??= 0;
   for (const [condition, holds] of Object.entries(kernel.requires))
     if (!holds(sizes)) throw new ShapeError(`${kernel.name}: needs ${condition}, got ${JSON.stringify(sizes)}`);
   return sizes;

@@ -10,10 +10,9 @@ import type { Backend, FloatType, Memory } from '../backend/backend.ts';
 import {
   type AnyKernel,
   bindSizes,
-  dimOrder,
   type Kernel,
   type Patterns,
-  parsePattern,
+  planOf,
   type Scalars,
   shapeOf,
 } from '../backend/kernel.ts';
@@ -52,12 +51,12 @@ export function run<I extends Patterns, U extends Patterns, O extends Patterns, 
   const shapes: Record<string, readonly number[] | undefined> = {};
   let backend: Backend | undefined;
   let type = options?.type;
-  for (const [name, pattern] of Object.entries({ ...k.inputs, ...k.updates })) {
+  const plan = planOf(k);
+  for (const [name, { type: expected }] of plan.given) {
     const tensor = tensors[name];
     if (!tensor) continue;
     shapes[name] = tensor.shape;
     backend ??= tensor.backend;
-    const expected = parsePattern(pattern).type;
     if (expected === 'T' && tensor.dtype !== 'i32') type ??= tensor.dtype;
     if (tensor.dtype !== (expected === 'T' ? type : expected))
       throw new ShapeError(
@@ -69,19 +68,20 @@ export function run<I extends Patterns, U extends Patterns, O extends Patterns, 
   const sizes = bindSizes(k, shapes, options?.sizes);
   type ??= 'f32';
   const outputs: Record<string, Tensor> = {};
-  for (const [name, pattern] of Object.entries(k.outputs)) {
-    if (options?.without?.includes(name)) continue;
-    const dtype = parsePattern(pattern).type;
-    outputs[name] = Tensor.empty(backend!, dtype === 'T' ? type : dtype, shapeOf(pattern, sizes));
+  const args = plan.given.map(([name]) => tensors[name]?.memory ?? null);
+  for (const [name, { type: expected }] of plan.outputs) {
+    if (!options?.without?.includes(name)) {
+      const dtype = expected === 'T' ? type : expected;
+      outputs[name] = Tensor.empty(backend!, dtype, shapeOf(k.outputs[name]!, sizes));
+    }
+    args.push(outputs[name]?.memory ?? null);
   }
-  const args = [...Object.keys(k.inputs), ...Object.keys(k.updates)].map((n) => tensors[n]?.memory ?? null);
-  for (const name of Object.keys(k.outputs)) args.push(outputs[name]?.memory ?? null);
-  const scalars = Object.keys(k.scalars).map((n) => (options!.scalars as Record<string, number>)[n]!);
+  const scalars = plan.scalars.map((n) => (options!.scalars as Record<string, number>)[n]!);
   backend!.launch(
     k,
     type,
     args,
-    dimOrder(k).map((d) => sizes[d]!),
+    plan.dims.map((d) => sizes[d]!),
     scalars,
   );
   return outputs as { [K in keyof O]: Tensor };
