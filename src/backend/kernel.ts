@@ -142,7 +142,7 @@ export function planOf(kernel: AnyKernel): Plan {
 /** Dimension letters of the whole contract, in order of first appearance: the order of the C arguments. */
 export const dimOrder = (kernel: AnyKernel): readonly string[] => planOf(kernel).dims;
 
-/** Number of elements of a pattern under given sizes. */
+/** Shape of a pattern under given sizes. */
 export function shapeOf(pattern: Pattern, sizes: Record<string, number>): number[] {
   return parsePattern(pattern).dims.map((dim) => (isLetter(dim) ? sizes[dim]! : Number(dim)));
 }
