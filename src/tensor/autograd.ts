@@ -161,7 +161,6 @@ export function checkpoint(f: () => Tensor, inputs: readonly Tensor[]): Tensor {
     setRecording(1);
     tape = outer;
   }
-  y.needsGrad = false;
   const leaves = inputs.filter((t) => t.needsGrad);
   // Parameters inside f want gradients even when no input does; the step is recorded through y itself.
   tape.steps.push({

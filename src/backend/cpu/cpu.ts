@@ -53,19 +53,19 @@ class CpuBackend implements Backend {
   readonly name = 'cpu';
   readonly isa: string;
   readonly usage = { bytes: 0, peakBytes: 0 };
-  private readonly library: NativeLibrary;
+  private readonly kernels: NativeLibrary;
   private readonly bound = new Map<AnyKernel, Map<FloatType, NativeFunction>>();
   private readonly idle = new Map<number, number[]>(); // block bytes -> addresses
   private readonly native: Record<'alloc' | 'free' | 'write' | 'read', NativeFunction>;
 
   constructor(isa: string) {
     this.isa = isa;
-    this.library = openLibrary(`fat5-cpu-${isa}`);
+    this.kernels = openLibrary(`fat5-cpu-${isa}`);
     this.native = {
-      alloc: this.library.bind('uint64_t fat5_alloc(uint64_t bytes)'),
-      free: this.library.bind('int fat5_free(uint64_t address)'),
-      write: this.library.bind('int fat5_write(uint64_t to, const void *from, uint64_t bytes)'),
-      read: this.library.bind('int fat5_read(uint64_t from, void *to, uint64_t bytes)'),
+      alloc: this.kernels.bind('uint64_t fat5_alloc(uint64_t bytes)'),
+      free: this.kernels.bind('int fat5_free(uint64_t address)'),
+      write: this.kernels.bind('int fat5_write(uint64_t to, const void *from, uint64_t bytes)'),
+      read: this.kernels.bind('int fat5_read(uint64_t from, void *to, uint64_t bytes)'),
     };
   }
 
@@ -126,7 +126,7 @@ class CpuBackend implements Backend {
       const pointers = Object.keys(argumentsOf(kernel)).map((name) => `uint64_t ${name}`);
       const scalars = Object.entries(kernel.scalars).map(([name, t]) => `${t === 'i32' ? 'int32_t' : 'float'} ${name}`);
       const parameters = [...pointers, ...dimOrder(kernel).map((dim) => `int64_t ${dim}`), ...scalars];
-      fn = this.library.bind(`int ${kernel.name}_${type}(${parameters.join(', ')})`);
+      fn = this.kernels.bind(`int ${kernel.name}_${type}(${parameters.join(', ')})`);
       types.set(type, fn);
     }
     return fn;
@@ -138,7 +138,7 @@ class CpuBackend implements Backend {
 
   /** Threads that kernels use: FAT5_THREADS or all that this process may use. */
   get threads(): number {
-    return this.library.bind('int fat5_threads()')();
+    return this.kernels.bind('int fat5_threads()')();
   }
 }
 
