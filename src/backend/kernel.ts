@@ -8,6 +8,7 @@
  * marks an argument that may be absent (a null pointer in C, undefined in the reference).
  */
 import { ShapeError } from '../util/errors.ts';
+import type { CudaPlan } from './cuda/plan.ts';
 
 type Trim<S extends string> = S extends ` ${infer R}` ? Trim<R> : S extends `${infer R} ` ? Trim<R> : S;
 type Letters<S extends string> = S extends `${infer A},${infer B}` ? Letters<A> | Letters<B> : Letter<Trim<S>>;
@@ -63,6 +64,8 @@ export interface Kernel<
   toleranceFactor: number;
   /** The definition: plain loops in float64. Slow on purpose; every backend is tested against it. */
   reference(arrays: Arrays<I> & Arrays<U> & Arrays<O>, sizes: Sizes<I, U, O>, scalars: Numbers<S>): void;
+  /** How a CUDA device runs it. */
+  cuda?: CudaPlan;
 }
 
 type Optional = 'updates' | 'scalars' | 'requires' | 'fill' | 'toleranceFactor';
