@@ -2,6 +2,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { scalePlan } from './scale.cuda.ts';
 
 export const scaleKernel = defineKernel({
   name: 'scale',
@@ -15,6 +16,7 @@ export const scaleKernel = defineKernel({
   reference({ x, y }, { N }, { factor }) {
     for (let i = 0; i < N; i++) y[i] = factor * x[i]!;
   },
+  cuda: scalePlan,
 });
 
 /** factor * x, any shape. */
