@@ -1,7 +1,7 @@
 /** The library: what `import … from 'fat5'` gives. */
 export type { Device } from './backend/devices.ts';
 export type { T5Config, T5ConfigInput } from './model/config.ts';
-export type { GenerateOptions } from './model/generate.ts';
+export type { GenerateOptions } from './model/generation/generate.ts';
 export {
   type ClassifierOutput,
   type QuestionAnsweringInputs,

@@ -23,7 +23,7 @@ test('decoding token by token gives what causal attention gives at once', async 
   for (let t = 0; t < S; t++) {
     const token = (x: Float32Array) => Tensor.from(backend, 'f32', [B, 1, H, D], rowsOf(x, t, S, H * D));
     const out = scope(() => {
-      const position = int32(t);
+      const position = int32(t, t);
       appendToCache(cache, token(k), token(v), position);
       return attendCache(token(q), cache, { position, bias, scale: 0.3 });
     });

@@ -47,18 +47,18 @@ export function selfAttentionLayer(p: Attention, x: Tensor, options: SelfAttenti
   return add(x, drop(linear(mergeHeads(y), p.o), site + places.selfOutput, pass));
 }
 
-/** `selfAttentionLayer` of one token per row, x [B,1,D], whose keys and values join the cache at `position`. */
+/** `selfAttentionLayer` of one new token per row, x [1,R,D], whose keys and values join the caches at their positions. */
 export function selfAttentionStep(
   p: Attention,
   x: Tensor,
   cache: Cache,
-  { position, bias, rotate }: StepPositions,
+  { position, origins, bias, rotate }: StepPositions,
   pass: Pass,
 ): Tensor {
   const h = rmsNorm(x, p.norm, pass.config.layer_norm_epsilon);
   const [q, k, v] = linears(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
   appendToCache(cache, rotate(k, 'key'), v, position);
-  const y = attendCache(rotate(q, 'query'), cache, { position, bias, scale: pass.config.attention_scale });
+  const y = attendCache(rotate(q, 'query'), cache, { position, origins, bias, scale: pass.config.attention_scale });
   return add(x, linear(mergeHeads(y), p.o));
 }
 
@@ -85,7 +85,7 @@ export function crossAttentionLayer(
   return add(x, drop(linear(mergeHeads(y), p.o), site + places.crossOutput, pass));
 }
 
-/** `crossAttentionLayer` of one token per row, x [B,1,D]. */
+/** `crossAttentionLayer` of one new token per row, x [1,R,D]; consecutive rows share a source's cache. */
 export function crossAttentionStep(
   p: Attention,
   x: Tensor,

@@ -71,9 +71,11 @@ function distanceBias(p: Positions, { stack, backend, length }: Span, c: T5Confi
   return Tensor.from(backend, 'f32', [c.num_heads, 2 * length - 1], alibiBias(c, stack, length));
 }
 
-/** What self-attention of one new token needs to know. */
+/** What self-attention of one new token per row needs to know. */
 export interface StepPositions {
-  position: Tensor; // i32 [1]
+  position: Tensor; // i32 [R]
+  /** In which cache each row finds its past, i32 [R,C]. */
+  origins: Tensor | undefined;
   bias: Tensor | undefined; // f32 [H, 2R+1] by relative position
   rotate: PositionBias['rotate'];
 }
@@ -92,7 +94,7 @@ export function decodingBiases(
   });
 }
 
-/** FIRE's biases of the token at `position` for each block, by relative position up to `capacity`. */
+/** FIRE's biases of the tokens at `position`, the same in all rows, for each block, by relative position up to `capacity`. */
 export function stepBiases(
   blocks: readonly Positions[],
   position: Tensor,
@@ -103,10 +105,10 @@ export function stepBiases(
   // Positions from at - (capacity - 1) to at + (capacity - 1); those outside the text are never seen.
   const around = Int32Array.from({ length: width }, (_, i) => at + i - (capacity - 1));
   const keys = Tensor.from(position.backend, 'i32', [1, width], around);
+  const query = new Tensor(position.backend, position.memory.slice(0, 1), [1, 1]);
   let bias: Tensor | undefined;
   return blocks.map(({ fire }) => {
-    if (fire)
-      bias = fireBias(fire, position.view(1, 1), keys, c.relative_attention_max_distance).view(c.num_heads, width);
+    if (fire) bias = fireBias(fire, query, keys, c.relative_attention_max_distance).view(c.num_heads, width);
     return bias;
   });
 }

@@ -7,7 +7,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
-import { type GenerateOptions, generateGreedily } from './generate.ts';
+import { type GenerateOptions, generateGreedily } from './generation/generate.ts';
 import { batchOf, type EncoderInputs, type Seq2SeqInputs, sourceOf } from './inputs.ts';
 import type { Architecture } from './parameter_table.ts';
 import type { Random } from './pass.ts';

@@ -1,13 +1,14 @@
 /**
- * attention_decode: attention of one query per row over a cache of keys and values, for decoding token by token, and
- * cache_append, which puts a token's keys and values into the cache.
+ * attention_decode: attention of one new token per row over caches of keys and values, for decoding token by token,
+ * and cache_append, which puts the tokens' keys and values into the caches.
  *
- *   out[b,h] = sum_n softmax_n(scale * q[b,h] . keys[b,n,h] + bias[h, clamp(n - position, -R, R) + R]) values[b,n,h]
+ *   out[r,h] = sum_n softmax_n(scale * q[r,h] . keys[o,n,h] + bias[h, clamp(n - position[r], -R, R) + R]) values[o,n,h]
  *
- * q, out [B,H,D]; caches [B,C,H,D] have room for C tokens. The sum runs over n <= position where there is a position,
- * else over all C (cross-attention), and over keySegments >= 0. The position lies in device memory, so that a step can
- * be recorded once and replayed. Inference only: no gradients. To reorder a cache's rows for beam search, selectRows on
- * its view [B, C H D].
+ * q, out [R,H,D]; caches [B,C,H,D] have room for C tokens. The cache o of row r is origins[r,n] for key n, so that beams
+ * share their past instead of copying it; without origins the R / B rows of a group all have cache floor(r B / R). The
+ * sum runs over n <= position[r] where there are positions, else over all C (cross-attention), and over
+ * keySegments[o] >= 0. Positions lie in device memory, so that a step can be recorded once and replayed. Inference only:
+ * no gradients. The result of a row does not depend on the other rows, nor on C.
  *
  * Source: attention.ts; the result is that of its last query.
  */
@@ -16,59 +17,90 @@ import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { attend } from '../attention/reference.ts';
 
-const full = { B: 2, C: 300, H: 3, D: 64, P: 33 };
+const full = { R: 2, B: 2, C: 300, H: 3, D: 64, P: 33 };
+const optional = ['position', 'bias', 'keySegments', 'origins'] as const;
+const wholeGroups = ({ R, B }: Record<'R' | 'B', number>) => R % B === 0;
 
 export const attentionDecode = defineKernel({
   name: 'attention_decode',
   inputs: {
-    q: '[B,H,D]',
+    q: '[R,H,D]',
     keys: '[B,C,H,D]',
     values: '[B,C,H,D]',
-    position: 'i32[1]?',
+    position: 'i32[R]?',
     bias: 'f32[H,P]?',
     keySegments: 'i32[B,C]?',
+    origins: 'i32[R,C]?',
   },
   updates: {},
-  outputs: { out: '[B,H,D]' },
+  outputs: { out: '[R,H,D]' },
   scalars: { scale: 'f32' },
   requires: {
     'P odd': ({ P }: { P: number }) => P === 0 || P % 2 === 1,
-    'no empty dimension': (s: Record<'B' | 'C' | 'H' | 'D', number>) => Math.min(s.B, s.C, s.H, s.D) > 0,
+    'no empty dimension': (s: Record<'R' | 'B' | 'C' | 'H' | 'D', number>) => Math.min(s.R, s.B, s.C, s.H, s.D) > 0,
+    'R a multiple of B': wholeGroups,
   },
   fill: {
     position: (random, { C }) => Math.floor(random() * C),
     keySegments: (random) => Math.floor(random() * 3) - 1,
+    origins: (random, { B }) => Math.floor(random() * B),
   },
   cases: [
-    { sizes: { B: 1, C: 1, H: 1, D: 8, P: 1 }, scalars: { scale: 1 }, absent: ['position', 'bias', 'keySegments'] },
-    { sizes: { B: 2, C: 1, H: 2, D: 5, P: 3 }, scalars: { scale: 0.5 }, absent: ['position'] }, // some rows see nothing
-    { sizes: { B: 2, C: 21, H: 2, D: 40, P: 9 }, scalars: { scale: 0.3 } },
+    { sizes: { R: 1, B: 1, C: 1, H: 1, D: 8, P: 1 }, scalars: { scale: 1 }, absent: [...optional] },
+    // some rows see nothing
+    { sizes: { R: 2, B: 2, C: 1, H: 2, D: 5, P: 3 }, scalars: { scale: 0.5 }, absent: ['position', 'origins'] },
+    { sizes: { R: 2, B: 2, C: 21, H: 2, D: 40, P: 9 }, scalars: { scale: 0.3 }, absent: ['origins'] },
+    { sizes: { R: 6, B: 3, C: 21, H: 2, D: 40, P: 9 }, scalars: { scale: 0.3 } },
+    { sizes: full, scalars: { scale: 0.2 }, absent: ['keySegments', 'origins'] },
     { sizes: full, scalars: { scale: 0.2 }, absent: ['keySegments'] },
-    { sizes: full, scalars: { scale: 0.2 }, absent: ['position', 'bias'] },
-    { sizes: { ...full, D: 200 }, scalars: { scale: 0.1 }, absent: ['position', 'bias', 'keySegments'] },
+    { sizes: { ...full, R: 6 }, scalars: { scale: 0.2 }, absent: ['position', 'bias', 'origins'] },
+    { sizes: { ...full, D: 200 }, scalars: { scale: 0.1 }, absent: [...optional] },
   ],
-  reference({ q, keys, values, position, bias, keySegments, out }, { B, C, H, D, P }, { scale }) {
+  reference({ q, keys, values, position, bias, keySegments, origins, out }, { R, B, C, H, D, P }, { scale }) {
     const none = { dense: undefined, querySegments: undefined, queryPositions: undefined, keyPositions: undefined };
-    attend(
-      { ...none, q, k: keys, v: values, bias, keySegments, rng: undefined, out, lse: new Float64Array(B * H) },
-      { B, M: 1, N: C, H, D, P, E: 0, G: 0 },
-      { scale, causal: position ? 1 : 0, queryOffset: position?.[0] ?? 0, dropout: 0, site: 0 },
-    );
+    const cachesOf = (of: Float64Array, size: number, r: number) =>
+      Float64Array.from({ length: C * size }, (_, i) => {
+        const n = Math.floor(i / size);
+        return of[((origins?.[r * C + n] ?? Math.floor((r * B) / R)) * C + n) * size + (i % size)]!;
+      });
+    for (let r = 0; r < R; r++)
+      attend(
+        {
+          ...none,
+          q: q.subarray(r * H * D, (r + 1) * H * D),
+          k: cachesOf(keys, H * D, r),
+          v: cachesOf(values, H * D, r),
+          bias,
+          keySegments: keySegments && cachesOf(keySegments, 1, r),
+          rng: undefined,
+          out: out.subarray(r * H * D, (r + 1) * H * D),
+          lse: new Float64Array(H),
+        },
+        { B: 1, M: 1, N: C, H, D, P, E: 0, G: 0 },
+        { scale, causal: position ? 1 : 0, queryOffset: position?.[r] ?? 0, dropout: 0, site: 0 },
+      );
   },
 });
 
 export const cacheAppend = defineKernel({
   name: 'cache_append',
-  inputs: { k: '[B,H,D]', v: '[B,H,D]', position: 'i32[1]' },
+  inputs: { k: '[R,H,D]', v: '[R,H,D]', position: 'i32[R]' },
   updates: { keys: '[B,C,H,D]', values: '[B,C,H,D]' },
   outputs: {},
-  fill: { position: (random, { C }) => Math.floor(random() * C) },
-  cases: [{ sizes: { B: 1, C: 1, H: 1, D: 3 } }, { sizes: { B: 3, C: 7, H: 2, D: 20 } }],
-  reference({ k, v, position, keys, values }, { B, C, H, D }) {
-    for (let b = 0; b < B; b++)
+  requires: { 'R a multiple of B': wholeGroups },
+  // Rows of one cache at different places.
+  fill: { position: (random, { C }, r) => (r % 2 === 0 ? 0 : C >> 1) + Math.floor((random() * C) / 2) },
+  cases: [
+    { sizes: { R: 1, B: 1, C: 1, H: 1, D: 3 } },
+    { sizes: { R: 3, B: 3, C: 7, H: 2, D: 20 } },
+    { sizes: { R: 4, B: 2, C: 8, H: 2, D: 20 } },
+  ],
+  reference({ k, v, position, keys, values }, { R, B, C, H, D }) {
+    for (let r = 0; r < R; r++)
       for (let i = 0; i < H * D; i++) {
-        keys[(b * C + position[0]!) * H * D + i] = k[b * H * D + i]!;
-        values[(b * C + position[0]!) * H * D + i] = v[b * H * D + i]!;
+        const to = (Math.floor((r * B) / R) * C + position[r]!) * H * D + i;
+        keys[to] = k[r * H * D + i]!;
+        values[to] = v[r * H * D + i]!;
       }
   },
 });
@@ -80,31 +112,35 @@ export interface Cache {
 }
 
 export interface DecodeOptions {
-  /** int32 [1]: the query's index; later keys are not seen. All are where there is none. */
+  /** int32 [R]: the queries' indices; later keys are not seen. All are where there is none. */
   position?: Tensor | undefined;
   /** Additive bias by relative position, float32 [H, 2R + 1]; needs a position. */
   bias?: Tensor | undefined;
   /** int32 [B,C]; below 0: the key is not seen. */
   keySegments?: Tensor | undefined;
+  /** int32 [R,C]: the cache in which row r finds key n; floor(r B / R) where there is none. */
+  origins?: Tensor | undefined;
   /** Factor on q . k, 1 by default as in T5. */
   scale?: number;
 }
 
-/** Attention of q [B,H,D] or [B,1,H,D] over a cache, of q's shape. @throws ShapeError, BackendError for a bad position */
+/** Attention of q, R tokens of [H,D], over B caches: of q's shape. @throws ShapeError, BackendError for a bad position */
 export function attendCache(q: Tensor, { keys, values }: Cache, options: DecodeOptions = {}): Tensor {
-  const { position, bias, keySegments, scale = 1 } = options;
-  const inputs = { q: oneToken(q), keys, values, position, bias, keySegments };
+  const { position, bias, keySegments, origins, scale = 1 } = options;
+  const inputs = { q: tokens(q), keys, values, position, bias, keySegments, origins };
   return run(attentionDecode, inputs, { scalars: { scale } }).out.view(...q.shape);
 }
 
 /**
- * Puts keys and values [B,H,D] or [B,1,H,D] of one token per row at `position`, int32 [1], into the cache.
+ * Puts keys and values of R tokens of [H,D] at their `position`, int32 [R], into the caches floor(r B / R).
  * @throws ShapeError, BackendError for a position outside the cache
  */
 export function appendToCache({ keys, values }: Cache, k: Tensor, v: Tensor, position: Tensor): void {
-  run(cacheAppend, { k: oneToken(k), v: oneToken(v), position, keys, values });
+  run(cacheAppend, { k: tokens(k), v: tokens(v), position, keys, values });
 }
 
-/** [B,1,H,D] as [B,H,D]. */
-const oneToken = (x: Tensor): Tensor =>
-  x.shape.length === 4 && x.shape[1] === 1 ? x.view(x.shape[0]!, x.shape[2]!, x.shape[3]!) : x;
+/** [1,R,H,D] or [R,1,H,D] as [R,H,D]. */
+function tokens(x: Tensor): Tensor {
+  const [H, D] = x.shape.slice(-2) as [number, number];
+  return x.view(x.length / (H * D), H, D);
+}

@@ -1,0 +1,99 @@
+/**
+ * One decoder step: the newest token of every row against caches of the tokens before. The encoder runs once, keys and
+ * values of cross-attention are computed once per source and shared by its rows, and self-attention's caches have room
+ * for the whole answer from the start. What a step reads besides the tokens lies in device memory, so that it can be
+ * recorded once and replayed.
+ */
+import type { Cache } from '../../ops/attention_decode/attention_decode.ts';
+import { embedding } from '../../ops/embedding/embedding.ts';
+import { rmsNorm } from '../../ops/rms_norm/rms_norm.ts';
+import { dispose, scope } from '../../tensor/scope.ts';
+import { Tensor } from '../../tensor/tensor.ts';
+import { encoder } from '../encoder.ts';
+import type { Source } from '../inputs.ts';
+import { crossAttentionStep, crossKeysValues, feedForwardLayer, selfAttentionStep } from '../layers.ts';
+import type { Pass } from '../pass.ts';
+import { decodingBiases, type PositionBias, rotation, stepBiases } from '../positions.ts';
+import { logitsOf, type Seq2Seq, uploadSource } from '../seq2seq.ts';
+
+/** What is kept from token to token. */
+export interface Decoding {
+  /** Tokens for which the caches have room. */
+  readonly capacity: number;
+  /** Where the rows' next tokens stand, i32 [R]; the first one's place on the host. */
+  readonly position: Tensor;
+  place: number;
+  /** In which cache each row finds its past, i32 [R,capacity]; absent: in its own. */
+  readonly origins: Tensor | undefined;
+  readonly self: Cache[];
+  readonly cross: Cache[];
+  readonly crossSegments: Tensor | undefined; // i32 [B,S]
+  readonly biases: (Tensor | undefined)[]; // of each block
+  readonly rotate: PositionBias['rotate'];
+}
+
+export interface DecodingShape {
+  /** Tokens written at most, those of the prompt included. */
+  capacity: number;
+  /** Tokens per source and step. */
+  rows: number;
+  /** One cache per row whose tokens may have their past in other rows' caches, or one cache for all rows of a source. */
+  caches: 'own' | 'exchanged' | 'shared';
+}
+
+/** Runs the encoder and prepares the caches. To be ended by `endDecoding`. */
+export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, pass: Pass): Decoding {
+  const { config: c } = pass;
+  const { blocks } = p.decoder;
+  const { capacity } = shape;
+  const rows = source.rows * shape.rows;
+  const kept = scope(() => {
+    const input = uploadSource(p.head.backend, source);
+    const states = encoder(p.encoder, input, pass);
+    const { backend, dtype } = states;
+    const caches = shape.caches === 'shared' ? source.rows : rows;
+    const room = () => Tensor.empty(backend, dtype, [caches, capacity, c.num_heads, c.d_kv]);
+    return {
+      position: Tensor.from(backend, 'i32', [rows], new Int32Array(rows)),
+      origins: shape.caches === 'exchanged' ? Tensor.empty(backend, 'i32', [rows, capacity]) : undefined,
+      self: blocks.map(() => ({ keys: room(), values: room() })),
+      cross: blocks.map((block) => {
+        const { k, v } = crossKeysValues(block.crossAttention, states, pass);
+        return { keys: k, values: v };
+      }),
+      crossSegments: input.segments.key,
+      biases: decodingBiases(positionsOf(p), backend, capacity, c),
+    };
+  });
+  return { ...kept, place: 0, capacity, rotate: rotation(c, kept.position) };
+}
+
+const positionsOf = (p: Seq2Seq) => p.decoder.blocks.map((block) => block.positions);
+
+export function endDecoding({ position, origins, self, cross, crossSegments, biases }: Decoding): void {
+  const caches = [...self, ...cross].flatMap(({ keys, values }) => [keys, values]);
+  dispose(position, ...caches, ...[origins, crossSegments, ...biases].filter((t) => t !== undefined));
+}
+
+/** Says where the next tokens of the rows stand. */
+export function moveTo(decoding: Decoding, positions: ArrayLike<number>): void {
+  decoding.position.write(positions);
+  decoding.place = positions[0]!;
+}
+
+/** Logits [1,R,V] for the tokens after `ids`, i32 [1,R], which join the caches at the decoding's positions. */
+export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pass): Tensor {
+  return scope(() => {
+    const { position, place, capacity, origins, self, cross, crossSegments, rotate } = decoding;
+    const { config: c } = pass;
+    const fire = c.position_encoding_type === 'fire';
+    const biases = fire ? stepBiases(positionsOf(p), position, { at: place, capacity }, c) : decoding.biases;
+    let x = embedding(p.decoder.embedding, ids);
+    for (const [i, block] of p.decoder.blocks.entries()) {
+      x = selfAttentionStep(block.selfAttention, x, self[i]!, { position, origins, bias: biases[i], rotate }, pass);
+      x = crossAttentionStep(block.crossAttention, x, cross[i]!, crossSegments, pass);
+      x = feedForwardLayer(block.feedForward, x, 0, pass);
+    }
+    return logitsOf(p, rmsNorm(x, p.decoder.finalNorm, c.layer_norm_epsilon), c);
+  });
+}
