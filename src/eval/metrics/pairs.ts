@@ -1,0 +1,17 @@
+/** What several metrics share. */
+import { UsageError } from '../../util/errors.ts';
+
+/** How often each item occurs. */
+export function counts<K>(items: Iterable<K>): Map<K, number> {
+  const count = new Map<K, number>();
+  for (const item of items) count.set(item, (count.get(item) ?? 0) + 1);
+  return count;
+}
+
+/** @throws UsageError unless there are as many references as predictions, and at least one */
+export function paired(metric: string, predictions: readonly unknown[], references: readonly unknown[]): void {
+  if (predictions.length !== references.length || predictions.length === 0)
+    throw new UsageError(
+      `${metric}: ${predictions.length} predictions for ${references.length} references, expected as many and at least one`,
+    );
+}
