@@ -125,6 +125,26 @@ describe('a run that is interrupted', () => {
     assert.match(output, /goes on after step 7 of 14/);
   });
 
+  test('keeps a second process out, which leaves it alone', async () => {
+    let second: Promise<Outcome> | undefined;
+    const { status, output } = await fat5(['pretrain', 'tiny.yaml', 'name=shared'], (child) => {
+      child.stdout?.on('data', (chunk: Buffer) => {
+        if (second || !chunk.includes('Step 6 ')) return;
+        child.kill('SIGSTOP'); // as long as the other needs
+        second = fat5(['pretrain', 'tiny.yaml', 'name=shared']).finally(() => child.kill('SIGCONT'));
+      });
+    });
+    assert.equal(status, 0, output);
+    const refused = await second!;
+    assert.equal(refused.status, 2, refused.output);
+    assert.match(
+      refused.output,
+      /^fat5: runs\/shared: is in use by process \d+ on \S+; wait until it ends, .* choose another name=…\n$/,
+    );
+    assert.deepEqual(losses('shared'), losses('whole'));
+    assert.ok(!existsSync(join(folder, 'runs/shared/.lock')));
+  });
+
   test('may not change what decides its next steps', async () => {
     const { status, output } = await fat5(['pretrain', 'tiny.yaml', 'name=whole', 'optim.learning_rate=1']);
     assert.equal(status, 2);

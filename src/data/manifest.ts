@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { FormatError, UsageError } from '../util/errors.ts';
-import { writeFileDurably } from './shard.ts';
+import { writeWhole } from '../util/new_file.ts';
 
 const count = z.number().int().nonnegative();
 
@@ -62,7 +62,7 @@ export function readManifest(folder: string): Manifest | null {
 
 /** Replaces the manifest in one step. @throws UsageError for a full disk */
 export function writeManifest(folder: string, manifest: Manifest): void {
-  writeFileDurably(manifestPath(folder), `${JSON.stringify(manifest, null, 1)}\n`);
+  writeWhole(manifestPath(folder), `${JSON.stringify(manifest, null, 1)}\n`);
 }
 
 /** The manifest of a finished `data prepare`. @throws UsageError if there is none or it was interrupted */

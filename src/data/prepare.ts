@@ -3,10 +3,11 @@
  * end, and the manifest says after each which record comes next: an interrupted run goes on there and its shards are
  * the bytes an uninterrupted one writes.
  */
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { lockFolder } from '../util/lock.ts';
 import { expandSources } from './glob.ts';
 import { type Manifest, manifestPath, readManifest, type Split, writeManifest } from './manifest.ts';
 import { formatOf, type ReadOptions, readDocuments } from './read.ts';
@@ -211,12 +212,25 @@ class OpenShards {
 
 /**
  * Tokenizes sources into the shards of a folder and returns its manifest; goes on where an interrupted run stopped.
- * @throws UsageError for missing or empty sources, another run's folder or a full disk; FormatError for bad input
+ * @throws UsageError for missing or empty sources, another run's folder, one that another process uses or a full disk; FormatError for bad input
  */
 export async function prepare(options: PrepareOptions, events: PrepareEvents = {}): Promise<Manifest> {
-  const { output, tokenizer } = options;
+  const { output } = options;
   const inputs = manifestInputs(options);
-  mkdirSync(output, { recursive: true });
+  const release = lockFolder(output, 'give another output folder');
+  try {
+    return await prepareLocked(options, inputs, events);
+  } finally {
+    release();
+  }
+}
+
+async function prepareLocked(
+  options: PrepareOptions,
+  inputs: Manifest['inputs'],
+  events: PrepareEvents,
+): Promise<Manifest> {
+  const { output, tokenizer } = options;
   const manifest = resume(output, inputs);
   if (manifest.complete) return manifest;
   for (const file of readdirSync(output)) if (file.endsWith('.tokens.tmp')) rmSync(join(output, file));

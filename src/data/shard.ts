@@ -11,10 +11,11 @@
  * Reading is by pread: the page cache is the map, and a file that shrinks is an error instead of a SIGBUS. Header and
  * tail are checked on opening, a block when it is first touched.
  */
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { basename, dirname } from 'node:path';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { basename } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { NewFile } from '../util/new_file.ts';
 
 const MAGIC = 'FAT5TOKS';
 const VERSION = 1;
@@ -40,55 +41,11 @@ export interface ShardSummary {
 
 const tokenBytes = (vocabSize: number): 2 | 4 => (vocabSize <= 2 ** 16 ? 2 : 4);
 
-/** The same error for every write that fails: what is safe and what to do. */
-export function writeError(path: string, cause: unknown): UsageError {
-  const { code, message } = cause as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || code === 'EDQUOT')
-    return new UsageError(
-      `${path}: no space left in ${dirname(path)}; finished files are kept: free space and run the same command again`,
-      { cause },
-    );
-  return new UsageError(`${path}: cannot be written: ${message}`, { cause });
-}
-
-function writeAll(fd: number, bytes: Uint8Array, position: number | null = null): void {
-  let done = 0;
-  while (done < bytes.length)
-    done += writeSync(fd, bytes, done, bytes.length - done, position === null ? null : position + done);
-}
-
-/** Makes a rename in a folder durable. */
-export function syncFolder(folder: string): void {
-  const fd = openSync(folder, 'r');
-  fsyncSync(fd);
-  closeSync(fd);
-}
-
-/** Writes `bytes` under a temporary name, flushes and renames: after a crash the file is the old one or the new one. */
-export function writeFileDurably(path: string, bytes: string): void {
-  const temporary = `${path}.tmp`;
-  try {
-    const fd = openSync(temporary, 'w');
-    try {
-      writeAll(fd, Buffer.from(bytes));
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, path);
-    syncFolder(dirname(path));
-  } catch (cause) {
-    rmSync(temporary, { force: true });
-    throw writeError(path, cause);
-  }
-}
-
 /** Writes one shard; the file has its name only once `finish` has returned. */
 export class ShardWriter {
   readonly path: string;
   tokens = 0;
-  private readonly temporary: string;
-  private readonly fd: number;
+  private readonly file: NewFile;
   private readonly space: TokenSpace;
   private readonly width: 2 | 4;
   private readonly block = Buffer.alloc(BLOCK_BYTES);
@@ -102,7 +59,6 @@ export class ShardWriter {
     if (!/^[0-9a-f]{64}$/.test(space.hash))
       throw new UsageError(`${path}: tokenizer hash "${space.hash}" is no SHA-256`);
     this.path = path;
-    this.temporary = `${path}.tmp`;
     this.space = space;
     this.width = tokenBytes(space.vocab_size);
     const { buffer, byteOffset } = this.block;
@@ -110,13 +66,8 @@ export class ShardWriter {
       this.width === 2
         ? new Uint16Array(buffer, byteOffset, BLOCK_BYTES / 2)
         : new Uint32Array(buffer, byteOffset, BLOCK_BYTES / 4);
-    try {
-      this.fd = openSync(this.temporary, 'w');
-      writeAll(this.fd, new Uint8Array(HEADER_BYTES));
-    } catch (cause) {
-      rmSync(this.temporary, { force: true });
-      throw writeError(path, cause);
-    }
+    this.file = new NewFile(path);
+    this.file.write(new Uint8Array(HEADER_BYTES));
   }
 
   get documents(): number {
@@ -143,11 +94,7 @@ export class ShardWriter {
     const bytes = this.block.subarray(0, this.filled * this.width);
     this.checksums.push(crc32(bytes));
     this.filled = 0;
-    try {
-      writeAll(this.fd, bytes);
-    } catch (cause) {
-      throw writeError(this.path, cause);
-    }
+    this.file.write(bytes);
   }
 
   /** Completes the file and gives it its name. @throws UsageError for a full disk */
@@ -169,28 +116,16 @@ export class ShardWriter {
     header.writeUInt32LE(crc32(tail), 72);
     const checksum = crc32(header.subarray(0, HEADER_BYTES - 4));
     header.writeUInt32LE(checksum, HEADER_BYTES - 4);
-    try {
-      writeAll(this.fd, tail);
-      writeAll(this.fd, header, 0);
-      fsyncSync(this.fd);
-      closeSync(this.fd);
-      renameSync(this.temporary, this.path);
-      syncFolder(dirname(this.path));
-    } catch (cause) {
-      throw writeError(this.path, cause);
-    }
+    this.file.write(tail);
+    this.file.write(header, 0);
+    this.file.finish();
     const bytes = HEADER_BYTES + this.tokens * this.width + tail.length;
     return { file: basename(this.path), documents: this.ends.length, tokens: this.tokens, bytes, crc32: checksum };
   }
 
-  /** Gives up: closes and removes the temporary file. */
+  /** Gives up: no file is left. */
   abandon(): void {
-    try {
-      closeSync(this.fd);
-    } catch {
-      // closed by a `finish` that failed later
-    }
-    rmSync(this.temporary, { force: true });
+    this.file.abandon();
   }
 }
 

@@ -1,5 +1,5 @@
 /** What all model classes share: configuration and parameters, from a folder, from nothing, and back to a folder. */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Backend, FloatType } from '../backend/backend.ts';
 import { type Device, openDevice } from '../backend/devices.ts';
@@ -8,6 +8,7 @@ import { Parameters } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { makeFolder, writeWhole } from '../util/new_file.ts';
 import { savedConfig, type T5Config, type T5ConfigInput, t5Config } from './config.ts';
 import { encoder } from './encoder.ts';
 import { initialize } from './initialize.ts';
@@ -16,7 +17,6 @@ import { type Architecture, parameterTable, prefixOf } from './parameter_table.t
 import { type EncoderBlock, encoderParameters, type StackParameters } from './parameter_tree.ts';
 import type { Pass, Random } from './pass.ts';
 import { type ResultTensor, toResult } from './result.ts';
-import { writeTextFile } from './safetensors_write.ts';
 import { uploadSource } from './seq2seq.ts';
 import { loadWeights, matchWeights, openWeights, saveWeights, withSharing } from './weights.ts';
 
@@ -85,13 +85,9 @@ export class PretrainedT5 {
 
   /** Writes config.json and model.safetensors, each complete or not at all. @throws UsageError if it cannot */
   async save_pretrained(folder: string): Promise<void> {
-    try {
-      mkdirSync(folder, { recursive: true });
-    } catch (cause) {
-      throw new UsageError(`${folder}: cannot be made: ${(cause as Error).message}`, { cause });
-    }
+    makeFolder(folder);
     await saveWeights(folder, this.parameters);
-    await writeTextFile(join(folder, CONFIG_FILE), `${JSON.stringify(savedConfig(this.config), null, 2)}\n`);
+    writeWhole(join(folder, CONFIG_FILE), `${JSON.stringify(savedConfig(this.config), null, 2)}\n`);
   }
 
   /** The encoder's states [B,S,D] after the final norm. @throws UsageError for inputs that are no token ids */

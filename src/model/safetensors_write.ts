@@ -1,7 +1,6 @@
 /** Writing safetensors files (format: safetensors.ts). A file appears complete or not at all. */
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { NewFile } from '../util/new_file.ts';
 import { type SafetensorsType, safetensorsTypes } from './safetensors.ts';
 
 export interface TensorToWrite {
@@ -16,7 +15,7 @@ export interface TensorToWrite {
 const CHUNK = 1 << 22;
 
 /**
- * Writes the tensors, in the order given, beside `path`, flushes them to the disk and renames the file into place.
+ * Writes the tensors in the order given.
  * @throws UsageError if the disk is full or the folder cannot be written; what was at `path` stays as it was
  */
 export async function writeSafetensors(
@@ -25,8 +24,9 @@ export async function writeSafetensors(
   metadata: Record<string, string> = { format: 'pt' },
 ): Promise<void> {
   const header = encodeHeader(path, tensors, metadata);
-  await replaceFile(path, async (file) => {
-    await writeAll(file, header);
+  const file = new NewFile(path);
+  try {
+    file.write(header);
     for (const { name, dtype, shape, read } of tensors) {
       const length = elementsOf(shape);
       for (let start = 0; start < length; start += CHUNK) {
@@ -34,15 +34,13 @@ export async function writeSafetensors(
         const bytes = await read(start, count);
         if (bytes.byteLength !== count * safetensorsTypes[dtype])
           throw new FormatError(`${path}: ${name}: ${bytes.byteLength} bytes for ${count} elements of ${dtype}`);
-        await writeAll(file, bytes);
+        file.write(bytes);
       }
     }
-  });
-}
-
-/** Writes a small text file the same way. @throws UsageError as `writeSafetensors` */
-export async function writeTextFile(path: string, text: string): Promise<void> {
-  await replaceFile(path, (file) => writeAll(file, Buffer.from(text)));
+    file.finish();
+  } finally {
+    file.abandon();
+  }
 }
 
 const elementsOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
@@ -63,31 +61,4 @@ function encodeHeader(path: string, tensors: readonly TensorToWrite[], metadata:
   out.writeBigUInt64LE(BigInt(padded), 0);
   out.write(text, 8);
   return out;
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.byteLength; )
-    done += (await file.write(bytes, done, bytes.byteLength - done)).bytesWritten;
-}
-
-async function replaceFile(path: string, fill: (file: FileHandle) => Promise<void>): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
-  try {
-    const file = await open(temporary, 'w');
-    try {
-      await fill(file);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-    const folder = await open(dirname(path), 'r');
-    await folder.sync().finally(() => folder.close());
-  } catch (error) {
-    await rm(temporary, { force: true });
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === undefined) throw error;
-    const why = code === 'ENOSPC' ? 'the disk is full; free some space and save again' : (error as Error).message;
-    throw new UsageError(`${path}: cannot be written: ${why}`, { cause: error });
-  }
 }

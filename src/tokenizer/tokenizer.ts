@@ -1,9 +1,9 @@
 /** Text to token ids and back: a tokenizer.json at work. Encoding is native; the names are transformers.js's. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { makeFolder, writeWhole } from '../util/new_file.ts';
 import { decodePieces } from './decoder.ts';
 import { BAD_STRINGS, checked, MISSING_PIECE, packStrings, tokenizerLibrary } from './native.ts';
 import { patternRules } from './patterns.ts';
@@ -177,7 +177,7 @@ export class Tokenizer {
       model_max_length: 1e30, // transformers' "no limit"
       ...names,
     };
-    mkdirSync(directory, { recursive: true });
+    makeFolder(directory);
     writeWhole(join(directory, 'tokenizer.json'), formatTokenizerJson(this.file));
     writeWhole(join(directory, 'tokenizer_config.json'), `${JSON.stringify(config, null, 2)}\n`);
     writeWhole(join(directory, 'special_tokens_map.json'), `${JSON.stringify(names, null, 2)}\n`);
@@ -195,12 +195,6 @@ export class Tokenizer {
     if (this.handle === 0) throw new UsageError('tokenizer: used after dispose()');
     return this.handle;
   }
-}
-
-/** A reader sees the old file or the new one. */
-function writeWhole(path: string, text: string): void {
-  writeFileSync(`${path}.tmp`, text);
-  renameSync(`${path}.tmp`, path);
 }
 
 function joinTexts(texts: readonly string[]): TextBatch {

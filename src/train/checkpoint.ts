@@ -9,10 +9,11 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { flush, isDiskFull, writeWhole } from '../util/new_file.ts';
 
 const stateSchema = z.strictObject({
   version: z.literal(1),
@@ -76,24 +77,25 @@ export async function saveCheckpoint(
     await write(temporary);
     const files: Record<string, { bytes: number; sha256: string }> = {};
     for (const name of readdirSync(temporary).sort()) {
-      await flush(join(temporary, name));
+      flush(join(temporary, name));
       files[name] = { bytes: statSync(join(temporary, name)).size, sha256: await sha256(join(temporary, name)) };
     }
     const content = { version: 1, ...state, files };
-    await writeFlushed(join(temporary, stateFile), JSON.stringify({ ...content, sha256: ofContent(content) }, null, 1));
+    writeWhole(join(temporary, stateFile), JSON.stringify({ ...content, sha256: ofContent(content) }, null, 1));
     await verifyCheckpoint(temporary);
     await rm(folder, { recursive: true, force: true });
     await rename(temporary, folder);
-    await flush(directory);
+    flush(directory);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true }).catch(() => {}); // the first error is the one that counts
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code === undefined && !(error instanceof UsageError)) throw error;
+    const full = isDiskFull(error);
+    if (!full && code === undefined && !(error instanceof UsageError)) throw error;
     const last = stepsIn(directory)[0];
     throw new UsageError(
-      `checkpoint: ${folder}: ${code === 'ENOSPC' || /disk is full/.test(message) ? 'the disk is full' : message}; ` +
+      `checkpoint: ${folder}: ${full ? 'the disk is full' : message}; ` +
         `${last === undefined ? 'no checkpoint was saved before' : `${nameOf(last)} is complete`}; ` +
-        'free some space and run the same command again',
+        `${full ? 'free some space and ' : ''}run the same command again`,
       { cause: error },
     );
   }
@@ -176,20 +178,4 @@ async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
   return hash.digest('hex');
-}
-
-/** Waits until a file or folder is on the disk. */
-async function flush(path: string): Promise<void> {
-  const file = await open(path, 'r');
-  await file.sync().finally(() => file.close());
-}
-
-async function writeFlushed(path: string, text: string): Promise<void> {
-  const file = await open(path, 'w');
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }

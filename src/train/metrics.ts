@@ -3,6 +3,7 @@
  * The keys of a record are those of metrics.jsonl; the dashboard and `quickstart` read them.
  */
 import { closeSync, existsSync, ftruncateSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { writeError } from '../util/new_file.ts';
 
 /** One training record: means since the one before it, unless said otherwise. */
 export interface TrainRecord {
@@ -71,17 +72,25 @@ function lines(path: string): { record: MetricsRecord; end: number }[] {
 
 /** metrics.jsonl, open for appending. */
 export class MetricsFile {
+  private readonly path: string;
   private readonly file: number;
 
   /** Continues after `step`: records of later steps are cut off, since those steps will be taken again. */
   constructor(path: string, step: number) {
     const kept = lines(path).filter(({ record }) => record.step <= step);
+    this.path = path;
     this.file = openSync(path, 'a');
     ftruncateSync(this.file, kept.at(-1)?.end ?? 0);
   }
 
+  /** @throws UsageError for a full disk */
   append(record: MetricsRecord): void {
-    writeSync(this.file, `${JSON.stringify(record)}\n`);
+    const line = Buffer.from(`${JSON.stringify(record)}\n`);
+    try {
+      for (let done = 0; done < line.length; ) done += writeSync(this.file, line, done);
+    } catch (cause) {
+      throw writeError(this.path, cause);
+    }
   }
 
   close(): void {

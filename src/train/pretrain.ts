@@ -7,6 +7,7 @@ import type { OptimizerOptions } from '../optim/options.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Batch } from '../util/batch.ts';
+import { lockFolder } from '../util/lock.ts';
 import { evaluationBatches, trainingBatches } from './batches.ts';
 import { type Checkpoint, latestCheckpoint, pruneCheckpoints, saveCheckpoint } from './checkpoint.ts';
 import type { TrainConfig } from './config.ts';
@@ -36,16 +37,17 @@ const averageFile = 'average.safetensors';
 
 /**
  * Trains a model; goes on where an earlier process with the same settings stopped, with the same losses bit for bit.
- * @throws UsageError for settings that do not fit each other or the data, a full disk, a loss that is not finite;
- *   FormatError for damaged files
+ * @throws UsageError for settings that do not fit each other or the data, a run directory that another process uses, a
+ *   full disk, a loss that is not finite; FormatError for damaged files
  */
 export async function pretrain(config: TrainConfig, parts: PretrainParts): Promise<'finished' | 'interrupted'> {
   const { reporter, evaluate, signal } = parts;
   const closing: (() => unknown)[] = [() => reporter.done()];
   try {
     const run = runDirectory(config);
-    checkSameRun(config);
     const tokenizer = openTokenizer(config.tokenizer);
+    closing.push(lockFolder(run.directory, 'choose another name=…'));
+    checkSameRun(config);
     const checkpoint = await latestCheckpoint(run.checkpoints, (line) => reporter.note(line));
     const source = trainingBatches(config, tokenizer, checkpoint?.state.data);
     closing.push(() => source.close());
@@ -62,7 +64,7 @@ export async function pretrain(config: TrainConfig, parts: PretrainParts): Promi
       trainer.optimizer.steps = checkpoint.state.step;
       reporter.note(`goes on after step ${trainer.steps} of ${config.train.steps} (${checkpoint.folder})`);
     }
-    await openRunDirectory(config);
+    openRunDirectory(config);
     const metrics = new MetricsFile(run.metrics, checkpoint?.state.step ?? -1);
     closing.push(() => metrics.close());
     const progress = new Progress(trainer, checkpoint?.state.progress);

@@ -1,9 +1,9 @@
 /** A run's directory: runs/NAME/{config.yaml, metrics.jsonl, checkpoints/}. */
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
-import { writeTextFile } from '../model/safetensors_write.ts';
 import { UsageError } from '../util/errors.ts';
+import { makeFolder, writeWhole } from '../util/new_file.ts';
 import { newestCheckpoint } from './checkpoint.ts';
 import type { TrainConfig } from './config.ts';
 import { printTrainConfig } from './config_file.ts';
@@ -43,14 +43,10 @@ export function checkSameRun(config: TrainConfig): void {
 }
 
 /** Makes a run's directory with its config.yaml. @throws UsageError if it cannot be written */
-export async function openRunDirectory(config: TrainConfig): Promise<void> {
+export function openRunDirectory(config: TrainConfig): void {
   const { directory, checkpoints } = runDirectory(config);
-  try {
-    mkdirSync(checkpoints, { recursive: true });
-  } catch (cause) {
-    throw new UsageError(`${directory}: cannot be made: ${(cause as Error).message}`, { cause });
-  }
-  await writeTextFile(configFile(directory), printTrainConfig(config));
+  makeFolder(checkpoints);
+  writeWhole(configFile(directory), printTrainConfig(config));
 }
 
 const configFile = (directory: string) => join(directory, 'config.yaml');

@@ -4,12 +4,13 @@
  * twentieth of which is held out.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expandSources } from '../../data/glob.ts';
 import { readDocuments } from '../../data/read.ts';
 import { UsageError } from '../../util/errors.ts';
+import { writeWhole } from '../../util/new_file.ts';
 
 export interface Corpus {
   documents: number;
@@ -53,8 +54,7 @@ export async function collectCorpus(sources: readonly string[], folder: string):
       `corpus: ${corpus.characters} characters of text in ${sources.join(', ') || 'the installed packages'}, ` +
         `expected at least ${SMALLEST}; name more files or folders with --corpus`,
     );
-  for (const [part, lines] of Object.entries(parts))
-    writeFileSync(join(folder, `${part}.jsonl`), `${lines.join('\n')}\n`);
+  for (const [part, lines] of Object.entries(parts)) writeWhole(join(folder, `${part}.jsonl`), `${lines.join('\n')}\n`);
   return corpus;
 }
 

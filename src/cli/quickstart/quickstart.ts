@@ -1,4 +1,3 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { prepare } from '../../data/prepare.ts';
@@ -8,7 +7,6 @@ import { heldOutLoss } from '../../eval/held_out.ts';
 import { writeTexts } from '../../eval/texts.ts';
 import { t5Config } from '../../model/config.ts';
 import { parameterCount } from '../../model/parameter_table.ts';
-import { writeTextFile } from '../../model/safetensors_write.ts';
 import { T5ForConditionalGeneration } from '../../model/t5.ts';
 import { openTokenizer } from '../../tokenizer/auto_tokenizer.ts';
 import { trainTokenizer } from '../../tokenizer/train.ts';
@@ -20,6 +18,8 @@ import { duration, type EvaluationRecord, readMetrics, type TrainRecord } from '
 import { pretrain } from '../../train/pretrain.ts';
 import { LiveLine, type Reporter } from '../../train/reporter.ts';
 import { UsageError } from '../../util/errors.ts';
+import { lockFolder } from '../../util/lock.ts';
+import { makeFolder, writeWhole } from '../../util/new_file.ts';
 import { defineCommand, many, number, path } from '../command.ts';
 import { progressText } from '../data.ts';
 import { ProgressBar } from '../progress_bar.ts';
@@ -51,30 +51,38 @@ export const quickstart = defineCommand({
   },
   async run({ corpus, minutes, output }) {
     if (minutes <= 0) throw new UsageError(`quickstart: --minutes: expected more than 0, got ${minutes}`);
-    mkdirSync(output, { recursive: true });
-    const stages = new Stages(output, corpus, minutes);
-    const folders = {
-      corpus: join(output, 'corpus'),
-      tokenizer: join(output, 'tokenizer'),
-      shards: join(output, 'shards'),
-      plan: join(output, 'plan.yaml'),
-    };
-    await makeCorpus(stages, corpus, folders.corpus);
-    await makeTokenizer(stages, folders.corpus, folders.tokenizer);
-    await makeShards(stages, folders);
-    await makePlan(stages, folders, 60 * minutes);
-    const config = loadTrainConfig(folders.plan);
-    if (!(await train(stages, config))) {
-      console.log('interrupted; the same command goes on from here');
-      process.exitCode = 130;
-      return;
+    const release = lockFolder(output, 'give another --output', '.quickstart.lock');
+    try {
+      await makeAll(output, corpus, minutes);
+    } finally {
+      release();
     }
-    await finish(stages, config, folders.corpus);
   },
 });
 
+async function makeAll(output: string, corpus: readonly string[], minutes: number): Promise<void> {
+  const stages = new Stages(output, corpus, minutes);
+  const folders = {
+    corpus: join(output, 'corpus'),
+    tokenizer: join(output, 'tokenizer'),
+    shards: join(output, 'shards'),
+    plan: join(output, 'plan.yaml'),
+  };
+  await makeCorpus(stages, corpus, folders.corpus);
+  await makeTokenizer(stages, folders.corpus, folders.tokenizer);
+  await makeShards(stages, folders);
+  await makePlan(stages, folders, 60 * minutes);
+  const config = loadTrainConfig(folders.plan);
+  if (!(await train(stages, config))) {
+    console.log('interrupted; the same command goes on from here');
+    process.exitCode = 130;
+    return;
+  }
+  await finish(stages, config, folders.corpus);
+}
+
 async function makeCorpus(stages: Stages, sources: readonly string[], folder: string): Promise<void> {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const { documents, characters, heldOut, passages, cut } = await stages.run('corpus', async () => ({
     ...(await collectCorpus(sources, folder)),
   }));
@@ -144,7 +152,7 @@ async function makePlan(
       openTokenizer(folders.tokenizer),
       left,
     );
-    await writeTextFile(folders.plan, printTrainConfig(config));
+    writeWhole(folders.plan, printTrainConfig(config));
     return {};
   });
 }
@@ -247,7 +255,7 @@ async function finish(stages: Stages, config: TrainConfig, corpus: string): Prom
     },
   ];
   const fills = sentences.map(({ masked, original }, i) => ({ masked, original, output: answers[i]! }));
-  writeFileSync(page, report({ facts: factsOf(stages, config, model), records, fills, commands }));
+  writeWhole(page, report({ facts: factsOf(stages, config, model), records, fills, commands }));
   say(6, 'report', page);
   console.log(`\nGo on with:\n${commands.map(({ command }) => `  ${command}`).join('\n')}`);
 }

@@ -2,8 +2,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { writeTextFile } from '../../model/safetensors_write.ts';
 import { FormatError, UsageError } from '../../util/errors.ts';
+import { writeWhole } from '../../util/new_file.ts';
 
 const stage = z.strictObject({ seconds: z.number(), result: z.record(z.string(), z.union([z.number(), z.boolean()])) });
 
@@ -53,7 +53,7 @@ export class Stages {
     const started = performance.now();
     const result = await work();
     this.record.stages[name] = { seconds: (performance.now() - started) / 1000, result };
-    await writeTextFile(this.path, `${JSON.stringify(this.record, null, 1)}\n`);
+    writeWhole(this.path, `${JSON.stringify(this.record, null, 1)}\n`);
     return result;
   }
 }
