@@ -3,6 +3,7 @@
  *
  *   libfat5-cpu-ISA.so   src/ops, src/tensor and src/backend/cpu, once per instruction set; every op once per compute type
  *   libfat5-text.so      src/tokenizer and src/data
+ *   cuda/                the .cu and .cuh files, which NVRTC compiles when they are first used
  *
  * Objects are cached by the hash of everything that shapes them: compiler, flags, headers, source. Libraries are
  * written by rename, so that a build beside a running process is safe.
@@ -11,7 +12,16 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,6 +31,15 @@ const arch = process.env.FAT5_ARCH ?? process.arch;
 const out = join(root, arch === process.arch ? 'dist/native' : `dist/native-${arch}`);
 const objects = join(out, 'obj');
 const compiler = process.env.CXX ?? 'g++';
+
+rmSync(join(out, 'cuda'), { recursive: true, force: true });
+for (const folder of ['src/backend/cuda', 'src/ops'])
+  for (const file of readdirSync(join(root, folder), { recursive: true })) {
+    if (!/\.cuh?$/.test(file)) continue;
+    const copy = join(out, 'cuda', file);
+    mkdirSync(dirname(copy), { recursive: true });
+    copyFileSync(join(root, folder, file), copy);
+  }
 
 const version = spawnSync(compiler, ['--version'], { encoding: 'utf8' });
 if (version.error) {

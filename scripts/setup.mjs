@@ -19,7 +19,7 @@ const modified = (path) => (existsSync(path) ? statSync(path).mtimeMs : 0);
 
 /** Time of the newest change below a folder; deleting a file changes its folder. */
 function newest(folder) {
-  const entries = readdirSync(folder, { recursive: true }).filter((file) => !file.endsWith('.cpp'));
+  const entries = readdirSync(folder, { recursive: true }).filter((file) => !/\.(cpp|cu|cuh)$/.test(file));
   return Math.max(modified(folder), ...entries.map((file) => modified(join(folder, file))));
 }
 

@@ -1,9 +1,16 @@
 /** One parity harness for every kernel: fills, runs, compares. Used by parity.test.ts and `fat5 bench`. */
-import { type Backend, bytesOf, type FloatType, hostArray, type Memory } from '../src/backend/backend.ts';
+import {
+  type Backend,
+  type FloatType,
+  fromHost,
+  hostArray,
+  type Memory,
+  roundTo,
+  toHost,
+} from '../src/backend/backend.ts';
 import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { type AnyKernel, argumentsOf, bindSizes, dimOrder, parsePattern, shapeOf } from '../src/backend/kernel.ts';
 import { elements } from '../src/tensor/tensor.ts';
-import { fromBfloat16, roundToBfloat16, toBfloat16 } from '../src/util/bfloat16.ts';
 
 const CANARY = 1024; // elements past the end of each output that must stay NaN
 
@@ -26,8 +33,8 @@ export const testBackends = (): { backend: Backend; types: FloatType[] }[] => [
   { backend: openCpu(), types: ['f32', 'bf16'] },
 ];
 
-/** Relative to max(1, |expected|): float32 sums of up to a thousand terms; one rounding to bfloat16. */
-export const tolerance = (type: FloatType): number => (type === 'f32' ? 2e-5 : 1.2e-2);
+/** Relative to max(1, |expected|): float32 sums of up to a thousand terms; one rounding to 16 bits. */
+export const tolerance = (type: FloatType): number => ({ f32: 2e-5, bf16: 1.2e-2, f16: 2e-3 })[type];
 
 /** Inputs and updates of a case, rounded to the type so that both sides see the same numbers. */
 export function randomInputs(kernel: AnyKernel, c: TestCase, type: FloatType, seed = 0): Values {
@@ -36,11 +43,11 @@ export function randomInputs(kernel: AnyKernel, c: TestCase, type: FloatType, se
   for (const [name, pattern] of Object.entries({ ...kernel.inputs, ...kernel.updates })) {
     if (c.absent?.includes(name)) continue;
     const fill = (kernel.fill as Record<string, ((r: () => number, s: object, i: number) => number) | undefined>)[name];
-    const isBfloat16 = parsePattern(pattern).type === 'T' && type === 'bf16';
+    const round = roundTo[parsePattern(pattern).type === 'T' ? type : 'f32'];
     values[name] = new Float64Array(elements(shapeOf(pattern, c.sizes)));
     for (let i = 0; i < values[name].length; i++) {
       const value = fill ? fill(random, c.sizes, i) : random() * 2 - 1;
-      values[name][i] = isBfloat16 ? roundToBfloat16(value) : Math.fround(value);
+      values[name][i] = round(value);
     }
   }
   return values;
@@ -79,9 +86,9 @@ export async function runOn(
     const memory = backend.alloc(dtype, name in writable ? length + CANARY : length);
     const host = hostArray(dtype, memory.length);
     if (name in kernel.outputs || name in kernel.updates)
-      host.fill(dtype === 'bf16' ? 0x7fc0 : dtype === 'f32' ? Number.NaN : -7);
+      host.fill({ bf16: 0x7fc0, f16: 0x7e00, f32: Number.NaN, i32: -7 }[dtype]);
     const given = inputs[name];
-    if (given) host.set(dtype === 'bf16' ? toBfloat16(given) : given);
+    if (given) host.set(toHost(dtype, given));
     backend.write(memory, host);
     held.set(name, memory);
     args.push(memory.slice(0, length));
@@ -107,9 +114,7 @@ export async function runOn(
     if (!memory) continue;
     const host = hostArray(memory.dtype, memory.length);
     await backend.read(memory, host);
-    const values = Float64Array.from(
-      host instanceof Uint16Array && bytesOf[memory.dtype] === 2 ? fromBfloat16(host) : host,
-    );
+    const values = Float64Array.from(fromHost(memory.dtype, host));
     results[name] = values.subarray(0, values.length - CANARY);
     const untouched = (v: number) => (memory.dtype === 'i32' ? v === -7 : Number.isNaN(v));
     if (!values.subarray(values.length - CANARY).every(untouched))

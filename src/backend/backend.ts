@@ -1,12 +1,14 @@
 /** What a device must do. Backends know kernels as values, never by name. */
+import { fromBfloat16, roundToBfloat16, toBfloat16 } from '../util/bfloat16.ts';
+import { fromFloat16, roundToFloat16, toFloat16 } from '../util/float16.ts';
 import type { AnyKernel } from './kernel.ts';
 
-export type DType = 'f32' | 'bf16' | 'i32';
+export type DType = 'f32' | 'bf16' | 'f16' | 'i32';
 /** Compute types: what a kernel's T may be. */
-export type FloatType = 'f32' | 'bf16';
-export const bytesOf: Record<DType, number> = { f32: 4, bf16: 2, i32: 4 };
+export type FloatType = 'f32' | 'bf16' | 'f16';
+export const bytesOf: Record<DType, number> = { f32: 4, bf16: 2, f16: 2, i32: 4 };
 
-/** Host arrays as they cross the boundary; bfloat16 travels as its upper 16 bits. */
+/** Host arrays as they cross the boundary; types of 16 bits travel as their bits. */
 export type HostArray = Float32Array | Int32Array | Uint16Array;
 
 /** A piece of device memory holding `length` elements of one type. */
@@ -44,3 +46,30 @@ export function hostArray(dtype: DType, length: number): HostArray {
   if (dtype === 'f32') return new Float32Array(length);
   return dtype === 'i32' ? new Int32Array(length) : new Uint16Array(length);
 }
+
+/** Numbers as a type's host array: themselves where they already are, rounded where the type needs it. */
+export function toHost(dtype: DType, values: ArrayLike<number>): HostArray {
+  switch (dtype) {
+    case 'f32':
+      return values instanceof Float32Array ? values : Float32Array.from(values);
+    case 'i32':
+      return values instanceof Int32Array ? values : Int32Array.from(values);
+    case 'bf16':
+      return toBfloat16(values);
+    case 'f16':
+      return toFloat16(values);
+  }
+}
+
+/** The numbers of a type's host array. */
+export function fromHost(dtype: DType, host: HostArray): Float32Array | Int32Array {
+  if (host instanceof Uint16Array) return dtype === 'f16' ? fromFloat16(host) : fromBfloat16(host);
+  return host;
+}
+
+/** The number of a type nearest to x. */
+export const roundTo: Record<FloatType, (x: number) => number> = {
+  f32: Math.fround,
+  bf16: roundToBfloat16,
+  f16: roundToFloat16,
+};

@@ -1,6 +1,14 @@
-/** Reference backend: runs each kernel's float64 definition. The slowest, the judge. bf16 is rounded when stored. */
-import { fromBfloat16Bits, roundToBfloat16, toBfloat16 } from '../util/bfloat16.ts';
-import type { Backend, DType, FloatType, HostArray, Memory } from './backend.ts';
+/** Reference backend: runs each kernel's float64 definition. The slowest, the judge. 16-bit types are rounded when stored. */
+import {
+  type Backend,
+  type DType,
+  type FloatType,
+  fromHost,
+  type HostArray,
+  type Memory,
+  roundTo,
+  toHost,
+} from './backend.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from './kernel.ts';
 
 class ReferenceMemory implements Memory {
@@ -36,13 +44,12 @@ class ReferenceBackend implements Backend {
 
   write(to: Memory, from: HostArray): void {
     const { dtype, values } = to as ReferenceMemory;
-    if (dtype === 'bf16') values.set(Float64Array.from(from, fromBfloat16Bits));
-    else values.set(from);
+    values.set(fromHost(dtype, from));
   }
 
   async read(from: Memory, into: HostArray): Promise<void> {
     const { dtype, values } = from as ReferenceMemory;
-    into.set(dtype === 'bf16' ? toBfloat16(values) : values);
+    into.set(toHost(dtype, values));
   }
 
   launch(kernel: AnyKernel, type: FloatType, args: (Memory | null)[], sizes: number[], scalars: number[]): void {
@@ -54,10 +61,10 @@ class ReferenceBackend implements Backend {
     const sizeOf = Object.fromEntries(dimOrder(kernel).map((dim, i) => [dim, sizes[i]!]));
     const scalarOf = Object.fromEntries(Object.keys(kernel.scalars).map((name, i) => [name, scalars[i]!]));
     kernel.reference(arrays as Record<string, Float64Array>, sizeOf, scalarOf);
-    if (type !== 'bf16') return;
+    if (type === 'f32') return;
     for (const name of Object.keys({ ...kernel.updates, ...kernel.outputs })) {
       const memory = args[names.indexOf(name)] as ReferenceMemory | null;
-      if (memory?.dtype === 'bf16') memory.values.set(memory.values.map(roundToBfloat16));
+      if (memory?.dtype === type) memory.values.set(memory.values.map(roundTo[type]));
     }
   }
 

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from 'node:os';
 import type { Backend } from '../backend/backend.ts';
 import { instructionSets, openCpu } from '../backend/cpu/cpu.ts';
+import { cudaReport, hasGpu, openCuda } from '../backend/cuda/open.ts';
 import { openReference } from '../backend/reference.ts';
 import { rmsNormForward } from '../ops/rms_norm/rms_norm.ts';
 import { run } from '../tensor/autograd.ts';
@@ -59,6 +60,7 @@ export const doctor = defineCommand({
     const backends = {
       'cpu backend': await tryKernel(() => openCpu()),
       'reference backend': await tryKernel(openReference),
+      ...(hasGpu() && { 'cuda backend': await tryKernel(openCuda) }),
     };
     const limit = memoryLimit();
     const rows = [
@@ -73,6 +75,7 @@ export const doctor = defineCommand({
       ],
       ['native libraries', nativeDirectory],
       ['compiler', compiler()],
+      ...cudaReport(),
       ...Object.entries(backends).map(([name, { line }]) => [name, line]),
     ];
     console.log(table(rows).join('\n'));

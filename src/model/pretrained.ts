@@ -25,8 +25,8 @@ export const CONFIG_FILE = 'config.json';
 export interface ModelOptions {
   /** Where it runs: the fastest device there is by default. */
   device?: Device;
-  /** Type of parameters and activations, float32 by default. Gradients are always float32. */
-  dtype?: 'float32' | 'bfloat16';
+  /** Type of parameters and activations, float32 by default; float16 needs a GPU. Gradients are always float32. */
+  dtype?: 'float32' | 'bfloat16' | 'float16';
 }
 
 export interface NewModelOptions extends ModelOptions {
@@ -169,7 +169,7 @@ function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOp
   }
 }
 
-const types: Record<string, FloatType> = { float32: 'f32', bfloat16: 'bf16' };
+const types: Record<string, FloatType> = { float32: 'f32', bfloat16: 'bf16', float16: 'f16' };
 
 function newParameters(table: ReturnType<typeof parameterTable>, options: ModelOptions): Parameters {
   const dtype = types[options.dtype ?? 'float32'];

@@ -1,6 +1,6 @@
 /** Results as users see them: the shape of transformers.js's tensors. */
+import { fromHost } from '../backend/backend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { fromBfloat16 } from '../util/bfloat16.ts';
 
 export type Nested = number | Nested[];
 
@@ -13,11 +13,9 @@ export interface ResultTensor {
   tolist(): Nested;
 }
 
-/** A device tensor's values on the host; bf16 becomes float32. */
+/** A device tensor's values on the host; 16-bit floats become float32. */
 export async function toResult(tensor: Tensor): Promise<ResultTensor> {
-  const host = await tensor.read();
-  const data = host instanceof Uint16Array ? fromBfloat16(host) : host;
-  return resultTensor([...tensor.shape], data);
+  return resultTensor([...tensor.shape], fromHost(tensor.dtype, await tensor.read()));
 }
 
 export function resultTensor(dims: readonly number[], data: Float32Array | Int32Array): ResultTensor {

@@ -9,6 +9,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { fromBfloat16 } from '../util/bfloat16.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { fromFloat16 } from '../util/float16.ts';
 
 /** Bytes of one element. */
 export const safetensorsTypes = {
@@ -103,17 +104,8 @@ const toFloat32: Partial<Record<SafetensorsType, (bytes: ArrayBuffer) => Float32
   F32: (bytes) => new Float32Array(bytes),
   F64: (bytes) => Float32Array.from(new Float64Array(bytes)),
   BF16: (bytes) => fromBfloat16(new Uint16Array(bytes)),
-  F16: (bytes) => Float32Array.from(new Uint16Array(bytes), fromFloat16Bits),
+  F16: (bytes) => fromFloat16(new Uint16Array(bytes)),
 };
-
-/** The value of an IEEE half: 1 sign, 5 exponent (bias 15), 10 fraction bits. */
-function fromFloat16Bits(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 0x3ff;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
-}
 
 function readExactly(path: string, descriptor: number, position: number, bytes: number): Uint8Array<ArrayBuffer> {
   const into = new Uint8Array(bytes);

@@ -116,7 +116,7 @@ function sourceName(file: SafetensorsFile, name: string, prefix: string): string
 
 /** Writes every parameter in its own type. @throws UsageError if the folder cannot be written */
 export async function saveWeights(folder: string, parameters: Parameters): Promise<void> {
-  const dtype: SafetensorsType = parameters.dtype === 'f32' ? 'F32' : 'BF16';
+  const dtype = ({ f32: 'F32', bf16: 'BF16', f16: 'F16' } as const)[parameters.dtype];
   const tensors = parameters.places.map(({ name, shape }) => ({
     name,
     dtype,

@@ -1,7 +1,5 @@
 /** A tensor: contiguous row-major device memory with a shape. */
-import type { Backend, DType, HostArray, Memory } from '../backend/backend.ts';
-import { hostArray } from '../backend/backend.ts';
-import { toBfloat16 } from '../util/bfloat16.ts';
+import { type Backend, type DType, type HostArray, hostArray, type Memory, toHost } from '../backend/backend.ts';
 import { ShapeError } from '../util/errors.ts';
 import { track } from './scope.ts';
 
@@ -38,31 +36,21 @@ export class Tensor {
     return new Tensor(backend, track(backend, backend.alloc(dtype, elements(shape))), shape);
   }
 
-  /** A copy of host values on the device. Float values are rounded when the type is bf16. */
+  /** A copy of host values on the device. Float values are rounded to the type. */
   static from(backend: Backend, dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
     const tensor = Tensor.empty(backend, dtype, shape);
     tensor.write(values);
     return tensor;
   }
 
-  /** Replaces the contents; float values are rounded when the type is bf16. @throws ShapeError */
+  /** Replaces the contents; float values are rounded to the type. @throws ShapeError */
   write(values: ArrayLike<number>): void {
     if (values.length !== this.length)
       throw new ShapeError(`Tensor.write: ${values.length} values into [${this.shape}]`);
-    const host: HostArray =
-      this.dtype === 'f32'
-        ? values instanceof Float32Array
-          ? values
-          : Float32Array.from(values)
-        : this.dtype === 'i32'
-          ? values instanceof Int32Array
-            ? values
-            : Int32Array.from(values)
-          : toBfloat16(values);
-    this.backend.write(this.memory, host);
+    this.backend.write(this.memory, toHost(this.dtype, values));
   }
 
-  /** Host copy in the tensor's own type (bf16 as its bits). */
+  /** Host copy in the tensor's own type (16-bit types as their bits). */
   async read(): Promise<HostArray> {
     const host = hostArray(this.dtype, this.length);
     await this.backend.read(this.memory, host);

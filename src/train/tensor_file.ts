@@ -6,7 +6,7 @@ import { writeSafetensors } from '../model/safetensors_write.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { FormatError } from '../util/errors.ts';
 
-const typeNames: Record<DType, SafetensorsType> = { f32: 'F32', bf16: 'BF16', i32: 'I32' };
+const typeNames: Record<DType, SafetensorsType> = { f32: 'F32', bf16: 'BF16', f16: 'F16', i32: 'I32' };
 /** Elements that are read at a time. */
 const CHUNK = 1 << 22;
 

@@ -11,6 +11,8 @@ export interface NativeLibrary {
   readonly path: string;
   /** Binds the function of a C prototype such as `int add(int a, int b)`. @throws BackendError if the symbol is missing */
   bind(prototype: string): NativeFunction;
+  /** The same, run on another thread while the event loop goes on. */
+  bindAsync(prototype: string): (...args: unknown[]) => Promise<number>;
 }
 
 let configured = false;
@@ -22,16 +24,40 @@ export const nativeDirectory = fileURLToPath(new URL('../../native/', import.met
 export function openLibrary(name: string): NativeLibrary {
   const path = `${nativeDirectory}lib${name}.so`;
   if (!existsSync(path)) throw new BackendError(`${path}: not found, expected after "npm run build" (needs g++)`);
-  return { path, bind: binderOf(load(path), path) };
+  return openSystemLibrary(path);
+}
+
+/** Opens a library by path, or by a name that the system's loader finds. @throws BackendError with the loader's reason */
+export function openSystemLibrary(path: string): NativeLibrary {
+  let library: Library;
+  try {
+    library = load(path);
+  } catch (cause) {
+    throw new BackendError(`${path}: cannot be opened: ${(cause as Error).message}`, { cause });
+  }
+  return {
+    path,
+    bind: (prototype) => bound(library, path, prototype) as unknown as NativeFunction,
+    bindAsync(prototype) {
+      const { async: call } = bound(library, path, prototype);
+      return (...args) =>
+        new Promise((resolve, reject) =>
+          call(...args, (error: Error | null, result: number) => (error ? reject(error) : resolve(result))),
+        );
+    },
+  };
 }
 
 /** Binds a function of the system's C library. @throws BackendError if the symbol is missing */
-export const bindSystem = (prototype: string): NativeFunction => binderOf(load(null), 'the C library')(prototype);
+export const bindSystem = (prototype: string): NativeFunction =>
+  bound(load(null), 'the C library', prototype) as unknown as NativeFunction;
 
 /** `errno` of the last call of this thread. */
 export const systemError = (): number => koffi.errno();
 
-function load(path: string | null): ReturnType<typeof koffi.load> {
+type Library = ReturnType<typeof koffi.load>;
+
+function load(path: string | null): Library {
   if (!configured) {
     // koffi runs calls on stacks of its own; its defaults (2 MiB, 128 KiB async) overflow into a segmentation fault.
     koffi.config({ sync_stack_size: 16 << 20, async_stack_size: 16 << 20 });
@@ -40,12 +66,16 @@ function load(path: string | null): ReturnType<typeof koffi.load> {
   return koffi.load(path);
 }
 
-function binderOf(library: ReturnType<typeof koffi.load>, path: string): NativeLibrary['bind'] {
-  return (prototype) => {
-    try {
-      return library.func(prototype) as unknown as NativeFunction;
-    } catch (cause) {
-      throw new BackendError(`${path}: cannot bind "${prototype}": ${(cause as Error).message}`, { cause });
-    }
-  };
+function bound(library: Library, path: string, prototype: string) {
+  try {
+    return library.func(prototype);
+  } catch (cause) {
+    throw new BackendError(`${path}: cannot bind "${prototype}": ${(cause as Error).message}`, { cause });
+  }
 }
+
+/** Where an array buffer's bytes are. They do not move, but they go with the buffer: keep it. */
+export const addressOf = (buffer: ArrayBuffer): number => Number(koffi.address(buffer));
+
+/** Foreign memory as an array buffer. Costly: make one per allocation and keep it, below 4 GiB. */
+export const viewOf = (address: number, bytes: number): ArrayBuffer => koffi.view(BigInt(address), bytes);

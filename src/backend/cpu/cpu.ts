@@ -123,6 +123,8 @@ class CpuBackend implements Backend {
     if (!types) this.bound.set(kernel, (types = new Map()));
     let fn = types.get(type);
     if (!fn) {
+      if (type === 'f16')
+        throw new BackendError(`${kernel.name}: float16 runs on a GPU only, expected bfloat16 or float32 on the cpu`);
       const pointers = Object.keys(argumentsOf(kernel)).map((name) => `uint64_t ${name}`);
       const scalars = Object.entries(kernel.scalars).map(([name, t]) => `${t === 'i32' ? 'int32_t' : 'float'} ${name}`);
       const parameters = [...pointers, ...dimOrder(kernel).map((dim) => `int64_t ${dim}`), ...scalars];

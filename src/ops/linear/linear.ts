@@ -10,6 +10,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { gradientSlot, record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { linearBackwardInputPlan, linearBackwardWeightPlan, linearForwardPlan } from './linear.cuda.ts';
 
 export const linearForward = defineKernel({
   name: 'linear_forward',
@@ -31,6 +32,7 @@ export const linearForward = defineKernel({
         y[n * O + o] = alpha * sum;
       }
   },
+  cuda: linearForwardPlan,
 });
 
 export const linearBackwardInput = defineKernel({
@@ -53,6 +55,7 @@ export const linearBackwardInput = defineKernel({
         dx[n * I + i] = alpha * sum + (beta === 0 ? 0 : beta * dx[n * I + i]!);
       }
   },
+  cuda: linearBackwardInputPlan,
 });
 
 export const linearBackwardWeight = defineKernel({
@@ -75,6 +78,7 @@ export const linearBackwardWeight = defineKernel({
         dweight[o * I + i] = alpha * sum + (beta === 0 ? 0 : beta * dweight[o * I + i]!);
       }
   },
+  cuda: linearBackwardWeightPlan,
 });
 
 /**

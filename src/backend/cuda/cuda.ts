@@ -1,0 +1,318 @@
+/** CUDA backend: kernels compiled for this device, matrix products by cublasLt, everything on one stream. */
+import { BackendError } from '../../util/errors.ts';
+import { type Backend, bytesOf, type DType, type FloatType, type HostArray, type Memory } from '../backend.ts';
+import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
+import { KernelTimes } from '../profile.ts';
+import type { Blas, Borrow } from './cublas.ts';
+import { type Driver, PackedArguments } from './driver.ts';
+import { Arena, CudaMemory } from './memory.ts';
+import type { Compiler } from './nvrtc.ts';
+import { type Prepared, type PreparedLaunch, prepare, type Specialisation } from './program.ts';
+import { KeptUploads, Staging } from './staging.ts';
+import { LaunchTimer } from './timing.ts';
+
+/** Parts that a test may replace. */
+export interface CudaParts {
+  driver: Driver;
+  compiler: Pick<Compiler, 'compile' | 'compileAll'>;
+  /** Made once there is memory for its workspace. */
+  blas: (allocate: (bytes: number) => number) => Pick<Blas, 'multiply'>;
+  staging?: Staging;
+  keptUploads?: () => KeptUploads;
+}
+
+/** Work that was recorded and can be run again. */
+export interface Captured<R> {
+  /** What the work returned. Its tensors have the same places at every run. */
+  readonly result: R;
+  run(): void;
+  /** Gives the memory of the recorded work back, that of its result included. */
+  dispose(): void;
+}
+
+/** Launches that an error of the device names. */
+const RECENT = 8;
+/** Calls of one kernel whose preparation is kept. */
+const MOST_PREPARED = 4096;
+const debug = Number(process.env.DEBUG) || 0;
+
+interface Ready extends PreparedLaunch {
+  handle: number;
+}
+
+export class CudaBackend implements Backend {
+  readonly name = 'cuda';
+  readonly driver: Driver;
+  readonly compiler: CudaParts['compiler'];
+  readonly usage = { bytes: 0, peakBytes: 0 };
+  private readonly blas: Pick<Blas, 'multiply'>;
+  private readonly staging: Staging;
+  private readonly keptUploads: () => KeptUploads;
+  private readonly main: Arena;
+  /** Where allocations come from now, and what keeps uploads while a graph is being captured. */
+  private arena: Arena;
+  private kept: KeptUploads | undefined;
+  private readonly prepared = new Map<AnyKernel, Map<string, Prepared>>();
+  private readonly modules = new Map<string, number>();
+  private readonly ready = new WeakMap<PreparedLaunch, Ready>();
+  private readonly packed = new PackedArguments();
+  private readonly packedBytes: Uint8Array;
+  private readonly recent: string[] = [];
+  private readonly timer: LaunchTimer | undefined;
+
+  constructor({ driver, compiler, blas, staging, keptUploads }: CudaParts) {
+    this.driver = driver;
+    this.compiler = compiler;
+    this.main = new Arena(driver);
+    this.arena = this.main;
+    this.staging = staging ?? new Staging(driver);
+    this.keptUploads = keptUploads ?? (() => new KeptUploads(driver));
+    this.blas = blas((bytes) => this.take(bytes, 'workspace of cublasLt'));
+    this.packedBytes = new Uint8Array(this.packed.view.buffer);
+    if (debug === 2) {
+      const times = new KernelTimes();
+      const timer = new LaunchTimer(driver, times);
+      this.timer = timer;
+      process.once('exit', () => {
+        timer.collect();
+        times.print(this.name);
+      });
+    }
+  }
+
+  alloc(dtype: DType, length: number): CudaMemory {
+    return new CudaMemory(dtype, length, this.take(length * bytesOf[dtype], `${dtype}[${length}]`), this.arena);
+  }
+
+  free(base: Memory): void {
+    const { arena, address } = base as CudaMemory;
+    this.give(arena, address);
+  }
+
+  private take(bytes: number, what: string): number {
+    const address = this.arena.take(bytes, what);
+    if (address === 0) throw this.outOfMemory(bytes);
+    if (this.arena === this.main) this.use(this.main.sizeOf(address));
+    return address;
+  }
+
+  private give(arena: Arena, address: number): void {
+    const bytes = arena.give(address);
+    if (arena === this.main) this.use(-bytes);
+  }
+
+  private use(bytes: number): void {
+    this.usage.bytes += bytes;
+    this.usage.peakBytes = Math.max(this.usage.peakBytes, this.usage.bytes);
+  }
+
+  private outOfMemory(bytes: number): BackendError {
+    const gib = (n: number) => `${(n / 2 ** 30).toFixed(2)} GiB`;
+    const holders = this.arena
+      .holders()
+      .slice(0, 5)
+      .map(({ what, count, bytes: held }) => `${count} x ${what} = ${gib(held)}`);
+    return new BackendError(
+      `cuda: out of memory for ${gib(bytes)}: ${gib(this.usage.bytes)} of ${gib(this.driver.device.totalBytes)} are in use ` +
+        `here, most of it ${holders.join(', ') || 'by nothing'}. Fewer rows, train.activation_checkpointing=true or bfloat16 need less`,
+    );
+  }
+
+  write(to: Memory, from: HostArray): void {
+    const bytes = checkedBytes(to, from);
+    if (bytes.length === 0) return;
+    (this.kept ?? this.staging).upload((to as CudaMemory).address, bytes);
+  }
+
+  async read(from: Memory, into: HostArray): Promise<void> {
+    if (this.kept) throw new BackendError('cuda: a tensor is read inside a capture, expected only launches there');
+    const bytes = checkedBytes(from, into);
+    if (bytes.length === 0) return;
+    try {
+      await this.staging.download(bytes, (from as CudaMemory).address);
+    } catch (cause) {
+      throw this.located(cause);
+    }
+  }
+
+  launch(kernel: AnyKernel, type: FloatType, args: (Memory | null)[], sizes: number[], scalars: number[]): void {
+    const { workspaces, launches } = this.prepare(kernel, type, args, sizes, scalars);
+    const addresses = args.map((arg) => (arg ? (arg as CudaMemory).address : 0));
+    const scratch = workspaces.map((bytes) => this.take(bytes, `workspace of ${kernel.name}`));
+    const places = [...addresses, ...scratch];
+    this.recent.push(kernel.name);
+    if (this.recent.length > RECENT) this.recent.shift();
+    try {
+      for (const launch of launches) {
+        const run = () => {
+          if (launch.kind === 'launch') this.start(this.load(launch), places);
+          else {
+            const at = { a: places[launch.a]!, b: places[launch.b]!, c: places[launch.c]! };
+            this.blas.multiply(launch, at, this.kept ? undefined : this.borrow);
+          }
+        };
+        if (this.timer) this.timer.measure(timedName(kernel, launch), run);
+        else run();
+        if (debug >= 3) this.driver.synchronize();
+      }
+    } catch (cause) {
+      const named = dimOrder(kernel).map((dim, i) => `${dim}=${sizes[i]}`);
+      throw new BackendError(`${kernel.name} ${type}, sizes ${named.join(' ')}: ${(cause as Error).message}`, {
+        cause,
+      });
+    } finally {
+      for (const address of scratch) this.give(this.arena, address);
+    }
+  }
+
+  private prepare(
+    kernel: AnyKernel,
+    type: FloatType,
+    args: (Memory | null)[],
+    sizes: number[],
+    scalars: number[],
+  ): Prepared {
+    let calls = this.prepared.get(kernel);
+    if (!calls) this.prepared.set(kernel, (calls = new Map()));
+    let key = type as string;
+    for (const arg of args) key += arg ? '+' : '-';
+    for (const size of sizes) key += ` ${size}`;
+    for (const scalar of scalars) key += ` ${scalar}`;
+    let prepared = calls.get(key);
+    if (!prepared) {
+      const names = Object.keys(argumentsOf(kernel));
+      const call = {
+        type,
+        sizes: Object.fromEntries(dimOrder(kernel).map((dim, i) => [dim, sizes[i]!])),
+        scalars: Object.fromEntries(Object.keys(kernel.scalars).map((name, i) => [name, scalars[i]!])),
+        absent: new Set(names.filter((_, i) => !args[i])),
+      };
+      prepared = prepare(kernel, call, this.driver.device);
+      if (calls.size >= MOST_PREPARED) calls.clear();
+      calls.set(key, prepared);
+    }
+    return prepared;
+  }
+
+  private load(launch: PreparedLaunch): Ready {
+    let ready = this.ready.get(launch);
+    if (!ready) {
+      const { specialisation, entry, sharedBytes } = launch;
+      ready = { ...launch, handle: this.driver.entry(this.module(specialisation), entry, sharedBytes) };
+      this.ready.set(launch, ready);
+    }
+    return ready;
+  }
+
+  private module(what: Specialisation): number {
+    const key = `${what.source} ${what.type} ${JSON.stringify(what.defines)}`;
+    let module = this.modules.get(key);
+    if (module === undefined) {
+      module = this.driver.load(this.compiler.compile(what));
+      this.modules.set(key, module);
+    }
+    return module;
+  }
+
+  private start({ handle, grid, block, sharedBytes, template, pointers }: Ready, places: readonly number[]): void {
+    const { view } = this.packed;
+    this.packedBytes.set(template);
+    for (const [offset, place] of pointers) {
+      const address = places[place]!;
+      view.setUint32(offset, address % 2 ** 32, true);
+      view.setUint32(offset + 4, address / 2 ** 32, true);
+    }
+    this.packed.bytes = template.length;
+    this.driver.launch(handle, grid, block, sharedBytes, this.packed);
+  }
+
+  private readonly borrow: Borrow = (bytes) => {
+    const address = this.main.take(bytes, 'search of an algorithm');
+    return address === 0 ? undefined : { address, giveBack: () => void this.main.give(address) };
+  };
+
+  /**
+   * Records what `work` launches, without running it. Everything it allocates stays where it is until `dispose`; host
+   * values it writes are those of now at every run. Run the work once before, so that kernels are compiled.
+   */
+  capture<R>(work: () => R): Captured<R> {
+    if (this.kept) throw new BackendError('cuda: a capture inside a capture');
+    this.driver.synchronize();
+    this.main.trim();
+    const arena = new Arena(this.driver);
+    const kept = this.keptUploads();
+    this.arena = arena;
+    this.kept = kept;
+    let graph = 0;
+    let result: R;
+    try {
+      this.driver.beginCapture();
+      try {
+        result = work();
+      } finally {
+        graph = this.driver.endCapture();
+      }
+    } catch (error) {
+      if (graph !== 0) this.driver.destroyGraph(graph);
+      arena.dispose();
+      kept.dispose();
+      throw error;
+    } finally {
+      this.arena = this.main;
+      this.kept = undefined;
+    }
+    const bytes = arena.mapped;
+    this.use(bytes);
+    return {
+      result,
+      run: () => {
+        this.recent.push('a captured graph');
+        if (this.recent.length > RECENT) this.recent.shift();
+        this.driver.runGraph(graph);
+      },
+      dispose: () => {
+        this.driver.synchronize();
+        this.driver.destroyGraph(graph);
+        arena.dispose();
+        kept.dispose();
+        this.use(-bytes);
+      },
+    };
+  }
+
+  /** Whether work is better captured: not while each launch is timed or waited for. */
+  get captures(): boolean {
+    return debug < 2;
+  }
+
+  resetPeak(): void {
+    this.usage.peakBytes = this.usage.bytes;
+  }
+
+  /** Waits for everything launched so far. @throws BackendError if some of it failed */
+  synchronize(): void {
+    try {
+      this.driver.synchronize();
+    } catch (cause) {
+      throw this.located(cause);
+    }
+  }
+
+  /** An error of earlier launches, with what is known of where it comes from. */
+  private located(cause: unknown): BackendError {
+    return new BackendError(
+      `cuda: ${(cause as Error).message}; launched last: ${this.recent.join(', ')}` +
+        (debug >= 3 ? '' : '. DEBUG=3 waits for each launch and names the one that fails'),
+      { cause },
+    );
+  }
+}
+
+const timedName = (kernel: AnyKernel, launch: Prepared['launches'][number]) =>
+  launch.kind === 'gemm' ? `${kernel.name} (cublasLt)` : `${kernel.name} ${launch.entry}`;
+
+function checkedBytes(memory: Memory, host: HostArray): Uint8Array {
+  if (memory.length !== host.length || bytesOf[memory.dtype] !== host.BYTES_PER_ELEMENT)
+    throw new BackendError(`cuda: ${host.length} host elements against ${memory.length} of ${memory.dtype}`);
+  return new Uint8Array(host.buffer, host.byteOffset, host.byteLength);
+}

@@ -1,0 +1,172 @@
+/**
+ * Device memory: arenas of one range of addresses each, into which memory is mapped as it is needed, so that blocks never
+ * lie in separate pieces. All work is on one stream, so a freed block may be handed out at once. A captured graph has an
+ * arena of its own: nobody else gets its addresses.
+ */
+import { BackendError } from '../../util/errors.ts';
+import { bytesOf, type DType, type Memory } from '../backend.ts';
+import type { Driver } from './driver.ts';
+
+export class CudaMemory implements Memory {
+  readonly dtype: DType;
+  readonly length: number;
+  readonly address: number;
+  readonly arena: Arena;
+  readonly base: CudaMemory;
+  constructor(dtype: DType, length: number, address: number, arena: Arena, base?: CudaMemory) {
+    this.dtype = dtype;
+    this.length = length;
+    this.address = address;
+    this.arena = arena;
+    this.base = base ?? this;
+  }
+  slice(start: number, length: number): CudaMemory {
+    return new CudaMemory(this.dtype, length, this.address + start * bytesOf[this.dtype], this.arena, this.base);
+  }
+}
+
+/** Every block starts at a multiple of this; the driver maps memory in units of GRANULE. */
+const ALIGNMENT = 512;
+const GRANULE = 2 << 20;
+/** An arena grows by at least this much, and by this share of what it has. */
+const LEAST_GROWTH = 32 << 20;
+const GROWTH = 1 / 8;
+
+interface Block {
+  start: number;
+  bytes: number;
+}
+
+export class Arena {
+  /** Memory behind the arena, handed out or not. */
+  mapped = 0;
+  private readonly driver: Driver;
+  private readonly start: number;
+  private readonly range: number;
+  private readonly pieces: { start: number; bytes: number; handle: number }[] = [];
+  /** Free blocks by address, no two of them adjacent. */
+  private readonly idle: Block[] = [];
+  private readonly taken = new Map<number, { bytes: number; what: string }>();
+
+  constructor(driver: Driver) {
+    this.driver = driver;
+    this.range = Math.ceil(driver.device.totalBytes / GRANULE) * GRANULE;
+    this.start = driver.reserve(this.range);
+  }
+
+  /** The smallest idle block that is large enough, or 0 when memory runs out. `what` names it in an error. */
+  take(bytes: number, what: string): number {
+    const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
+    let best = this.smallest(size);
+    if (best < 0) {
+      if (!this.grow(size)) return 0;
+      best = this.smallest(size);
+    }
+    const block = this.idle[best]!;
+    const address = block.start;
+    if (block.bytes === size) this.idle.splice(best, 1);
+    else {
+      block.start += size;
+      block.bytes -= size;
+    }
+    this.taken.set(address, { bytes: size, what });
+    return address;
+  }
+
+  /** Gives a block back; returns its bytes. */
+  give(address: number): number {
+    const taken = this.taken.get(address);
+    if (!taken) throw new BackendError(`cuda: memory at ${address} is freed twice, or was never allocated`);
+    this.taken.delete(address);
+    this.addIdle(address, taken.bytes);
+    return taken.bytes;
+  }
+
+  /** Bytes of a block that is handed out. */
+  sizeOf(address: number): number {
+    return this.taken.get(address)!.bytes;
+  }
+
+  /** Returns idle memory at the end to the driver. The device must be done with it. */
+  trim(): void {
+    for (let piece = this.pieces.at(-1); piece; piece = this.pieces.at(-1)) {
+      const block = this.idle.at(-1);
+      if (!block || block.start > piece.start || block.start + block.bytes !== piece.start + piece.bytes) return;
+      this.pieces.pop();
+      this.driver.unmap(piece.start, piece.bytes, piece.handle);
+      this.mapped -= piece.bytes;
+      block.bytes -= piece.bytes;
+      if (block.bytes === 0) this.idle.pop();
+    }
+  }
+
+  /** Gives all memory back. The device must be done with it. */
+  dispose(): void {
+    for (const { start, bytes, handle } of this.pieces) this.driver.unmap(start, bytes, handle);
+    this.pieces.length = 0;
+    this.idle.length = 0;
+    this.taken.clear();
+    this.mapped = 0;
+    this.driver.unreserve(this.start, this.range);
+  }
+
+  /** What holds the memory: kinds of blocks by their sum, largest first. */
+  holders(): { what: string; count: number; bytes: number }[] {
+    const kinds = new Map<string, { what: string; count: number; bytes: number }>();
+    for (const { what, bytes } of this.taken.values()) {
+      const kind = kinds.get(what) ?? { what, count: 0, bytes: 0 };
+      kinds.set(what, kind);
+      kind.count++;
+      kind.bytes += bytes;
+    }
+    return [...kinds.values()].sort((a, b) => b.bytes - a.bytes);
+  }
+
+  private smallest(size: number): number {
+    let best = -1;
+    for (let i = 0; i < this.idle.length; i++) {
+      const { bytes } = this.idle[i]!;
+      if (bytes >= size && (best < 0 || bytes < this.idle[best]!.bytes)) best = i;
+      if (bytes === size) break;
+    }
+    return best;
+  }
+
+  private grow(size: number): boolean {
+    const end = this.start + this.mapped;
+    const last = this.idle.at(-1);
+    const have = last && last.start + last.bytes === end ? last.bytes : 0;
+    const round = (bytes: number) => Math.ceil(bytes / GRANULE) * GRANULE;
+    const least = round(size - have);
+    for (const bytes of [Math.max(least, LEAST_GROWTH, round(this.mapped * GROWTH)), least]) {
+      const handle = this.driver.map(end, bytes);
+      if (handle === 0) continue;
+      this.pieces.push({ start: end, bytes, handle });
+      this.mapped += bytes;
+      this.addIdle(end, bytes);
+      return true;
+    }
+    return false;
+  }
+
+  private addIdle(start: number, bytes: number): void {
+    const { idle } = this;
+    let low = 0;
+    for (let high = idle.length; low < high; ) {
+      const middle = (low + high) >> 1;
+      if (idle[middle]!.start < start) low = middle + 1;
+      else high = middle;
+    }
+    const before = idle[low - 1];
+    const after = idle[low];
+    const joinsBefore = before !== undefined && before.start + before.bytes === start;
+    const joinsAfter = after !== undefined && start + bytes === after.start;
+    if (joinsBefore) {
+      before.bytes += bytes + (joinsAfter ? after.bytes : 0);
+      if (joinsAfter) idle.splice(low, 1);
+    } else if (joinsAfter) {
+      after.start = start;
+      after.bytes += bytes;
+    } else idle.splice(low, 0, { start, bytes });
+  }
+}

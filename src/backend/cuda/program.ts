@@ -1,0 +1,166 @@
+/**
+ * From a kernel's plan to launches that only lack addresses: which argument lies where in the packed buffer, checked
+ * against the contract and the device's limits. Knows no driver, so that every plan is tested without a device.
+ */
+import { BackendError } from '../../util/errors.ts';
+import type { DType, FloatType } from '../backend.ts';
+import { type AnyKernel, argumentsOf, dimOrder, parsePattern } from '../kernel.ts';
+import type { Grid } from './driver.ts';
+import { ARGUMENT_BYTES } from './driver.ts';
+import type { CudaDevice, CudaGemm, CudaLaunch, CudaProgram } from './plan.ts';
+
+/** One launch, complete but for the addresses. */
+export interface PreparedLaunch {
+  kind: 'launch';
+  specialisation: Specialisation;
+  entry: string;
+  grid: Grid;
+  block: number;
+  sharedBytes: number;
+  /** The packed arguments with letters and scalars filled in. */
+  template: Uint8Array;
+  /** Where addresses go: pairs of byte offset and place, a place as in `Prepared`. */
+  pointers: readonly (readonly [offset: number, place: number])[];
+}
+
+/** What NVRTC compiles: a source under constants. */
+export interface Specialisation {
+  source: string;
+  type: FloatType;
+  defines: Readonly<Record<string, number | string>>;
+}
+
+/** A product of row-major matrices; places as in `Prepared`. */
+export interface PreparedGemm extends Omit<CudaGemm['gemm'], 'a' | 'b' | 'c'> {
+  kind: 'gemm';
+  a: number;
+  b: number;
+  c: number;
+  /** Types of the factors and of the result. */
+  type: DType;
+  resultType: DType;
+}
+
+export interface Prepared {
+  /** Bytes of each workspace. Places count the contract's arguments, then these. */
+  workspaces: readonly number[];
+  launches: readonly (PreparedLaunch | PreparedGemm)[];
+}
+
+const MOST = { x: 2 ** 31 - 1, y: 65535, z: 65535, block: 1024 };
+
+/** One call of a kernel, by its contract's names. */
+export interface Call {
+  sizes: Record<string, number>;
+  scalars: Record<string, number>;
+  type: FloatType;
+  absent: ReadonlySet<string>;
+}
+
+/**
+ * Runs a kernel's plan for one call and checks what it says.
+ * @throws BackendError if the kernel has no plan, or the plan names what is not there or exceeds the device
+ */
+export function prepare(kernel: AnyKernel, call: Call, device: CudaDevice): Prepared {
+  const { cuda } = kernel;
+  if (!cuda) throw new BackendError(`${kernel.name}: has no CUDA implementation yet, run it with device=cpu`);
+  const { sizes, scalars, type, absent } = call;
+  const program = cuda({ sizes, scalars, type, device, has: (name) => !absent.has(name) });
+  const names = Object.keys(argumentsOf(kernel));
+  const workspaces = Object.entries(program.workspace ?? {});
+  const places = [...names, ...workspaces.map(([name]) => name)];
+  const fail = (why: string): never => {
+    throw new BackendError(`${kernel.name}: its CUDA plan ${why}, sizes ${JSON.stringify(sizes)}`);
+  };
+  for (const [name, bytes] of workspaces)
+    if (!Number.isSafeInteger(bytes) || bytes < 0) fail(`wants ${bytes} bytes of workspace "${name}"`);
+  if (new Set(places).size !== places.length) fail('gives a workspace the name of an argument');
+  return {
+    workspaces: workspaces.map(([, bytes]) => bytes),
+    launches: program.launches
+      .filter((launch) => 'gemm' in launch || launch.grid.every((n) => n !== 0))
+      .map((launch) =>
+        'gemm' in launch
+          ? gemm(kernel, launch, type, fail)
+          : kernelLaunch(kernel, launch, { ...call, device, places, program, fail }),
+      ),
+  };
+}
+
+type Fail = (why: string) => never;
+
+function gemm(kernel: AnyKernel, { gemm: product }: CudaGemm, type: FloatType, fail: Fail): PreparedGemm {
+  const patterns = argumentsOf(kernel);
+  const names = Object.keys(patterns);
+  const typeOf = (name: string): DType => {
+    const pattern = patterns[name] ?? fail(`multiplies "${name}", which is no argument`);
+    const declared = parsePattern(pattern).type;
+    return declared === 'T' ? type : declared;
+  };
+  const { a, b, c, m, n, k } = product;
+  if (typeOf(a) !== typeOf(b)) fail(`multiplies ${a} of ${typeOf(a)} with ${b} of ${typeOf(b)}`);
+  for (const [letter, size] of Object.entries({ m, n, k }))
+    if (!Number.isSafeInteger(size) || size < 0) fail(`has a product with ${letter} = ${size}`);
+  const place = (name: string) => names.indexOf(name);
+  return {
+    ...product,
+    kind: 'gemm',
+    a: place(a),
+    b: place(b),
+    c: place(c),
+    type: typeOf(a),
+    resultType: typeOf(c),
+  };
+}
+
+interface LaunchContext extends Call {
+  device: CudaDevice;
+  places: readonly string[];
+  program: CudaProgram;
+  fail: Fail;
+}
+
+function kernelLaunch(kernel: AnyKernel, launch: CudaLaunch, context: LaunchContext): PreparedLaunch {
+  const { sizes, scalars, type, device, places, program, fail } = context;
+  const { source, entry, defines = {}, block, sharedBytes = 0 } = launch;
+  const [x, y = 1, z = 1] = launch.grid;
+  const within = (n: number, most: number) => Number.isSafeInteger(n) && n >= 1 && n <= most;
+  if (!within(x, MOST.x) || !within(y, MOST.y) || !within(z, MOST.z))
+    fail(`launches ${entry} on a grid of ${launch.grid}`);
+  if (!within(block, MOST.block)) fail(`launches ${entry} with blocks of ${block} threads`);
+  if (!Number.isSafeInteger(sharedBytes) || sharedBytes < 0 || sharedBytes > device.sharedBytes)
+    fail(`gives ${entry} ${sharedBytes} bytes of shared memory, the device has ${device.sharedBytes}`);
+  const everything = [
+    ...Object.keys(argumentsOf(kernel)),
+    ...dimOrder(kernel),
+    ...Object.keys(kernel.scalars),
+    ...Object.keys(program.workspace ?? {}),
+  ];
+  const bytes = new DataView(new ArrayBuffer(ARGUMENT_BYTES));
+  const pointers: [number, number][] = [];
+  let at = 0;
+  const next = (size: number) => {
+    const offset = Math.ceil(at / size) * size;
+    at = offset + size;
+    if (at > ARGUMENT_BYTES) fail(`gives ${entry} more than ${ARGUMENT_BYTES} bytes of arguments`);
+    return offset;
+  };
+  for (const name of launch.arguments ?? everything) {
+    const place = places.indexOf(name);
+    if (place >= 0) pointers.push([next(8), place]);
+    else if (Object.hasOwn(sizes, name)) bytes.setBigInt64(next(8), BigInt(sizes[name]!), true);
+    else if (kernel.scalars[name] === 'i32') bytes.setInt32(next(4), scalars[name]!, true);
+    else if (kernel.scalars[name] === 'f32') bytes.setFloat32(next(4), scalars[name]!, true);
+    else fail(`gives ${entry} "${name}", which is no argument, workspace, letter or scalar`);
+  }
+  return {
+    kind: 'launch',
+    specialisation: { source, type, defines },
+    entry,
+    grid: [x, y, z],
+    block,
+    sharedBytes,
+    template: new Uint8Array(bytes.buffer.slice(0, at)),
+    pointers,
+  };
+}
