@@ -9,6 +9,10 @@ import {
   toHost,
 } from '../src/backend/backend.ts';
 import { openCpu } from '../src/backend/cpu/cpu.ts';
+import { CudaBackend } from '../src/backend/cuda/cuda.ts';
+import { openCuda } from '../src/backend/cuda/open.ts';
+import type { CudaDevice } from '../src/backend/cuda/plan.ts';
+import { type Prepared, prepare, type Specialisation } from '../src/backend/cuda/program.ts';
 import { type AnyKernel, argumentsOf, bindSizes, dimOrder, parsePattern, shapeOf } from '../src/backend/kernel.ts';
 import { elements } from '../src/tensor/tensor.ts';
 
@@ -28,10 +32,39 @@ export function uniform(seed: number): () => number {
 export type TestCase = AnyKernel['cases'][number];
 type Values = Record<string, Float64Array | undefined>;
 
-/** The backends on which every kernel is compared with its reference. */
-export const testBackends = (): { backend: Backend; types: FloatType[] }[] => [
-  { backend: openCpu(), types: ['f32', 'bf16'] },
-];
+/** The backend on which every kernel is compared with its reference: the CPU, or what FAT5_DEVICE names. */
+export const testBackends = (): { backend: Backend; types: FloatType[] }[] =>
+  process.env.FAT5_DEVICE === 'cuda'
+    ? [{ backend: openCuda(), types: ['f32', 'bf16', 'f16'] }]
+    : [{ backend: openCpu(), types: ['f32', 'bf16'] }];
+
+/** Why a backend cannot run a kernel at all, false where it can. */
+export const cannotRun = (backend: Backend, kernel: AnyKernel): string | false =>
+  backend.name === 'cuda' && !kernel.cuda && 'no CUDA implementation yet';
+
+/** Compiles all that the cases of some kernels need on a GPU, many at a time: one after another takes minutes. */
+export async function compileCases(backend: Backend, kernels: readonly AnyKernel[], types: readonly FloatType[]) {
+  if (!(backend instanceof CudaBackend)) return;
+  const { device } = backend.driver;
+  await backend.compiler.compileAll(kernels.flatMap((kernel) => specialisations(kernel, types, device)));
+}
+
+/** What a kernel's cases are compiled to on a device; nothing if it has no plan. */
+export function specialisations(kernel: AnyKernel, types: readonly FloatType[], device: CudaDevice): Specialisation[] {
+  return preparedCases(kernel, types, device).flatMap(({ launches }) =>
+    launches.flatMap((launch) => (launch.kind === 'launch' ? [launch.specialisation] : [])),
+  );
+}
+
+/** A kernel's cases, prepared for a device. */
+export function preparedCases(kernel: AnyKernel, types: readonly FloatType[], device: CudaDevice): Prepared[] {
+  if (!kernel.cuda) return [];
+  return types.flatMap((type) =>
+    kernel.cases.map(({ sizes, scalars = {}, absent = [] }) =>
+      prepare(kernel, { sizes, scalars, type, absent: new Set(absent) }, device),
+    ),
+  );
+}
 
 /** Relative to max(1, |expected|): float32 sums of up to a thousand terms; one rounding to 16 bits. */
 export const tolerance = (type: FloatType): number => ({ f32: 2e-5, bf16: 1.2e-2, f16: 2e-3 })[type];

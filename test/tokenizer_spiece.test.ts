@@ -61,7 +61,10 @@ test('a damaged model is refused with its name', () => {
     return () => parseSentencePieceModel(formatSentencePieceModel(model), 'a.model');
   };
   const refused: [RegExp, () => unknown][] = [
-    [/a\.model: a field of 14 bytes where 12 are left/, () => parseSentencePieceModel(bytes.subarray(0, 14), 'a.model')],
+    [
+      /a\.model: a field of 14 bytes where 12 are left/,
+      () => parseSentencePieceModel(bytes.subarray(0, 14), 'a.model'),
+    ],
     [/a\.model: 0 pieces without an unknown one/, () => parseSentencePieceModel(Buffer.alloc(0), 'a.model')],
     [/wire type/, () => parseSentencePieceModel(Buffer.from('{"model": {}}'), 'a.model')],
     [/piece 3 is "<unk>" again/, message((m) => Object.assign(m.pieces[3]!, { piece: '<unk>' }))],

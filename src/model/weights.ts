@@ -6,7 +6,7 @@ import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
 import { type Architecture, type ParameterSpec, prefixOf } from './parameter_table.ts';
-import { SafetensorsFile, type SafetensorsType } from './safetensors.ts';
+import { SafetensorsFile } from './safetensors.ts';
 import { writeSafetensors } from './safetensors_write.ts';
 
 export const WEIGHTS_FILE = 'model.safetensors';

@@ -1,0 +1,185 @@
+/** The CUDA backend's logic over a driver that only takes notes: memory, copies, launches, captured graphs. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Arena } from '../src/backend/cuda/memory.ts';
+import { type AnyKernel, defineKernel } from '../src/backend/kernel.ts';
+import { BackendError } from '../src/util/errors.ts';
+import { FakeDriver, fakeCuda } from './fake_cuda.ts';
+import { uniform } from './harness.ts';
+
+const copy = defineKernel({
+  name: 'copy',
+  inputs: { x: '[N]' },
+  outputs: { y: '[N]' },
+  scalars: { factor: 'f32' },
+  cases: [],
+  reference() {},
+  cuda: ({ sizes: { N } }) => ({
+    workspace: { partial: 8 * N! },
+    launches: [{ source: 'copy/copy.cu', entry: 'copy', grid: [N!], block: 32, arguments: ['x', 'y', 'partial'] }],
+  }),
+}) as unknown as AnyKernel;
+
+test('blocks never overlap, neighbours grow together again, and what is freed is used again', () => {
+  const driver = new FakeDriver();
+  const arena = new Arena(driver);
+  const random = uniform(7);
+  const held: { start: number; bytes: number }[] = [];
+  for (let i = 0; i < 3000; i++) {
+    if (held.length > 0 && random() < 0.5) {
+      const [gone] = held.splice(Math.floor(random() * held.length), 1);
+      arena.give(gone!.start);
+    } else {
+      const bytes = Math.floor(random() ** 4 * (4 << 20));
+      const start = arena.take(bytes, 'test');
+      assert.equal(start % 512, 0);
+      for (const other of held)
+        assert.ok(
+          start + bytes <= other.start || other.start + other.bytes <= start,
+          `${start} overlaps ${other.start}`,
+        );
+      held.push({ start, bytes });
+    }
+  }
+  for (const { start } of held) arena.give(start);
+  const { mapped } = arena;
+  const whole = arena.take(mapped, 'everything in one piece');
+  assert.ok(whole > 0);
+  assert.equal(arena.mapped, mapped);
+  arena.give(whole);
+  arena.trim();
+  assert.equal(driver.mappedBytes, 0);
+  assert.throws(() => arena.give(whole), /freed twice/);
+});
+
+test('trimming keeps what is in use and what lies before it', () => {
+  const driver = new FakeDriver();
+  const arena = new Arena(driver);
+  const early = arena.take(1 << 20, 'early');
+  const [a, b] = [arena.take(40 << 20, 'a'), arena.take(100 << 20, 'b')];
+  arena.give(a);
+  arena.trim();
+  assert.ok(driver.mappedBytes >= 141 << 20);
+  arena.give(b);
+  arena.trim();
+  assert.equal(driver.mappedBytes, 32 << 20);
+  assert.equal(arena.take(30 << 20, 'again'), early + (1 << 20));
+});
+
+test('out of memory names what holds the memory and is no end', () => {
+  const { backend, driver } = fakeCuda();
+  driver.limit = 64 << 20;
+  const held = [1, 2].map(() => backend.alloc('f32', 5 << 20));
+  assert.throws(
+    () => backend.alloc('bf16', 16 << 20),
+    (error: Error) =>
+      error instanceof BackendError &&
+      /0\.03 GiB: 0\.04 GiB of 1\.00 GiB.*2 x f32\[5242880\] = 0\.04 GiB/.test(error.message),
+  );
+  for (const memory of held) backend.free(memory);
+  assert.deepEqual(backend.usage, { bytes: 0, peakBytes: 40 << 20 });
+  backend.free(backend.alloc('bf16', 16 << 20));
+});
+
+test('values go to the device and come back, a slice of them too', async () => {
+  const { backend } = fakeCuda();
+  const memory = backend.alloc('f32', 6);
+  backend.write(memory, Float32Array.of(1, 2, 3, 4, 5, 6));
+  const back = new Float32Array(6);
+  await backend.read(memory, back);
+  assert.deepEqual([...back], [1, 2, 3, 4, 5, 6]);
+  assert.throws(() => backend.write(memory, new Float32Array(5)), /5 host elements against 6 of f32/);
+});
+
+test('an upload buffer is filled again only when the device has read it', () => {
+  const { backend, driver } = fakeCuda();
+  const memory = backend.alloc('i32', 3 << 20); // 12 MiB: more than half of the buffer
+  for (let i = 0; i < 3; i++) backend.write(memory, new Int32Array(3 << 20).fill(i));
+  const waits = driver.log.filter((line) => line.startsWith('wait'));
+  const records = driver.log.filter((line) => line.startsWith('record'));
+  assert.ok(waits.length > 0);
+  for (const wait of waits) {
+    const record = wait.replace('wait', 'record');
+    assert.ok(records.includes(record), 'waits only for what was recorded');
+    assert.ok(driver.log.indexOf(record) < driver.log.indexOf(wait));
+  }
+});
+
+test('a launch gets the addresses of its arguments and of workspaces that live as long as it', () => {
+  const { backend, driver } = fakeCuda();
+  const [x, y] = [backend.alloc('f32', 100), backend.alloc('f32', 100)];
+  const before = backend.usage.bytes;
+  backend.launch(copy, 'f32', [x, y.slice(10, 5)], [5], [1]);
+  assert.equal(backend.usage.bytes, before);
+  const free = backend.alloc('f32', 10);
+  assert.deepEqual(driver.log, [`launch 5x1x1 32 0 (${x.address} ${y.address + 40} ${free.address})`]);
+});
+
+test('a capture records without running, keeps its memory to itself and runs the same again', () => {
+  const { backend, driver } = fakeCuda();
+  const x = backend.alloc('f32', 4);
+  const captured = backend.capture(() => {
+    const [once, y] = [backend.alloc('f32', 4), backend.alloc('f32', 4)];
+    backend.write(once, Float32Array.of(1, 2, 3, 4));
+    backend.launch(copy, 'f32', [once, y], [4], [1]);
+    backend.free(once);
+    backend.launch(copy, 'f32', [x, y], [4], [2]);
+    return y;
+  });
+  assert.deepEqual(driver.log, []);
+  const outside = [1, 2, 3].map(() => backend.alloc('f32', 4));
+  for (const { address } of outside) assert.ok(Math.abs(address - captured.result.address) > 1 << 20);
+  captured.run();
+  const first = driver.log.splice(0);
+  assert.equal(first.length, 3);
+  assert.match(first[2]!, new RegExp(`\\(${x.address} ${captured.result.address} `));
+  captured.run();
+  assert.deepEqual(driver.log, first);
+  const before = driver.mappedBytes;
+  captured.dispose();
+  assert.ok(driver.mappedBytes < before);
+  assert.equal(backend.usage.bytes, 4 * 512);
+});
+
+test('a capture whose work fails gives everything back, and the next one works', () => {
+  const { backend, driver } = fakeCuda();
+  const { mappedBytes } = driver;
+  const fails = () => {
+    backend.alloc('f32', 100);
+    throw new Error('no');
+  };
+  assert.throws(() => backend.capture(fails), /^Error: no$/);
+  assert.equal(driver.mappedBytes, mappedBytes);
+  assert.equal(backend.capture(() => 7).result, 7);
+});
+
+test('reading inside a capture is refused', async () => {
+  const { backend } = fakeCuda();
+  const x = backend.alloc('f32', 1);
+  let reading: Promise<void> | undefined;
+  backend.capture(() => void (reading = backend.read(x, new Float32Array(1))));
+  await assert.rejects(reading!, /inside a capture/);
+});
+
+test('an error of the device names what was launched last', async () => {
+  const { backend, driver } = fakeCuda();
+  const x = backend.alloc('f32', 1);
+  backend.launch(copy, 'f32', [x, x], [1], [1]);
+  backend.write(x, Float32Array.of(1));
+  driver.isDone = () => {
+    throw new BackendError('cuEventQuery: CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered');
+  };
+  await assert.rejects(backend.read(x, new Float32Array(1)), /ILLEGAL_ADDRESS.*launched last: copy/);
+});
+
+test('an error of a launch names the kernel and its sizes', () => {
+  const { backend, driver } = fakeCuda();
+  const x = backend.alloc('bf16', 8);
+  driver.launch = () => {
+    throw new BackendError('cuLaunchKernel: CUDA_ERROR_INVALID_VALUE: invalid argument');
+  };
+  assert.throws(
+    () => backend.launch(copy, 'bf16', [x, x], [8], [1]),
+    /copy bf16, sizes N=8: cuLaunchKernel: CUDA_ERROR_INVALID_VALUE/,
+  );
+});
