@@ -228,10 +228,7 @@ test('an interrupted prepare goes on and writes the same bytes as an uninterrupt
     await assert.rejects(prepare(options(resumed, { tokenizer: failing })), /token 256 of document/);
     const after = readManifest(resumed)?.documents ?? 0;
     assert.ok(after >= before && after > failAt - 60 && after <= failAt, `${after} documents kept before ${failAt}`);
-    assert.deepEqual(
-      existsSync(resumed) ? readdirSync(resumed).filter((name) => name.endsWith('.tmp')) : [],
-      [],
-    );
+    assert.deepEqual(existsSync(resumed) ? readdirSync(resumed).filter((name) => name.endsWith('.tmp')) : [], []);
   }
   const manifest = await prepare(options(resumed));
   assert.ok(manifest.complete);
