@@ -7,7 +7,9 @@ import type { Tensor } from '../tensor/tensor.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
-import { type GenerateOptions, generateGreedily } from './generation/generate.ts';
+import { type GenerateOptions, generate } from './generation/generate.ts';
+import type { GenerationConfig } from './generation/options.ts';
+import type { GenerateOutput } from './generation/run.ts';
 import { batchOf, type EncoderInputs, type Seq2SeqInputs, sourceOf } from './inputs.ts';
 import type { Architecture } from './parameter_table.ts';
 import type { Random } from './pass.ts';
@@ -28,6 +30,8 @@ export interface Seq2SeqOutput {
 export class T5ForConditionalGeneration extends PretrainedT5 {
   static override readonly architecture: Architecture = 'conditional_generation';
   private readonly tree: Seq2Seq;
+  /** What `generate` does where a call does not say otherwise: generation_config.json. */
+  generation_config: GenerationConfig = {};
 
   constructor(config: T5Config, parameters: Parameters) {
     super(config, parameters);
@@ -93,12 +97,18 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
   }
 
   /**
-   * Token ids that the model writes for each row, the start token first, then up to `max_new_tokens`; a row that has
-   * ended is filled up with the padding token. Greedy.
-   * @throws UsageError for an unknown option
+   * Token ids that the model writes for each row, the start token first; rows that end early are filled up. The options
+   * are those of transformers (docs/generation.md); what is left out comes from `generation_config`.
+   * @throws UsageError for options that are unknown, impossible or contradictory
    */
-  async generate({ input_ids, attention_mask, ...options }: EncoderInputs & GenerateOptions): Promise<number[][]> {
+  generate(inputs: EncoderInputs & GenerateOptions & { return_dict_in_generate: true }): Promise<GenerateOutput>;
+  generate(inputs: EncoderInputs & GenerateOptions & { return_dict_in_generate?: false | null }): Promise<number[][]>;
+  async generate({
+    input_ids,
+    attention_mask,
+    ...options
+  }: EncoderInputs & GenerateOptions): Promise<number[][] | GenerateOutput> {
     const source = sourceOf({ input_ids, attention_mask }, this.config);
-    return generateGreedily(this.tree, source, this.config, options);
+    return generate(this.tree, source, this.config, options, this.generation_config);
   }
 }

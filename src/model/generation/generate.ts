@@ -1,68 +1,123 @@
-/**
- * Greedy decoding with a cache: the encoder runs once, cross-attention's keys and values are computed once, and each
- * step runs the decoder on one new token per row.
- */
+/** generate: checks a call, brings its settings together and hands it to the way of decoding that they ask for. */
 
-import { argmax } from '../../ops/top_k/top_k.ts';
-import { dispose, scope } from '../../tensor/scope.ts';
-import { Tensor } from '../../tensor/tensor.ts';
+import { PADDING } from '../../util/batch.ts';
 import { UsageError } from '../../util/errors.ts';
 import type { T5Config } from '../config.ts';
-import type { Source } from '../inputs.ts';
-import type { Pass } from '../pass.ts';
+import { type MatrixInput, matrix, type Source } from '../inputs.ts';
 import type { Seq2Seq } from '../seq2seq.ts';
-import { decodeStep, endDecoding, moveTo, startDecoding } from './step.ts';
+import { beamSearch } from './beams.ts';
+import { Draw } from './draw.ts';
+import {
+  checkGenerationConfig,
+  checkTogether,
+  type GenerationConfig,
+  refuseUnknown,
+  settingsOf,
+  withLengths,
+} from './options.ts';
+import type { LogitsProcessor, LogitsProcessorList } from './processors.ts';
+import { type PrefixAllowedTokens, processorsOf } from './processors_of.ts';
+import type { GenerateOutput, Run } from './run.ts';
+import { sample } from './sample.ts';
+import { type Decoder, type StoppingCriteria, type StoppingCriteriaList, stoppingOf } from './stopping.ts';
+import type { Streamer } from './streamer.ts';
 
-export interface GenerateOptions {
-  /** Tokens written per row at most, 20 by default. */
-  max_new_tokens?: number;
-  /** Gets the newest id of every row as soon as it is known; padding for rows that have ended. */
-  streamer?: { put(ids: readonly number[]): void; end?(): void };
+/** What a call may say besides the settings of GenerationConfig. */
+export interface CallOptions {
+  /** Settings that come before the model's own; those given directly come before them. */
+  generation_config?: GenerationConfig;
+  /** Tokens that answers begin with, [B,P]; the start token is put in front where it is missing. */
+  decoder_input_ids?: MatrixInput;
+  /** Further changes of the scores, after the library's own and before those of sampling. */
+  logits_processor?: LogitsProcessorList | readonly LogitsProcessor[];
+  stopping_criteria?: StoppingCriteriaList | readonly StoppingCriteria[];
+  /** The tokens that may come next, given the number of the source and its answer so far. */
+  prefix_allowed_tokens_fn?: PrefixAllowedTokens;
+  /** Gets tokens as soon as they are known; not with beams. */
+  streamer?: Streamer;
+  /** What stop_strings are compared with. */
+  tokenizer?: Decoder;
+  /** Same seed, same draws; another one for every call when left out. */
+  seed?: number;
+  /** Ends the call: its promise rejects with the signal's reason. */
+  signal?: AbortSignal;
 }
 
-const DEFAULT_NEW_TOKENS = 20;
+export type GenerateOptions = GenerationConfig & CallOptions;
 
-/** @throws UsageError for an unknown name or an impossible value */
-function checkOptions(options: GenerateOptions): Required<Pick<GenerateOptions, 'max_new_tokens'>> & GenerateOptions {
-  const known = ['max_new_tokens', 'streamer'];
-  for (const name of Object.keys(options))
-    if (!known.includes(name)) throw new UsageError(`generate: unknown option ${name}, expected ${known.join(', ')}`);
-  const { max_new_tokens = DEFAULT_NEW_TOKENS } = options;
-  if (!Number.isSafeInteger(max_new_tokens) || max_new_tokens < 1)
-    throw new UsageError(`generate: max_new_tokens is ${max_new_tokens}, expected a positive integer`);
-  return { ...options, max_new_tokens };
-}
+const callOptions = [
+  'generation_config',
+  'decoder_input_ids',
+  'logits_processor',
+  'stopping_criteria',
+  'prefix_allowed_tokens_fn',
+  'streamer',
+  'tokenizer',
+  'seed',
+  'signal',
+] as const satisfies (keyof CallOptions)[];
 
-/** Token ids per row, the start token first; rows that end early are filled with padding. @throws UsageError */
-export async function generateGreedily(
+/** @param own the model's generation_config @throws UsageError for options that are unknown, impossible or contradictory */
+export async function generate(
   p: Seq2Seq,
   source: Source,
   c: T5Config,
   options: GenerateOptions,
-): Promise<number[][]> {
-  const { max_new_tokens, streamer } = checkOptions(options);
-  const pass: Pass = { config: c, checkpointing: false };
-  const decoding = startDecoding(p, source, { capacity: max_new_tokens, rows: 1, caches: 'own' }, pass);
-  const rows = Array.from({ length: source.rows }, () => [c.decoder_start_token_id]);
-  const ended = new Array<boolean>(source.rows).fill(false);
-  let newest = Tensor.from(p.head.backend, 'i32', [1, source.rows], new Int32Array(source.rows).fill(rows[0]![0]!));
-  try {
-    for (let step = 0; step < max_new_tokens && !ended.every(Boolean); step++) {
-      moveTo(decoding, new Int32Array(source.rows).fill(step));
-      const best = scope(() => argmax(decodeStep(p, decoding, newest, pass)));
-      dispose(newest);
-      newest = best; // what ended rows go on with touches no other row
-      const ids = Array.from(await best.read(), (id, b) => (ended[b] ? c.pad_token_id : id));
-      for (const [b, id] of ids.entries()) {
-        rows[b]!.push(id);
-        ended[b] ||= id === c.eos_token_id;
-      }
-      streamer?.put(ids);
-    }
-    streamer?.end?.();
-    return rows;
-  } finally {
-    dispose(newest);
-    endDecoding(decoding);
-  }
+  own: GenerationConfig,
+): Promise<number[][] | GenerateOutput> {
+  const run = prepare(p, source, c, options, own);
+  run.signal?.throwIfAborted();
+  const output = await (run.settings.num_beams > 1 ? beamSearch(run) : sample(run));
+  return run.settings.return_dict_in_generate ? output : output.sequences;
 }
+
+function prepare(p: Seq2Seq, source: Source, c: T5Config, options: GenerateOptions, own: GenerationConfig): Run {
+  refuseUnknown(options, callOptions);
+  const base = { ...own, ...options.generation_config };
+  const given = settingsOf(
+    checkGenerationConfig(options, 'generate'),
+    checkGenerationConfig(base, 'generation_config'),
+    c,
+  );
+  checkTogether(given, c);
+  const prompts = promptsOf(options.decoder_input_ids, source.rows, given.decoder_start_token_id, c);
+  const settings = withLengths(given, prompts[0]!.length);
+  if (settings.num_beams > 1 && options.streamer)
+    throw new UsageError('generate: a streamer needs num_beams 1, since beams may still change their first tokens');
+  const beams = settings.num_beams > 1;
+  return {
+    p,
+    c,
+    pass: { config: c, checkpointing: false },
+    source,
+    settings,
+    prompts,
+    process: processorsOf(settings, {
+      prompt: prompts[0]!.length,
+      sources: sourceTokens(source),
+      rowsPerSource: beams ? settings.num_beams : settings.num_return_sequences,
+      custom: options.logits_processor,
+      prefixAllowed: options.prefix_allowed_tokens_fn,
+    }),
+    ended: stoppingOf(settings, { custom: options.stopping_criteria, tokenizer: options.tokenizer }),
+    draw: new Draw(options.seed ?? Math.floor(Math.random() * 2 ** 32)),
+    streamer: options.streamer,
+    signal: options.signal,
+  };
+}
+
+/** What each source's answers begin with. @throws UsageError */
+function promptsOf(input: MatrixInput | undefined, rows: number, start: number, c: T5Config): number[][] {
+  if (input === undefined || input === null) return Array.from({ length: rows }, () => [start]);
+  const ids = matrix(input, 'decoder_input_ids', { from: 0, to: c.vocab_size - 1 });
+  if (ids.rows !== rows) throw new UsageError(`decoder_input_ids: ${ids.rows} rows, input_ids has ${rows}`);
+  const prompts = Array.from({ length: rows }, (_, b) => [
+    ...ids.values.subarray(b * ids.columns, (b + 1) * ids.columns),
+  ]);
+  return prompts.every(([first]) => first !== start) ? prompts.map((prompt) => [start, ...prompt]) : prompts;
+}
+
+const sourceTokens = ({ rows, columns, values, segments }: Source): number[][] =>
+  Array.from({ length: rows }, (_, b) =>
+    [...values.subarray(b * columns, (b + 1) * columns)].filter((_, i) => segments?.[b * columns + i] !== PADDING),
+  );

@@ -1,0 +1,106 @@
+/** What the ways of decoding share: inputs, outputs, and one step of the model for all rows. */
+import { logSoftmax } from '../../ops/log_softmax/log_softmax.ts';
+import { dispose, scope } from '../../tensor/scope.ts';
+import { Tensor } from '../../tensor/tensor.ts';
+import type { T5Config } from '../config.ts';
+import type { Source } from '../inputs.ts';
+import type { Pass } from '../pass.ts';
+import { type ResultTensor, resultTensor, toResult } from '../result.ts';
+import type { Seq2Seq } from '../seq2seq.ts';
+import type { Draw } from './draw.ts';
+import type { Settings } from './options.ts';
+import type { Process } from './processors_of.ts';
+import { type Decoding, decodeStep, moveTo } from './step.ts';
+import type { Ended } from './stopping.ts';
+import type { Streamer } from './streamer.ts';
+
+/** One call of generate, checked and complete. */
+export interface Run {
+  p: Seq2Seq;
+  c: T5Config;
+  pass: Pass;
+  source: Source;
+  settings: Settings & { max_length: number };
+  /** Tokens that each source's answers begin with, all of one length. */
+  prompts: readonly (readonly number[])[];
+  process: Process | undefined;
+  ended: Ended;
+  draw: Draw;
+  streamer: Streamer | undefined;
+  signal: AbortSignal | undefined;
+}
+
+/** What generate gives with return_dict_in_generate. */
+export interface GenerateOutput {
+  /** Token ids of each answer, the start token first, filled up with padding. */
+  sequences: number[][];
+  /** Beam search with output_scores: log-probability / length ^ length_penalty of each answer. */
+  sequences_scores?: number[];
+  /** With output_scores, for each new token [rows, V]: the scores it was chosen by. */
+  scores?: ResultTensor[];
+  /** With output_logits, for each new token [rows, V]: the model's scores. */
+  logits?: ResultTensor[];
+  /** Beam search: the row in which each new token was computed, -1 behind the end. */
+  beam_indices?: number[][];
+  /** With assistant_model: how many tokens it drafted and how many of them were right. */
+  assistant?: { drafted: number; accepted: number; acceptance_rate: number };
+}
+
+/** Lists for the scores that the call wants kept. */
+export interface Kept {
+  scores: ResultTensor[] | undefined;
+  logits: ResultTensor[] | undefined;
+}
+
+export function keptScores({ settings: s }: Run): Kept {
+  const list = (wanted: boolean) => (s.return_dict_in_generate && wanted ? [] : undefined);
+  return { scores: list(s.output_scores), logits: list(s.output_logits) };
+}
+
+/** Logits [1,R,V] after the prompt's tokens, which join the caches. No scope frees them. */
+export async function readPrompt(run: Run, decoding: Decoding, rowsPerSource: number): Promise<Tensor> {
+  const rows = run.prompts.length * rowsPerSource;
+  const length = run.prompts[0]!.length;
+  let logits: Tensor | undefined;
+  for (let at = 0; at < length; at++) {
+    if (logits) dispose(logits);
+    const ids = Int32Array.from({ length: rows }, (_, r) => run.prompts[Math.floor(r / rowsPerSource)]![at]!);
+    logits = stepOn(run, decoding, ids, at);
+    await breathe(run);
+  }
+  return logits!;
+}
+
+/** Logits [1,R,V] of the tokens after `ids`, which stand at place `at` of every row. No scope frees them. */
+export function stepOn({ p, pass }: Run, decoding: Decoding, ids: Int32Array | Tensor, at: number): Tensor {
+  const rows = decoding.position.length;
+  moveTo(decoding, new Int32Array(rows).fill(at));
+  return scope(() => {
+    const tokens = ids instanceof Tensor ? ids : Tensor.from(decoding.position.backend, 'i32', [1, rows], ids);
+    return decodeStep(p, decoding, tokens, pass);
+  });
+}
+
+/** Lets timers and requests of the process have their turn. @throws the signal's reason if it was aborted */
+export async function breathe({ signal }: Pick<Run, 'signal'>): Promise<void> {
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  signal?.throwIfAborted();
+}
+
+/** Float32 copies on the host of logits [1,R,V], or of their log-probabilities. */
+export async function hostScores(logits: Tensor, { log }: { log: boolean }): Promise<Float32Array> {
+  const wanted = log ? scope(() => logSoftmax(logits)) : logits;
+  const { data } = await toResult(wanted);
+  if (log) dispose(wanted);
+  return data as Float32Array;
+}
+
+/** A copy of scores, [R,V]. */
+export const snapshot = (scores: Float32Array, rows: number): ResultTensor =>
+  resultTensor([rows, scores.length / rows], scores.slice());
+
+/** Rows of one length. */
+export function padded(rows: readonly (readonly number[])[], filler: number): number[][] {
+  const length = Math.max(...rows.map((row) => row.length));
+  return rows.map((row) => [...row, ...new Array<number>(length - row.length).fill(filler)]);
+}
