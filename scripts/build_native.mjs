@@ -33,7 +33,7 @@ const objects = join(out, 'obj');
 const compiler = process.env.CXX ?? 'g++';
 
 rmSync(join(out, 'cuda'), { recursive: true, force: true });
-for (const folder of ['src/backend/cuda', 'src/ops'])
+for (const folder of ['src/backend/cuda', 'src/ops', 'src/tensor'])
   for (const file of readdirSync(join(root, folder), { recursive: true })) {
     if (!/\.cuh?$/.test(file)) continue;
     const copy = join(out, 'cuda', file);

@@ -2,6 +2,7 @@
  * accumulate: y = beta * y + x, how gradients add up. With beta 0 the old contents are not read (they may be NaN).
  */
 import { defineKernel } from '../backend/kernel.ts';
+import { accumulatePlan } from './accumulate.cuda.ts';
 
 export const accumulate = defineKernel({
   name: 'accumulate',
@@ -17,4 +18,5 @@ export const accumulate = defineKernel({
   reference({ x, y }, { N }, { beta }) {
     for (let i = 0; i < N; i++) y[i] = (beta === 0 ? 0 : beta * y[i]!) + x[i]!;
   },
+  cuda: accumulatePlan,
 });

@@ -49,23 +49,23 @@ DEVICE unsigned pack(const float *v, const f16 *) {
 
 /** N elements from p, with as few instructions as fit: N sizeof(X) is the alignment of p, or 16 where that is more. */
 template <int N, class X> DEVICE void load(const X *p, float (&v)[N]) {
-  constexpr int WORDS = N * int(sizeof(X)) / 4, EACH = 4 / int(sizeof(X));
+  constexpr int WORDS = N * int(sizeof(X)) / 4, PER_WORD = 4 / int(sizeof(X));
   if constexpr (N == 1) {
     v[0] = float(*p);
   } else if constexpr (WORDS >= 4) {
     static_assert(WORDS % 4 == 0, "whole 16-byte loads");
 #pragma unroll
     for (int i = 0; i < WORDS; i += 4) {
-      const uint4 w = *reinterpret_cast<const uint4 *>(p + i * EACH);
-      unpack(w.x, v + i * EACH, p);
-      unpack(w.y, v + (i + 1) * EACH, p);
-      unpack(w.z, v + (i + 2) * EACH, p);
-      unpack(w.w, v + (i + 3) * EACH, p);
+      const uint4 w = *reinterpret_cast<const uint4 *>(p + i * PER_WORD);
+      unpack(w.x, v + i * PER_WORD, p);
+      unpack(w.y, v + (i + 1) * PER_WORD, p);
+      unpack(w.z, v + (i + 2) * PER_WORD, p);
+      unpack(w.w, v + (i + 3) * PER_WORD, p);
     }
   } else if constexpr (WORDS == 2) {
     const uint2 w = *reinterpret_cast<const uint2 *>(p);
     unpack(w.x, v, p);
-    unpack(w.y, v + EACH, p);
+    unpack(w.y, v + PER_WORD, p);
   } else {
     unpack(*reinterpret_cast<const unsigned *>(p), v, p);
   }
@@ -73,18 +73,18 @@ template <int N, class X> DEVICE void load(const X *p, float (&v)[N]) {
 
 /** Rounds N values to X at p, with as few instructions as fit; alignment as `load`. */
 template <int N, class X> DEVICE void store(X *p, const float (&v)[N]) {
-  constexpr int WORDS = N * int(sizeof(X)) / 4, EACH = 4 / int(sizeof(X));
+  constexpr int WORDS = N * int(sizeof(X)) / 4, PER_WORD = 4 / int(sizeof(X));
   if constexpr (N == 1) {
     *p = X(v[0]);
   } else if constexpr (WORDS >= 4) {
     static_assert(WORDS % 4 == 0, "whole 16-byte stores");
 #pragma unroll
     for (int i = 0; i < WORDS; i += 4)
-      *reinterpret_cast<uint4 *>(p + i * EACH) =
-          make_uint4(pack(v + i * EACH, p), pack(v + (i + 1) * EACH, p), pack(v + (i + 2) * EACH, p),
-                     pack(v + (i + 3) * EACH, p));
+      *reinterpret_cast<uint4 *>(p + i * PER_WORD) =
+          make_uint4(pack(v + i * PER_WORD, p), pack(v + (i + 1) * PER_WORD, p), pack(v + (i + 2) * PER_WORD, p),
+                     pack(v + (i + 3) * PER_WORD, p));
   } else if constexpr (WORDS == 2) {
-    *reinterpret_cast<uint2 *>(p) = make_uint2(pack(v, p), pack(v + EACH, p));
+    *reinterpret_cast<uint2 *>(p) = make_uint2(pack(v, p), pack(v + PER_WORD, p));
   } else {
     *reinterpret_cast<unsigned *>(p) = pack(v, p);
   }
@@ -124,10 +124,10 @@ struct Largest {
   static DEVICE float none() { return -infinity(); }
 };
 
-/** The values of `LANES` neighbouring lanes, a power of two, put together; each gets the result. */
-template <class Op, int LANES = WARP, class V> DEVICE V acrossLanes(V v) {
+/** The values of `NEIGHBOURS` neighbouring lanes, a power of two, put together; each gets the result. */
+template <class Op, int NEIGHBOURS = WARP, class V> DEVICE V acrossLanes(V v) {
 #pragma unroll
-  for (int apart = LANES / 2; apart > 0; apart /= 2) v = Op::of(v, __shfl_xor_sync(ALL_LANES, v, apart));
+  for (int apart = NEIGHBOURS / 2; apart > 0; apart /= 2) v = Op::of(v, __shfl_xor_sync(ALL_LANES, v, apart));
   return v;
 }
 

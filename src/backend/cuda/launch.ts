@@ -1,39 +1,27 @@
-/** Launches that many kernels share; sizes agree with kernel.cuh. */
-import type { CudaPlan } from './plan.ts';
+/** Sizes of launches that many kernels share; RUN agrees with kernel.cuh. */
+import type { CudaDevice, CudaPlan } from './plan.ts';
 
-/** Elements that one thread handles: RUN of kernel.cuh. */
+/** Elements that one thread handles together. */
 export const RUN = 8;
-const BLOCK = 256;
+/** Threads of a block where nothing speaks for another number. */
+export const BLOCK = 256;
+export const WARP = 32;
+const WARPS = BLOCK / WARP;
 
-/** Blocks for `count` pieces of work at `each` per block; at least one, so that a launch of nothing is legal. */
+/** Blocks for `count` pieces of work at `each` per block; at least one, so that a launch for nothing is legal. */
 export const blocksFor = (count: number, each: number): number => Math.max(1, Math.ceil(count / each));
 
-/** Threads for a row of D elements at RUN elements each: whole warps, at most `most`. */
-export const threadsFor = (D: number, most: number): number =>
-  Math.min(most, 32 * Math.max(1, Math.ceil(D / (32 * RUN))));
+/** Blocks of BLOCK threads for `count` pieces of work at a warp each. */
+export const warpBlocks = (count: number): number => blocksFor(count, WARPS);
 
-/** A kernel over flat elements, `forElements` of kernel.cuh; `letter` says how many there are. */
+/** Blocks that go through their work with a stride: as many as the device runs at once, or fewer for little work. */
+export const strideBlocks = (count: number, device: CudaDevice, perMultiprocessor: number): number =>
+  Math.max(1, Math.min(count, device.multiprocessors * perMultiprocessor));
+
+/** A kernel over flat elements, `forElements` of kernel.cuh; the product of some letters says how many there are. */
 export const perElement =
-  (source: string, entry: string, letter = 'N'): CudaPlan =>
-  ({ sizes }) => ({
-    launches: [{ source, entry, grid: [blocksFor(sizes[letter]!, RUN * BLOCK)], block: BLOCK }],
-  });
-
-/** A kernel with one block of `block` threads per row, the product of some letters. */
-export const perRow =
-  (source: string, entry: string, block: number, ...letters: string[]): CudaPlan =>
-  ({ sizes }) => ({
-    launches: [
-      {
-        source,
-        entry,
-        grid: [
-          blocksFor(
-            letters.reduce((n, l) => n * sizes[l]!, 1),
-            1,
-          ),
-        ],
-        block,
-      },
-    ],
-  });
+  (source: string, entry: string, ...letters: string[]): CudaPlan =>
+  ({ sizes }) => {
+    const count = (letters.length > 0 ? letters : ['N']).reduce((n, letter) => n * sizes[letter]!, 1);
+    return { launches: [{ source, entry, grid: [blocksFor(count, RUN * BLOCK)], block: BLOCK }] };
+  };

@@ -16,6 +16,12 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import {
+  activationBackwardPlan,
+  activationForwardPlan,
+  gatedActivationBackwardPlan,
+  gatedActivationForwardPlan,
+} from './activation.cuda.ts';
 
 /** Names of the activations; a kernel's `kind` scalar is the position in this list. */
 export const activations = ['relu', 'gelu', 'gelu_new', 'silu', 'tanh'] as const;
@@ -75,6 +81,7 @@ export const activationForward = defineKernel({
   reference({ x, y }, { N }, { kind }) {
     for (let i = 0; i < N; i++) y[i] = definition(kind).value(x[i]!);
   },
+  cuda: activationForwardPlan,
 });
 
 export const activationBackward = defineKernel({
@@ -87,6 +94,7 @@ export const activationBackward = defineKernel({
   reference({ dy, x, dx }, { N }, { kind }) {
     for (let i = 0; i < N; i++) dx[i] = dy[i]! * definition(kind).slope(x[i]!);
   },
+  cuda: activationBackwardPlan,
 });
 
 export const gatedActivationForward = defineKernel({
@@ -99,6 +107,7 @@ export const gatedActivationForward = defineKernel({
   reference({ gate, up, y }, { N }, { kind }) {
     for (let i = 0; i < N; i++) y[i] = definition(kind).value(gate[i]!) * up[i]!;
   },
+  cuda: gatedActivationForwardPlan,
 });
 
 export const gatedActivationBackward = defineKernel({
@@ -114,6 +123,7 @@ export const gatedActivationBackward = defineKernel({
       dup[i] = dy[i]! * definition(kind).value(gate[i]!);
     }
   },
+  cuda: gatedActivationBackwardPlan,
 });
 
 const flat = (t: Tensor) => t.view(t.length);

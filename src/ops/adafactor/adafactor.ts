@@ -16,6 +16,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { ALIGNMENT } from '../../tensor/parameters.ts';
 import { elements } from '../../tensor/tensor.ts';
+import { adafactorMomentsPlan, adafactorPlan } from './adafactor.cuda.ts';
 import { adafactorTable, PLACE_COLUMNS } from './table.ts';
 
 /** The entries of `hyper`, in order. */
@@ -99,6 +100,7 @@ export const adafactorMoments = defineKernel({
       }
     }
   },
+  cuda: adafactorMomentsPlan,
 });
 
 export const adafactor = defineKernel({
@@ -162,4 +164,5 @@ export const adafactor = defineKernel({
       }
     }
   },
+  cuda: adafactorPlan,
 });

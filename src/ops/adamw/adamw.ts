@@ -20,6 +20,7 @@
  */
 import { defineKernel } from '../../backend/kernel.ts';
 import { testChunks } from '../../tensor/chunks.ts';
+import { adamwPlan } from './adamw.cuda.ts';
 
 /** The entries of `hyper`, in order. */
 export const adamwHyper = [
@@ -99,6 +100,7 @@ const adamwKernel = <const State extends 'f32[S]' | '[S]'>(name: string, state: 
         }
       }
     },
+    cuda: adamwPlan(name),
   });
 
 export const adamw = adamwKernel('adamw', 'f32[S]');

@@ -2,6 +2,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { addPlan } from './add.cuda.ts';
 
 export const addKernel = defineKernel({
   name: 'add',
@@ -11,6 +12,7 @@ export const addKernel = defineKernel({
   reference({ a, b, y }, { N }) {
     for (let i = 0; i < N; i++) y[i] = a[i]! + b[i]!;
   },
+  cuda: addPlan,
 });
 
 /** a + b for tensors of the same shape. @throws ShapeError */

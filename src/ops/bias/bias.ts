@@ -3,6 +3,7 @@ import { defineKernel } from '../../backend/kernel.ts';
 import { gradientSlot, record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { columnSums } from '../column_sums/column_sums.ts';
+import { addBiasPlan } from './bias.cuda.ts';
 
 export const addBiasKernel = defineKernel({
   name: 'add_bias',
@@ -12,6 +13,7 @@ export const addBiasKernel = defineKernel({
   reference({ x, bias, y }, { N, D }) {
     for (let i = 0; i < N * D; i++) y[i] = x[i]! + bias[i % D]!;
   },
+  cuda: addBiasPlan,
 });
 
 /** x [...,D] + bias [D], a parameter, on every row. @throws ShapeError */

@@ -3,6 +3,7 @@
  * x [N,D]: the rows' gradients of a bias, or per-row figures to be added up.
  */
 import { defineKernel } from '../../backend/kernel.ts';
+import { columnSumsPlan } from './column_sums.cuda.ts';
 
 export const columnSums = defineKernel({
   name: 'column_sums',
@@ -22,4 +23,5 @@ export const columnSums = defineKernel({
       sums[d] = sum + (beta === 0 ? 0 : beta * sums[d]!);
     }
   },
+  cuda: columnSumsPlan,
 });

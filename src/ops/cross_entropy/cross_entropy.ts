@@ -17,6 +17,7 @@ import { record, run } from '../../tensor/autograd.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import { IGNORED } from '../../util/batch.ts';
 import { columnSums } from '../column_sums/column_sums.ts';
+import { crossEntropyPlan } from './cross_entropy.cuda.ts';
 
 /** Figures per row in `terms`. */
 export const TERMS = 5;
@@ -68,6 +69,7 @@ export const crossEntropyKernel = defineKernel({
       }
     }
   },
+  cuda: crossEntropyPlan,
 });
 
 export interface CrossEntropyOptions {

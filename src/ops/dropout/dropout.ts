@@ -11,6 +11,7 @@ import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { dropoutFactor } from '../../util/philox.ts';
+import { dropoutPlan } from './dropout.cuda.ts';
 
 export const dropoutKernel = defineKernel({
   name: 'dropout',
@@ -27,6 +28,7 @@ export const dropoutKernel = defineKernel({
   reference({ x, rng, y }, { N }, { rate, site }) {
     for (let e = 0; e < N; e++) y[e] = x[e]! * dropoutFactor(rng, site, e, rate);
   },
+  cuda: dropoutPlan,
 });
 
 /** x with a share `rate` in [0,1) of its elements dropped and the others scaled up; rng int32 [2] is [seed, step]. */

@@ -8,6 +8,7 @@
  * Source: Polyak & Juditsky 1992, SIAM J. Control Optim. 30; Izmailov et al. 2018, arXiv:1803.05407.
  */
 import { defineKernel } from '../../backend/kernel.ts';
+import { emaLoadPlan, emaUpdatePlan } from './ema.cuda.ts';
 
 export const emaUpdate = defineKernel({
   name: 'ema_update',
@@ -23,6 +24,7 @@ export const emaUpdate = defineKernel({
   reference({ values, average }, { N }, { rest }) {
     for (let i = 0; i < N; i++) average[i]! += rest * (values[i]! - average[i]!);
   },
+  cuda: emaUpdatePlan,
 });
 
 /** Saves the values and puts the average, rounded to T, in their place. */
@@ -36,4 +38,5 @@ export const emaLoad = defineKernel({
     saved.set(values);
     values.set(average);
   },
+  cuda: emaLoadPlan,
 });

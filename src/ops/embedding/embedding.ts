@@ -9,6 +9,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { gradientSlot, record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { embeddingBackwardPlan, embeddingForwardPlan } from './embedding.cuda.ts';
 
 export const embeddingForward = defineKernel({
   name: 'embedding_forward',
@@ -19,6 +20,7 @@ export const embeddingForward = defineKernel({
   reference({ table, ids, y }, { D, N }) {
     for (let n = 0; n < N; n++) for (let d = 0; d < D; d++) y[n * D + d] = table[ids[n]! * D + d]!;
   },
+  cuda: embeddingForwardPlan,
 });
 
 export const embeddingBackward = defineKernel({
@@ -38,6 +40,7 @@ export const embeddingBackward = defineKernel({
     for (let i = 0; i < V * D; i++) dtable[i] = beta === 0 ? 0 : beta * dtable[i]!;
     for (let n = 0; n < N; n++) for (let d = 0; d < D; d++) dtable[ids[n]! * D + d]! += dy[n * D + d]!;
   },
+  cuda: embeddingBackwardPlan,
 });
 
 /** Rows of a parameter: table [V,D], ids int32 [...] -> [...,D]. @throws ShapeError */

@@ -13,6 +13,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { fireBiasBackwardPlan, fireBiasForwardPlan } from './fire_bias.cuda.ts';
 
 const EPSILON = 1e-6;
 
@@ -70,6 +71,7 @@ export const fireBiasForward = defineKernel({
           }
         }
   },
+  cuda: fireBiasForwardPlan,
 });
 
 export const fireBiasBackward = defineKernel({
@@ -119,6 +121,7 @@ export const fireBiasBackward = defineKernel({
             a.dmultiplier[0]! += ddenominator * ((Math.abs(c) * L * Math.sign(multiplier)) / (1 + Math.abs(c) * t));
         }
   },
+  cuda: fireBiasBackwardPlan,
 });
 
 /** FIRE's parameters; `hidden` may be [F] or [F,1]. */

@@ -15,6 +15,7 @@ import { run } from '../../tensor/autograd.ts';
 import { CHUNK, testChunks } from '../../tensor/chunks.ts';
 import { scope } from '../../tensor/scope.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { globalNormPlan, parameterNormsPlan } from './global_norm.cuda.ts';
 
 export const globalNorm = defineKernel({
   name: 'global_norm',
@@ -30,6 +31,7 @@ export const globalNorm = defineKernel({
     }
     norm[0] = Math.sqrt(partial.reduce((a, b) => a + b, 0));
   },
+  cuda: globalNormPlan,
 });
 
 export const parameterNorms = defineKernel({
@@ -49,6 +51,7 @@ export const parameterNorms = defineKernel({
     }
     norms.set(sums.map(Math.sqrt));
   },
+  cuda: parameterNormsPlan,
 });
 
 /** Writes the L2 norm of x into `norm` f32[1]; x is flat memory with zero gaps. @throws ShapeError */

@@ -2,6 +2,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { logSoftmaxPlan } from './log_softmax.cuda.ts';
 
 export const logSoftmaxKernel = defineKernel({
   name: 'log_softmax',
@@ -17,6 +18,7 @@ export const logSoftmaxKernel = defineKernel({
       for (let v = 0; v < V; v++) y[n * V + v] = row[v]! - lse;
     }
   },
+  cuda: logSoftmaxPlan,
 });
 
 /** Log-probabilities of logits x [...,V], float32. */

@@ -6,6 +6,7 @@ import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { PADDING } from '../../util/batch.ts';
+import { meanPoolBackwardPlan, meanPoolForwardPlan } from './mean_pool.cuda.ts';
 
 const cases = [{ sizes: { B: 1, S: 1, D: 1 } }, { sizes: { B: 3, S: 7, D: 77 } }, { sizes: { B: 2, S: 40, D: 200 } }];
 const segments = (random: () => number) => (random() < 0.4 ? PADDING : 0);
@@ -27,6 +28,7 @@ export const meanPoolForward = defineKernel({
       for (const i of rows) for (let d = 0; d < D; d++) y[b * D + d]! += x[i * D + d]! / rows.length;
     }
   },
+  cuda: meanPoolForwardPlan,
 });
 
 export const meanPoolBackward = defineKernel({
@@ -42,6 +44,7 @@ export const meanPoolBackward = defineKernel({
       for (const i of rows) for (let d = 0; d < D; d++) dx[i * D + d] = dy[b * D + d]! / rows.length;
     }
   },
+  cuda: meanPoolBackwardPlan,
 });
 
 /** Mean over the unpadded positions: x [B,S,D], segments int32 [B,S] -> [B,D]. @throws ShapeError */

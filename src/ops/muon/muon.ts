@@ -23,6 +23,7 @@ import { CHUNK } from '../../tensor/chunks.ts';
 import { scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from '../linear/linear.ts';
+import { muonMomentumPlan, muonUpdatePlan } from './muon.cuda.ts';
 
 /** The entries of `hyper`, in order. */
 export const muonHyper = ['beta', 'oneMinusBeta', 'rate', 'maxNorm'] as const;
@@ -55,6 +56,7 @@ export const muonMomentum = defineKernel({
     const length = Math.sqrt(partial.reduce((a, b) => a + b, 0)) + 1e-7;
     for (let i = 0; i < N; i++) direction[i]! /= length;
   },
+  cuda: muonMomentumPlan,
 });
 
 export const muonUpdate = defineKernel({
@@ -91,6 +93,7 @@ export const muonUpdate = defineKernel({
       if (compensation) compensation[i] = change - (values[i]! - old);
     }
   },
+  cuda: muonUpdatePlan,
 });
 
 /** The quintic that drives singular values in (0, 1] towards 1, within about 0.3 after five rounds. Source: Jordan et al. */

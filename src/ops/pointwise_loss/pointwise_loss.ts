@@ -9,6 +9,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { pointwiseLossBackwardPlan, pointwiseLossForwardPlan } from './pointwise_loss.cuda.ts';
 
 /** The kernels' `kind` scalar is the position in this list. */
 const kinds = ['squared_error', 'binary'] as const;
@@ -33,6 +34,7 @@ export const pointwiseLossForward = defineKernel({
     loss[0] = 0;
     for (let i = 0; i < N; i++) loss[0] += of(prediction[i]!, target[i]!) / N;
   },
+  cuda: pointwiseLossForwardPlan,
 });
 
 export const pointwiseLossBackward = defineKernel({
@@ -46,6 +48,7 @@ export const pointwiseLossBackward = defineKernel({
     const slope = (x: number, t: number) => (kind === 0 ? 2 * (x - t) : 1 / (1 + Math.exp(-x)) - t);
     for (let i = 0; i < N; i++) dprediction[i] = (dloss[0]! / N) * slope(prediction[i]!, target[i]!);
   },
+  cuda: pointwiseLossBackwardPlan,
 });
 
 function pointwiseLoss(prediction: Tensor, target: Tensor, name: (typeof kinds)[number]): Tensor {

@@ -12,6 +12,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { relativeBiasBackwardPlan, relativeBiasForwardPlan } from './relative_bias.cuda.ts';
 
 export interface BucketOptions {
   /** Whether keys after the query have buckets of their own (encoder) or share the query's (decoder). */
@@ -69,6 +70,7 @@ export const relativeBiasForward = defineKernel({
       for (let h = 0; h < H; h++) bias[h * P + i] = table[bucket * H + h]!;
     }
   },
+  cuda: relativeBiasForwardPlan,
 });
 
 export const relativeBiasBackward = defineKernel({
@@ -85,6 +87,7 @@ export const relativeBiasBackward = defineKernel({
       for (let h = 0; h < H; h++) dtable[bucket * H + h]! += dbias[h * P + i]!;
     }
   },
+  cuda: relativeBiasBackwardPlan,
 });
 
 /**

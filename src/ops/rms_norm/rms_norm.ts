@@ -11,6 +11,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { rmsNormBackwardPlan, rmsNormForwardPlan } from './rms_norm.cuda.ts';
 
 export const rmsNormForward = defineKernel({
   name: 'rms_norm_forward',
@@ -31,6 +32,7 @@ export const rmsNormForward = defineKernel({
       for (let d = 0; d < D; d++) y[n * D + d] = x[n * D + d]! * rstd[n]! * weight[d]!;
     }
   },
+  cuda: rmsNormForwardPlan,
 });
 
 export const rmsNormBackward = defineKernel({
@@ -51,6 +53,7 @@ export const rmsNormBackward = defineKernel({
       }
     }
   },
+  cuda: rmsNormBackwardPlan,
 });
 
 /** RMS normalisation over the last dimension: x [...,D], weight [D] -> [...,D]. @throws ShapeError */

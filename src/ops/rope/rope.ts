@@ -15,6 +15,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { ropePlan } from './rope.cuda.ts';
 
 const plain = { interleaved: 0, offset: 0, base: 10000, turn: 1, power: 0 };
 
@@ -48,6 +49,7 @@ export const ropeKernel = defineKernel({
             y[second] = scale * (x[first]! * Math.sin(angle) + x[second]! * Math.cos(angle));
           }
   },
+  cuda: ropePlan,
 });
 
 export interface RopeOptions {

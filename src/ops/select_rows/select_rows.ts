@@ -7,6 +7,7 @@ import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { embeddingForward } from '../embedding/embedding.ts';
+import { selectRowsBackwardPlan } from './select_rows.cuda.ts';
 
 export const selectRowsBackward = defineKernel({
   name: 'select_rows_backward',
@@ -18,6 +19,7 @@ export const selectRowsBackward = defineKernel({
     dx.fill(0);
     for (let m = 0; m < M; m++) for (let d = 0; d < D; d++) dx[indices[m]! * D + d]! += dy[m * D + d]!;
   },
+  cuda: selectRowsBackwardPlan,
 });
 
 /** Rows of x [...,D], flattened to [N,D], by int32 indices [M] in 0..N-1: [M,D]. @throws ShapeError */

@@ -5,6 +5,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { topKPlan } from './top_k.cuda.ts';
 
 export const topKKernel = defineKernel({
   name: 'top_k',
@@ -29,6 +30,7 @@ export const topKKernel = defineKernel({
       }
     }
   },
+  cuda: topKPlan,
 });
 
 /** The K largest of each row of x [...,V]: values float32 [...,K], ids int32 [...,K]. @throws ShapeError */

@@ -4,6 +4,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { transposePlan } from './transpose.cuda.ts';
 
 export const transposeKernel = defineKernel({
   name: 'transpose',
@@ -13,6 +14,7 @@ export const transposeKernel = defineKernel({
   reference({ x, y }, { N, M }) {
     for (let n = 0; n < N; n++) for (let m = 0; m < M; m++) y[m * N + n] = x[n * M + m]!;
   },
+  cuda: transposePlan,
 });
 
 /** x [N,M] -> [M,N]. @throws ShapeError */
