@@ -36,9 +36,21 @@ export interface Backend {
    * outputs, null where absent; `sizes` its letters, `scalars` its scalars.
    */
   launch(kernel: AnyKernel, type: FloatType, args: (Memory | null)[], sizes: number[], scalars: number[]): void;
+  /**
+   * Records what `work` launches, without running it, to run it again at little cost; absent where that gains nothing. What
+   * it allocates keeps its places; host values that it writes are those of now at every run. The work must have run once.
+   */
+  capture?(work: () => void): Captured;
   /** Bytes handed out and not freed; the largest that was since the last reset. */
   readonly usage: { bytes: number; peakBytes: number };
   resetPeak(): void;
+}
+
+/** Work that was recorded. */
+export interface Captured {
+  run(): void;
+  /** Gives the memory of the recorded work back. */
+  dispose(): void;
 }
 
 /** Host array for `length` elements of a type. */

@@ -46,31 +46,48 @@ export function uploadSource(backend: Backend, { rows, columns, values, segments
   return { ids: upload(values), segments: { query: undefined, key: segments && upload(segments) } };
 }
 
+/** A batch, and whether its segments pack several examples into a row (as they do when it does not say). */
+export type PackedBatch = Batch & { packed?: boolean };
+
 /**
  * Copies a batch to the device. Where segments pack several examples into a row, queries see their own; where they
  * only mark padding, padded queries see what the others see, as in Hugging Face.
  */
-export function uploadBatch(backend: Backend, batch: Batch & { packed?: boolean }, c: T5Config): DeviceBatch {
+export function uploadBatch(backend: Backend, batch: PackedBatch, c: T5Config): DeviceBatch {
   const { rows, sourceLength, targetLength } = batch;
   const packed = batch.packed ?? true;
-  const upload = (ints: Int32Array, columns: number) => Tensor.from(backend, 'i32', [rows, columns], ints);
-  const stack = (ids: Int32Array, segments: Int32Array | undefined, columns: number): StackInput => {
-    const key = segments && upload(segments, columns);
+  const room = (columns: number) => Tensor.empty(backend, 'i32', [rows, columns]);
+  const stack = (segments: Int32Array | undefined, columns: number): StackInput => {
+    const key = segments && room(columns);
     const restart = packed && segments && c.position_encoding_type === 'fire';
     return {
-      ids: upload(ids, columns),
+      ids: room(columns),
       segments: { query: packed ? key : undefined, key },
-      positions: restart ? upload(positionsWithin(segments, columns), columns) : undefined,
+      positions: restart ? room(columns) : undefined,
     };
   };
-  const source = stack(batch.input_ids, batch.segments, sourceLength);
-  const target = stack(batch.decoder_input_ids, batch.decoder_segments, targetLength);
+  const source = stack(batch.segments, sourceLength);
+  const target = stack(batch.decoder_segments, targetLength);
   const { key } = source.segments;
-  return {
+  const device = {
     source,
     target: { ...target, crossSegments: { query: key && target.segments.query, key } },
-    labels: upload(batch.labels, targetLength),
+    labels: room(targetLength),
   };
+  writeBatch(device, batch);
+  return device;
+}
+
+/** Puts a batch in the place of another one of the same shape, with segments where that has them. */
+export function writeBatch({ source, target, labels }: DeviceBatch, batch: Batch): void {
+  const stack = ({ ids, segments, positions }: StackInput, values: Int32Array, packing: Int32Array | undefined) => {
+    ids.write(values);
+    segments.key?.write(packing!);
+    positions?.write(positionsWithin(packing!, ids.shape[1]!));
+  };
+  stack(source, batch.input_ids, batch.segments);
+  stack(target, batch.decoder_input_ids, batch.decoder_segments);
+  labels.write(batch.labels);
 }
 
 /** How far each position is from the first of its segment in its row. */
@@ -100,9 +117,20 @@ const lossOptions = (c: T5Config, denominator: number): CrossEntropyOptions => (
   denominator,
 });
 
-/** Loss of states [B,T,D], without ever holding all the logits: summed over the wanted tokens / denominator. */
-export const lossOf = (p: Seq2Seq, states: Tensor, labels: Tensor, c: T5Config, denominator: number): CrossEntropy =>
-  linearCrossEntropy(states, p.head, labels, { ...lossOptions(c, denominator), alpha: headScale(c) });
+/**
+ * Loss of states [B,T,D], without ever holding all the logits: summed over the wanted tokens and divided by a number, or
+ * its gradient multiplied by a factor f32[1] on the device.
+ */
+export function lossOf(
+  p: Seq2Seq,
+  states: Tensor,
+  labels: Tensor,
+  c: T5Config,
+  share: { denominator: number } | { factor: Tensor },
+): CrossEntropy {
+  const { denominator, factor } = { denominator: 1, factor: undefined, ...share };
+  return linearCrossEntropy(states, p.head, labels, { ...lossOptions(c, denominator), factor, alpha: headScale(c) });
+}
 
 /** The same of logits [B,T,V] that exist. */
 export const lossOfLogits = (logits: Tensor, labels: Tensor, c: T5Config, denominator: number): CrossEntropy =>

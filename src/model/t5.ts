@@ -12,10 +12,19 @@ import type { GenerationConfig } from './generation/options.ts';
 import type { GenerateOutput } from './generation/run.ts';
 import { batchOf, type EncoderInputs, type Seq2SeqInputs, sourceOf } from './inputs.ts';
 import type { Architecture } from './parameter_table.ts';
-import type { Random } from './pass.ts';
+import type { Pass, Random } from './pass.ts';
 import { PretrainedT5, takeResult } from './pretrained.ts';
 import { type ResultTensor, resultTensor } from './result.ts';
-import { forward, logitsOf, lossOf, lossOfLogits, type Seq2Seq, seq2seqParameters, uploadBatch } from './seq2seq.ts';
+import {
+  type DeviceBatch,
+  forward,
+  logitsOf,
+  lossOf,
+  lossOfLogits,
+  type Seq2Seq,
+  seq2seqParameters,
+  uploadBatch,
+} from './seq2seq.ts';
 import { SHARED } from './weights.ts';
 
 export interface Seq2SeqOutput {
@@ -85,10 +94,24 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
     return differentiate(() => ({ ...this.lossOf(batch, denominator, rng) })).stats;
   }
 
+  /** Room on the device for batches of this one's shape, to be filled by `writeBatch`; holds this one. */
+  placeBatch(batch: Batch): DeviceBatch {
+    return uploadBatch(this.backend, batch, this.config);
+  }
+
+  /** As `accumulateGradients`, with everything that changes from step to step already on the device, the rng i32[2] too. */
+  accumulateGradientsAt(device: DeviceBatch, { factor, random }: { factor: Tensor; random: Pass['random'] }): Tensor {
+    const pass: Pass = { ...this.pass(), ...(random && { random }) };
+    return differentiate(() => {
+      const { states } = forward(this.tree, device, pass);
+      return lossOf(this.tree, states, device.labels, this.config, { factor });
+    }).stats;
+  }
+
   private lossOf(batch: Batch, denominator: number, random?: Random): CrossEntropy {
     const device = uploadBatch(this.backend, batch, this.config);
     const { states } = forward(this.tree, device, this.pass(random));
-    return lossOf(this.tree, states, device.labels, this.config, denominator);
+    return lossOf(this.tree, states, device.labels, this.config, { denominator });
   }
 
   /** The same sums without gradients and without randomness. */

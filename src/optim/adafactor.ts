@@ -5,7 +5,7 @@ import { writeParameterNorms } from '../ops/global_norm/global_norm.ts';
 import { run } from '../tensor/autograd.ts';
 import { type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
-import { type Group, persistent, tablesOf, type Update } from './group.ts';
+import { type Group, persistent, type Shared, tablesOf, type Update } from './group.ts';
 import { type AdafactorOptions, decayOf, type Resolved } from './options.ts';
 
 export function adafactorGroup(
@@ -31,7 +31,7 @@ export function adafactorGroup(
 
   return {
     state,
-    update({ step, learningRate, norm, maxNorm, rng }: Update) {
+    prepare({ step, learningRate, maxNorm }: Update) {
       const forgotten = step ** options.decay_rate;
       const numbers: Record<(typeof adafactorHyper)[number], number> = {
         decay: 1 - forgotten,
@@ -43,6 +43,8 @@ export function adafactorGroup(
         maxNorm,
       };
       hyper.write(adafactorHyper.map((name) => numbers[name]));
+    },
+    launch({ norm, rng }: Shared) {
       writeParameterNorms(values, flat, norms);
       const { moments, compensation } = state;
       const gradients = parameters.gradients!;

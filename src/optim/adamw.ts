@@ -5,7 +5,7 @@ import { run } from '../tensor/autograd.ts';
 import { type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
 import { dispose } from '../tensor/scope.ts';
 import { UsageError } from '../util/errors.ts';
-import { type Group, persistent, tablesOf, type Update } from './group.ts';
+import { type Group, persistent, type Shared, tablesOf, type Update } from './group.ts';
 import { type AdamWOptions, type AdamWScaleOptions, decayOf, type Resolved } from './options.ts';
 
 type Options = Omit<Resolved<AdamWOptions>, 'name'> & { name: (AdamWOptions | AdamWScaleOptions)['name'] };
@@ -34,7 +34,7 @@ export function adamwGroup(parameters: Parameters, places: readonly ParameterPla
 
   return {
     state,
-    update({ step, learningRate, norm, maxNorm, rng }: Update) {
+    prepare({ step, learningRate, maxNorm }: Update) {
       const bias1 = 1 - beta1 ** step;
       const bias2 = Math.sqrt(1 - beta2 ** step);
       const numbers: Record<(typeof adamwHyper)[number], number> = {
@@ -50,6 +50,8 @@ export function adamwGroup(parameters: Parameters, places: readonly ParameterPla
         maxNorm,
       };
       hyper.write(adamwHyper.map((name) => numbers[name]));
+    },
+    launch({ norm, rng }: Shared) {
       if (norms) writeParameterNorms(values, chunks, norms);
       const { first_moment: first, second_moment: second, compensation } = state;
       run(compact ? (adamwCompact as unknown as typeof adamw) : adamw, {

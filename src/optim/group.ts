@@ -9,16 +9,23 @@ export interface Update {
   /** 1 for the first. */
   step: number;
   learningRate: number;
-  /** f32[1]: L2 norm of all gradients; the largest that is not clipped, Infinity for no clipping. */
-  norm: Tensor;
+  /** The largest L2 norm of all gradients that is not clipped, Infinity for no clipping. */
   maxNorm: number;
+}
+
+/** What every update finds at the same places on the device. */
+export interface Shared {
+  /** f32[1]: L2 norm of all gradients. */
+  norm: Tensor;
   /** i32[2], seed and step, where values are rounded by chance. */
   rng: Tensor | undefined;
 }
 
 export interface Group {
-  /** Launches one update of the group's parameters. */
-  update(update: Update): void;
+  /** Copies an update's numbers to the device. */
+  prepare(update: Update): void;
+  /** Launches the update of the group's parameters: always the same launches, so that they can be recorded. */
+  launch(shared: Shared): void;
   /** What a checkpoint must hold, by name. */
   readonly state: Record<string, Tensor>;
   dispose(): void;

@@ -6,7 +6,7 @@ import { CHUNK } from '../tensor/chunks.ts';
 import { ALIGNMENT, type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { type Group, tablesOf, type Update } from './group.ts';
+import { type Group, type Shared, tablesOf, type Update } from './group.ts';
 import { decayOf, type MuonOptions, type Resolved } from './options.ts';
 
 /**
@@ -43,10 +43,12 @@ export function muonGroup(
 
   return {
     state,
-    update({ learningRate, norm, maxNorm, rng }: Update) {
+    prepare({ learningRate, maxNorm }: Update) {
       const beta = options.momentum;
       const numbers = { beta, oneMinusBeta: 1 - beta, rate: learningRate, maxNorm };
       hyper.write(muonHyper.map((name) => numbers[name]));
+    },
+    launch({ norm, rng }: Shared) {
       writeParameterNorms(values, chunks, norms);
       let at = 0;
       matrices.forEach(({ shape, offset, length }, index) => {

@@ -13,6 +13,11 @@ import { type Group, persistent } from './group.ts';
 import { muonGroup, splitMatrices } from './muon.ts';
 import { type OptimizerName, type OptimizerOptions, type Resolved, resolveOptions } from './options.ts';
 
+export interface StepOptions {
+  learning_rate: number;
+  max_grad_norm: number | null;
+}
+
 export interface Optimizer {
   readonly name: OptimizerName;
   /** Completed updates. Set it when restoring a checkpoint. */
@@ -21,7 +26,10 @@ export interface Optimizer {
    * One update at a learning rate, after scaling the gradients so that their global norm is at most max_grad_norm.
    * T5 differs: gradients whose norm is not finite change nothing, where PyTorch would spread the NaN.
    */
-  step(options: { learning_rate: number; max_grad_norm: number | null }): void;
+  step(options: StepOptions): void;
+  /** The two halves of `step`: counts the update and copies its numbers to the device; launches it, always the same. */
+  prepare(options: StepOptions): void;
+  launch(): void;
   /** f32[1]: the global gradient norm of the last step, before clipping. */
   readonly gradientNorm: Tensor;
   /** Named tensors to checkpoint; restored by writing into them, and by setting `steps`. */
@@ -47,18 +55,19 @@ export function createOptimizer(parameters: Parameters, options: OptimizerOption
     name: options.name,
     steps: 0,
     gradientNorm,
-    step({ learning_rate: learningRate, max_grad_norm: maxNorm }) {
-      writeGlobalNorm(parameters.gradients!, gradientNorm);
+    step(options) {
+      this.prepare(options);
+      this.launch();
+    },
+    prepare({ learning_rate: learningRate, max_grad_norm: maxNorm }) {
       this.steps++;
       rng?.write([resolved.seed, this.steps]);
-      const update = {
-        step: this.steps,
-        learningRate,
-        norm: gradientNorm,
-        maxNorm: maxNorm ?? Number.POSITIVE_INFINITY,
-        rng,
-      };
-      for (const group of groups) group.update(update);
+      const update = { step: this.steps, learningRate, maxNorm: maxNorm ?? Number.POSITIVE_INFINITY };
+      for (const group of groups) group.prepare(update);
+    },
+    launch() {
+      writeGlobalNorm(parameters.gradients!, gradientNorm);
+      for (const group of groups) group.launch({ norm: gradientNorm, rng });
     },
     state: () => Object.assign({}, ...groups.map((group) => group.state)) as Record<string, Tensor>,
     dispose() {

@@ -8,6 +8,7 @@ import { learningRate, type ScheduleOptions } from '../optim/schedule.ts';
 import { dispose } from '../tensor/scope.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
+import { RecordedStep, shapeOfStep } from './recorded_step.ts';
 
 export interface TrainerOptions {
   optimizer: OptimizerOptions;
@@ -39,6 +40,8 @@ export class Trainer {
   private readonly options: TrainerOptions;
   private readonly schedule: ScheduleOptions;
   private readonly base: number;
+  private lastShape: string | undefined;
+  private recorded: RecordedStep | undefined;
 
   /** @throws UsageError for unknown or contradictory options */
   constructor(model: T5ForConditionalGeneration, options: TrainerOptions) {
@@ -71,8 +74,45 @@ export class Trainer {
    * A loss or gradient that is not finite changes nothing; the caller sees it in the result.
    */
   async stepOn(batches: readonly Batch[]): Promise<StepResult> {
+    const result = await this.launchOn(batches);
+    return result();
+  }
+
+  /** As `stepOn`, done when the step is launched; what it returns waits for the result. The next step may come first. */
+  async launchOn(batches: readonly Batch[]): Promise<() => Promise<StepResult>> {
     const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
     if (tokens === 0) throw new UsageError('Trainer: no label in the batch, expected at least one that is not -100');
+    const recorded = this.recordedFor(batches);
+    if (recorded) {
+      const rate = learningRate(this.schedule, this.base, this.optimizer.steps);
+      const max_grad_norm = this.options.max_grad_norm ?? null;
+      const reading = recorded.run(batches, { factor: 1 / tokens, learning_rate: rate, max_grad_norm });
+      reading.catch(() => {}); // whoever asks for the result gets the error
+      return async () => {
+        const { sums, norm } = await reading;
+        return resultOf(sums, { tokens, grad_norm: norm, learning_rate: rate });
+      };
+    }
+    const result = await this.stepEagerly(batches, tokens);
+    return async () => result;
+  }
+
+  /** A recording of steps of this shape, from the second one in a row; none where the device gains nothing by it. */
+  private recordedFor(batches: readonly Batch[]): RecordedStep | undefined {
+    const { model, optimizer } = this;
+    if (!model.backend.capture) return undefined;
+    const shape = shapeOfStep(batches);
+    if (shape !== this.lastShape) {
+      this.recorded?.dispose();
+      this.recorded = undefined;
+      this.lastShape = shape;
+      return undefined;
+    }
+    this.recorded ??= new RecordedStep(model, optimizer, { batches, seed: this.options.seed ?? 0 });
+    return this.recorded;
+  }
+
+  private async stepEagerly(batches: readonly Batch[], tokens: number): Promise<StepResult> {
     const { model, optimizer } = this;
     model.parameters.zeroGradients();
     const sums = [0, 0, 0];
@@ -86,13 +126,22 @@ export class Trainer {
     model.parameters.finishGradients();
     const rate = learningRate(this.schedule, this.base, optimizer.steps);
     optimizer.step({ learning_rate: rate, max_grad_norm: this.options.max_grad_norm ?? null });
-    const [nll, z, correct] = sums.map((sum) => sum / tokens);
     const [norm] = await optimizer.gradientNorm.read();
-    return { loss: nll! + z!, z_loss: z!, accuracy: correct!, tokens, grad_norm: norm!, learning_rate: rate };
+    return resultOf(sums, { tokens, grad_norm: norm!, learning_rate: rate });
   }
 
   /** Gives the optimizer's memory back; the model stays. */
   dispose(): void {
+    this.recorded?.dispose();
     this.optimizer.dispose();
   }
+}
+
+/** Means from a step's sums of NLL, z-loss and right tokens. */
+function resultOf(
+  sums: readonly number[],
+  rest: Pick<StepResult, 'tokens' | 'grad_norm' | 'learning_rate'>,
+): StepResult {
+  const [nll, z, correct] = sums.map((sum) => sum / rest.tokens) as [number, number, number];
+  return { loss: nll + z, z_loss: z, accuracy: correct, ...rest };
 }

@@ -91,10 +91,10 @@ export class Compiler {
     return this.finish(what, program, this.calls.compile(program[0], options.length, options));
   }
 
-  /** Compiles many at once, on several threads; `compile` finds them afterwards. @throws BackendError */
+  /** Compiles many at once, on several threads; `compile` finds them afterwards, or gives the errors of those that fail. */
   async compileAll(list: readonly Specialisation[]): Promise<void> {
     const wanted = new Map(list.map((what) => [keyOf(what), what]));
-    await Promise.all(
+    await Promise.allSettled(
       [...wanted].map(async ([key, what]) => {
         if (this.images.has(key)) return;
         const cached = this.cached(what);
@@ -120,7 +120,7 @@ export class Compiler {
 
   private options(what: Specialisation): string[] {
     const folders = [sourceFolder, dirname(join(sourceFolder, what.source)), this.headers, join(this.headers, 'cccl')];
-    return [`--gpu-architecture=${this.arch}`, ...defineOptions(what), ...folders.map((folder) => `-I${folder}`)];
+    return [`--gpu-architecture=${this.arch}`, '-default-device', ...defineOptions(what), ...folders.map((folder) => `-I${folder}`)];
   }
 
   private finish(what: Specialisation, program: BigUint64Array, code: number): Uint8Array {

@@ -22,7 +22,7 @@ export function openCuda(): CudaBackend {
   const { device } = driver;
   if (device.arch < OLDEST_ARCH)
     throw new BackendError(
-      `cuda: ${device.name} has compute capability ${device.arch / 10}, expected ${OLDEST_ARCH / 10} or newer (Ampere)`,
+      `cuda: ${device.name} has compute capability ${(device.arch / 10).toFixed(1)}, expected ${(OLDEST_ARCH / 10).toFixed(1)} or newer (Ampere)`,
     );
   const nvrtc = findLibrary('nvrtc');
   const cublas = findLibrary('cublasLt');
@@ -70,7 +70,7 @@ export function cudaReport(): [string, string][] {
   return [
     [
       'gpu',
-      `${name}, compute capability ${arch / 10}, ${multiprocessors} multiprocessors, ${(totalBytes / 2 ** 30).toFixed(1)} GiB`,
+      `${name}, compute capability ${(arch / 10).toFixed(1)}, ${multiprocessors} multiprocessors, ${(totalBytes / 2 ** 30).toFixed(1)} GiB`,
     ],
     ['gpu driver', `supports CUDA ${versionText(driverVersion)}`],
     ['nvrtc', nvrtc ? `${versionText(nvrtcVersion(nvrtc.library))}, ${nvrtc.path}` : `missing, ${REMEDY}`],

@@ -25,6 +25,8 @@ import {
 export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
   /** Factor on the logits, 1 when left out. */
   alpha?: number | undefined;
+  /** f32[1]: a factor on the gradients that lies on the device; loss and stats do not have it. */
+  factor?: Tensor | undefined;
   /** Rows per chunk; when left out, as many as make CHUNK_BYTES of logits. */
   rows?: number | undefined;
 }
@@ -48,7 +50,7 @@ export function linearCrossEntropy(
     throw new ShapeError(`linearCrossEntropy: x is [${x.shape}], expected [${labels.shape},${D}]`);
   if (weight.needsGrad && weight.grad?.dtype !== 'f32')
     throw new ShapeError(`linearCrossEntropy: weight [${weight.shape}] needs a gradient, expected a parameter`);
-  const { alpha = 1 } = options;
+  const { alpha = 1, factor } = options;
   const step = options.rows ?? Math.max(16, Math.floor(CHUNK_BYTES / (V * bytesOf[x.dtype]) / 16) * 16);
   const withGradient = isRecording() && (x.needsGrad || weight.needsGrad);
   const scalars = { ...lossScalars(options), writeGradient: withGradient ? 1 : 0 };
@@ -61,7 +63,7 @@ export function linearCrossEntropy(
     const chunk = new Tensor(x.backend, part(x, D), [rows, D]);
     const { y: logits } = run(linearForward, { x: chunk, weight }, { scalars: { alpha } });
     const list = new Tensor(x.backend, part(labels, 1), [rows]);
-    const { terms } = run(crossEntropyKernel, { logits, labels: list }, { scalars });
+    const { terms } = run(crossEntropyKernel, { logits, labels: list, dloss: factor }, { scalars });
     run(columnSums, { x: terms!, sums }, { scalars: { beta: start === 0 ? 0 : 1 } });
     if (dx) {
       const dchunk = new Tensor(x.backend, part(dx, D), [rows, D]);
