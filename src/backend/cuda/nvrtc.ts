@@ -120,7 +120,12 @@ export class Compiler {
 
   private options(what: Specialisation): string[] {
     const folders = [sourceFolder, dirname(join(sourceFolder, what.source)), this.headers, join(this.headers, 'cccl')];
-    return [`--gpu-architecture=${this.arch}`, '-default-device', ...defineOptions(what), ...folders.map((folder) => `-I${folder}`)];
+    return [
+      `--gpu-architecture=${this.arch}`,
+      '-default-device',
+      ...defineOptions(what),
+      ...folders.map((folder) => `-I${folder}`),
+    ];
   }
 
   private finish(what: Specialisation, program: BigUint64Array, code: number): Uint8Array {
