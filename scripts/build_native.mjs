@@ -49,9 +49,13 @@ if (version.error) {
   process.exit(2);
 }
 
+// amx is avx512 and a matrix unit: only the sources that name __AMX_TILE__, themselves or in a header, are compiled anew.
+const avx512 = ['-march=x86-64-v4', '-mprefer-vector-width=512', '-DVECTOR_BYTES=64'];
+const matrixUnit = ['-mamx-tile', '-mamx-bf16', '-mavx512bf16'];
 const instructionSets = {
   x64: {
-    avx512: ['-march=x86-64-v4', '-mprefer-vector-width=512', '-DVECTOR_BYTES=64'],
+    amx: avx512,
+    avx512,
     avx2: ['-march=x86-64-v3', '-DVECTOR_BYTES=32'],
     baseline: ['-march=x86-64-v2', '-DVECTOR_BYTES=16'],
   },
@@ -61,6 +65,9 @@ if (!instructionSets) {
   console.error(`build: ${arch} is not supported, expected x64 or arm64`);
   process.exit(2);
 }
+/** Whether the compiler takes these flags: an old one lacks the newest. */
+const understands = (flags) =>
+  spawnSync(compiler, [...flags, '-x', 'c++', '-fsyntax-only', '/dev/null']).status === 0;
 const wanted = process.env.FAT5_ISA?.split(',');
 const common = ['-std=c++17', '-O3', '-fPIC', '-pthread', '-Wall', '-Wextra', '-ffp-contract=fast', '-fno-math-errno'];
 const computeTypes = ['f32', 'bf16'];
@@ -85,7 +92,7 @@ const include = includeFolders.flatMap((folder) => ['-I', folder]);
  * defines count, so that a new contract does not recompile every other kernel.
  */
 function hashWithIncludes(hash, file, kernels, seen = new Set()) {
-  if (seen.has(file)) return;
+  if (seen.has(file)) return seen;
   seen.add(file);
   const text = readFileSync(file, 'utf8');
   const relevant = (line) => kernels.includes(/^KERNEL\((\w+)\)/.exec(line)?.[1]);
@@ -94,9 +101,15 @@ function hashWithIncludes(hash, file, kernels, seen = new Set()) {
     const found = [dirname(file), ...includeFolders].map((folder) => join(folder, name)).find(existsSync);
     if (found) hashWithIncludes(hash, found, kernels, seen);
   }
+  return seen;
 }
 
-function object(source, flags) {
+/** Whether a source or what it includes has code for the matrix unit. */
+const namesMatrixUnit = (source) =>
+  [...hashWithIncludes(createHash('sha256'), source, [])].some((f) => readFileSync(f, 'utf8').includes('__AMX_TILE__'));
+
+function object(source, isa, flags) {
+  if (isa === 'amx' && namesMatrixUnit(source)) flags = [...flags, ...matrixUnit];
   const kernels = [...readFileSync(source, 'utf8').matchAll(/KERNEL\((\w+)\)/g)].map(([, name]) => name);
   const hash = createHash('sha256').update(version.stdout).update(flags.join(' '));
   hashWithIncludes(hash, source, kernels);
@@ -108,10 +121,11 @@ function object(source, flags) {
 const libraries = new Map(); // library name -> object paths
 for (const [isa, flags] of Object.entries(instructionSets)) {
   if (wanted && !wanted.includes(isa)) continue;
+  if (isa === 'amx' && !understands(matrixUnit)) continue;
   libraries.set(`fat5-cpu-${isa}`, [
-    ...sources('src/backend/cpu', '.cpp').map((source) => object(source, [...common, ...flags])),
+    ...sources('src/backend/cpu', '.cpp').map((source) => object(source, isa, [...common, ...flags])),
     ...[...sources('src/tensor', '.cpp'), ...sources('src/ops', '.cpp')].flatMap((source) =>
-      computeTypes.map((type) => object(source, [...common, ...flags, `-DCOMPUTE_${type.toUpperCase()}`])),
+      computeTypes.map((type) => object(source, isa, [...common, ...flags, `-DCOMPUTE_${type.toUpperCase()}`])),
     ),
   ]);
 }
@@ -120,7 +134,7 @@ libraries.set(
   'fat5-text',
   ['src/tokenizer', 'src/data']
     .flatMap((f) => sources(f, '.cpp'))
-    .map((source) => object(source, [...common, ...portable])),
+    .map((source) => object(source, 'any', [...common, ...portable])),
 );
 
 mkdirSync(objects, { recursive: true });

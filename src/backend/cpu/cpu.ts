@@ -37,8 +37,13 @@ export function instructionSets(): string[] {
   const usable = ['baseline'];
   if (has('avx2', 'fma', 'f16c', 'bmi2', 'movbe')) usable.unshift('avx2');
   if (usable[0] === 'avx2' && has('avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl')) usable.unshift('avx512');
-  return usable.filter((isa) => existsSync(`${nativeDirectory}libfat5-cpu-${isa}.so`));
+  if (usable[0] === 'avx512' && has('amx_tile', 'amx_bf16', 'avx512_bf16')) usable.unshift('amx');
+  return usable.filter((isa) => existsSync(`${nativeDirectory}libfat5-cpu-${isa}.so`) && permitted(isa));
 }
+
+/** Whether the system lets this process use the instruction set: a matrix unit's registers have to be asked for. */
+const permitted = (isa: string): boolean =>
+  isa !== 'amx' || openLibrary('fat5-cpu-amx').bind('int fat5_permitted()')() === 1;
 
 function cpuFlags(): Set<string> {
   try {
@@ -169,6 +174,9 @@ export function openCpu(
   process.env.FAT5_THREADS ??= String(availableParallelism());
   let backend = open.get(isa);
   if (!backend) {
+    const usable = instructionSets();
+    if (!usable.includes(isa))
+      throw new BackendError(`cpu: instruction set ${isa} is not usable here, expected ${usable.join(', ')} (FAT5_ISA)`);
     backend = new CpuBackend(isa);
     if (Number(process.env.DEBUG) >= 2) profiled(backend);
     open.set(isa, backend);

@@ -145,3 +145,56 @@ Packed packRows(Operand<E> a, const Panels &panels, int64_t height, int64_t term
     }
   return Packed::terms;
 }
+
+/** A tile that reaches over C's last column: computed beside it, then the part inside is added. */
+inline void edgeTile(Tile tile, const float *a, const float *b, int64_t terms, float *c, int64_t stride, int rows,
+                     int64_t columns, float alpha, float beta) {
+  alignas(64) float part[MR * NR];
+  tile(a, b, terms, part, NR, alpha, 0);
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < columns; j++) {
+      float &out = c[i * stride + j];
+      out = part[i * NR + j] + (beta == 0 ? 0 : beta * out);
+    }
+}
+
+/** What gemm.cpp builds on: floats in vector registers. */
+template <class E> struct VectorEngine {
+  typedef float Item;
+  struct Session {};
+  static constexpr int NR = ::NR, STEP = PACK_ROWS, KC = ::KC, MC = ::MC, LEAST_ROWS = ::MC;
+  static constexpr int MR = ::MR;
+  static constexpr int64_t K_CHUNK = 4 * KC, N_CHUNK = 1024;
+  static constexpr int64_t BLOCK_ITEMS = BLOCK_FLOATS;
+
+  static constexpr int64_t panelItems(int64_t terms) { return NR * terms; }
+
+  static void packColumns(Operand<E> b, int64_t first, int64_t last, int64_t terms, float *out) {
+    ::packColumns(b, first, last, terms, out, NR * terms);
+  }
+
+  /** A block of `rows` rows of A, of `height` that there are from its first on. */
+  class Rows {
+   public:
+    Rows(Operand<E> a, int64_t rows, int64_t height, int64_t terms, float *out)
+        : items_(out), split_(rows), terms_(terms), order_(packRows(a, split_, height, terms, out)) {}
+    int64_t panels() const { return split_.count; }
+    int64_t start(int64_t panel) const { return split_.start(panel); }
+
+    /** Panel `panel` times the first `columns` columns of a panel of B: C = alpha A B + beta C. */
+    void multiply(int64_t panel, const float *b, float *c, int64_t stride, int64_t columns, float alpha,
+                  float beta) const {
+      const int rows = split_.height(panel);
+      const Tile tile = tileOf(rows, order_);
+      const float *a = items_ + panelOffset(split_, panel, order_);
+      if (columns >= NR) tile(a, b, terms_, c, stride, alpha, beta);
+      else edgeTile(tile, a, b, terms_, c, stride, rows, columns, alpha, beta);
+    }
+
+   private:
+    const float *items_;
+    Panels split_;
+    int64_t terms_;
+    Packed order_;
+  };
+};
