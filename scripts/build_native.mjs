@@ -66,8 +66,7 @@ if (!instructionSets) {
   process.exit(2);
 }
 /** Whether the compiler takes these flags: an old one lacks the newest. */
-const understands = (flags) =>
-  spawnSync(compiler, [...flags, '-x', 'c++', '-fsyntax-only', '/dev/null']).status === 0;
+const understands = (flags) => spawnSync(compiler, [...flags, '-x', 'c++', '-fsyntax-only', '/dev/null']).status === 0;
 const wanted = process.env.FAT5_ISA?.split(',');
 const common = ['-std=c++17', '-O3', '-fPIC', '-pthread', '-Wall', '-Wextra', '-ffp-contract=fast', '-fno-math-errno'];
 const computeTypes = ['f32', 'bf16'];

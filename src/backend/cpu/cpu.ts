@@ -176,7 +176,9 @@ export function openCpu(
   if (!backend) {
     const usable = instructionSets();
     if (!usable.includes(isa))
-      throw new BackendError(`cpu: instruction set ${isa} is not usable here, expected ${usable.join(', ')} (FAT5_ISA)`);
+      throw new BackendError(
+        `cpu: instruction set ${isa} is not usable here, expected ${usable.join(', ')} (FAT5_ISA)`,
+      );
     backend = new CpuBackend(isa);
     if (Number(process.env.DEBUG) >= 2) profiled(backend);
     open.set(isa, backend);

@@ -1,0 +1,105 @@
+/** Matrix products where rounding, range and shape are hard; test/parity.test.ts has the ordinary cases. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openCpu } from '../src/backend/cpu/cpu.ts';
+import { noise } from '../src/bench/bench.ts';
+import { linearForward } from '../src/ops/linear/linear.ts';
+import { run } from '../src/tensor/autograd.ts';
+import { Tensor } from '../src/tensor/tensor.ts';
+
+const cpu = openCpu();
+const ROWS = 40; // more than the path for a few rows takes
+
+/** x [ROWS,K] times the transpose of w [ROWS,K]. */
+const product = async (x: Float32Array, w: Float32Array) => {
+  const of = (values: Float32Array) => Tensor.from(cpu, 'f32', [ROWS, values.length / ROWS], values);
+  return (await run(linearForward, { x: of(x), weight: of(w) }, { scalars: { alpha: 1 } }).y.read()) as Float32Array;
+};
+
+/** Root mean square of the errors of `y`, each relative to the sum of |x w|, and of sums of floats term by term. */
+function errors(x: Float32Array, w: Float32Array, y: Float32Array): { ours: number; chain: number } {
+  const K = x.length / ROWS;
+  let [ours, chain] = [0, 0];
+  for (let n = 0; n < ROWS; n++)
+    for (let o = 0; o < ROWS; o++) {
+      let [exact, size, float] = [0, 0, 0];
+      for (let k = 0; k < K; k++) {
+        const term = x[n * K + k]! * w[o * K + k]!;
+        exact += term;
+        size += Math.abs(term);
+        float = Math.fround(float + term); // one rounding a term, as fused multiply-adds; the baseline has two
+      }
+      ours += ((y[n * ROWS + o]! - exact) / size) ** 2;
+      chain += ((float - exact) / size) ** 2;
+    }
+  return { ours: Math.sqrt(ours / ROWS ** 2), chain: Math.sqrt(chain / ROWS ** 2) };
+}
+
+const kinds: Record<string, (v: number, index: number) => number> = {
+  'of both signs': (v) => v,
+  'of one sign': Math.abs,
+  'of sizes from 2^-20 to 2^20': (v, i) => v * 2 ** (((i * 7919) % 41) - 20),
+  'very large times very small': (v) => v * 2 ** 120,
+};
+
+for (const [kind, shape] of Object.entries(kinds))
+  for (const K of [33, 512, 1100])
+    test(`${K} terms ${kind} are summed at least as exactly as by a chain of multiply-adds`, async () => {
+      const x = noise(ROWS * K).map(shape);
+      const w = noise(ROWS * K + 1)
+        .subarray(1)
+        .map((v, i) => (kind.startsWith('very') ? v * 2 ** -90 : shape(v, i)));
+      const { ours, chain } = errors(x, w, await product(x, w));
+      assert.ok(ours <= 1.15 * chain, `${ours} against ${chain}`);
+      assert.ok(ours < 3e-7, `${ours}`);
+    });
+
+test('infinities, NaN and the largest float stay what they are', async () => {
+  const K = 40;
+  const largest = 3.4028234663852886e38;
+  const cases: [x: number, w: number, want: number][] = [
+    [Number.POSITIVE_INFINITY, 1, Number.POSITIVE_INFINITY],
+    [Number.POSITIVE_INFINITY, -1.0000001, Number.NEGATIVE_INFINITY],
+    [Number.NEGATIVE_INFINITY, 1e-20, Number.NEGATIVE_INFINITY],
+    [3e38, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY],
+    [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+    [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
+    [Number.POSITIVE_INFINITY, 0, Number.NaN],
+    [Number.NaN, 3, Number.NaN],
+    [Number.NaN, 0, Number.NaN],
+    [largest, 1, largest],
+    [-largest, 0.5, -largest / 2],
+    [1, largest, largest],
+    [2 ** 127, 1.9921875, 2 ** 127 * 1.9921875],
+  ];
+  const x = new Float32Array(ROWS * K);
+  const w = new Float32Array(ROWS * K);
+  for (const [i, [a, b]] of cases.entries()) {
+    x[i * K + i] = a;
+    for (let o = 0; o < ROWS; o++) w[o * K + i] = o === i ? b : 1; // every column meets every x
+  }
+  const y = await product(x, w);
+  for (const [i, [a, b, want]] of cases.entries()) {
+    const got = y[i * ROWS + i]!;
+    assert.ok(Object.is(got, want) || Math.abs(got / want - 1) < 1e-6, `${a} * ${b} is ${got}, expected ${want}`);
+    const alone = y[(ROWS - 1) * ROWS + i]!;
+    assert.equal(alone, Number.isFinite(b) ? 0 : Number.NaN, 'a row of zeros');
+  }
+});
+
+test('values too small for a matrix unit lose at most 2^-126 times the other factor', async () => {
+  const K = 64;
+  const x = noise(ROWS * K).map((v) => v * 2 ** -118);
+  const w = noise(ROWS * K, 8);
+  const y = await product(x, w);
+  for (let n = 0; n < ROWS; n++)
+    for (let o = 0; o < ROWS; o++) {
+      let [exact, size] = [0, 0];
+      for (let k = 0; k < K; k++) {
+        exact += x[n * K + k]! * w[o * K + k]!;
+        size += Math.abs(w[o * K + k]!) + 1;
+      }
+      const error = Math.abs(y[n * ROWS + o]! - exact);
+      assert.ok(error <= size * 2 ** -125, `${error} against ${size * 2 ** -125}`);
+    }
+});
