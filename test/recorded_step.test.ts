@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { T5ForConditionalGeneration } from '../src/model/t5.ts';
 import { learningRate } from '../src/optim/schedule.ts';
 import { RecordedStep, shapeOfStep } from '../src/train/recorded_step.ts';
@@ -74,3 +75,92 @@ test('batches with and without segments, or more of them, are other shapes', () 
   assert.equal(new Set(shapes).size, 3);
   assert.equal(shapeOfStep([batch(5)]), shapes[0]);
 });
+
+/** Runs f while the CPU seems to replay recorded work; `recordings` counts them. */
+async function replaying<R>(f: () => Promise<R>): Promise<{ result: R; recordings: number; replays: number }> {
+  const backend = openCpu();
+  let recordings = 0;
+  let replays = 0;
+  backend.capture = (work) => {
+    recordings++;
+    return {
+      run() {
+        replays++;
+        work();
+      },
+      dispose() {},
+    };
+  };
+  try {
+    return { result: await f(), recordings, replays };
+  } finally {
+    delete backend.capture;
+  }
+}
+
+test('a trainer records the second step of a shape and gives the results of one that does not', async () => {
+  const options = { optimizer: { name: 'adamw', learning_rate: 0.01 }, max_grad_norm: 1, seed: 3 } as const;
+  const train = async () => {
+    const model = T5ForConditionalGeneration.from_config(config, { device: 'cpu', seed: 4 });
+    const trainer = new Trainer(model, options);
+    const before = openCpu().usage.bytes;
+    const results: unknown[] = [];
+    const waiting: (() => Promise<unknown>)[] = [];
+    for (const [i, packed] of [true, true, true, false, true].entries()) {
+      waiting.push(await trainer.launchOn([batch(i, packed)]));
+      if (i % 2 === 1) for (const result of waiting.splice(0)) results.push(await result());
+    }
+    for (const result of waiting) results.push(await result());
+    assert.ok(openCpu().usage.bytes - before < 1 << 20);
+    trainer.dispose();
+    model.dispose();
+    return results as { loss: number }[];
+  };
+  const before = openCpu().usage.bytes;
+  const plain = await train();
+  const { result, recordings, replays } = await replaying(train);
+  assert.deepEqual([recordings, replays], [1, 2]);
+  const round = (results: { loss: number }[]) =>
+    results.map(({ loss, ...rest }) => ({ ...rest, loss: loss.toFixed(5) }));
+  assert.deepEqual(round(result), round(plain));
+  assert.equal(openCpu().usage.bytes, before);
+});
+
+for (const position_encoding_type of ['t5', 'rope', 'fire'] as const)
+  test(`greedy decoding from recorded steps writes the same tokens (${position_encoding_type})`, async () => {
+    const wide = {
+      ...config,
+      initializer_factor: 5,
+      position_encoding_type,
+      eos_token_id: 7,
+      decoder_start_token_id: 0,
+    };
+    const model = T5ForConditionalGeneration.from_config(wide, { device: 'cpu', seed: 2 });
+    const random = uniform(1);
+    const input_ids = Array.from({ length: 5 }, () => Array.from({ length: 9 }, () => 1 + Math.floor(random() * 49)));
+    const { bytes } = openCpu().usage;
+    let longest = 0;
+    for (const options of [{ max_new_tokens: 40 }, { max_new_tokens: 1 }, { max_new_tokens: 18 }]) {
+      const streams: number[][][][] = [];
+      const generate = () => {
+        const seen: number[][][] = [];
+        streams.push(seen);
+        return model.generate({
+          input_ids,
+          ...options,
+          ...(options.max_new_tokens === 40 && {
+            streamer: { put: (ids: number[][]) => void seen.push(ids), end() {} },
+          }),
+        });
+      };
+      const want = await generate();
+      const { result, recordings } = await replaying(generate);
+      assert.deepEqual(result, want);
+      assert.deepEqual(streams[1], streams[0]);
+      assert.equal(recordings > 0, position_encoding_type !== 'fire' && options.max_new_tokens > 2);
+      longest = Math.max(longest, ...want.map((row) => row.length));
+    }
+    assert.ok(longest > 20);
+    assert.equal(openCpu().usage.bytes, bytes);
+    model.dispose();
+  });

@@ -13,6 +13,7 @@ import {
 import { adafactor, adafactorMoments } from './adafactor/adafactor.ts';
 import { adamw, adamwCompact } from './adamw/adamw.ts';
 import { addKernel } from './add/add.ts';
+import { advanceKernel } from './advance/advance.ts';
 import { attentionBackward, attentionForward } from './attention/attention.ts';
 import { attentionDecode, cacheAppend } from './attention_decode/attention_decode.ts';
 import { addBiasKernel } from './bias/bias.ts';
@@ -50,6 +51,7 @@ export const kernels = [
   gatedActivationForward,
   gatedActivationBackward,
   addKernel,
+  advanceKernel,
   addBiasKernel,
   columnSums,
   crossEntropyKernel,

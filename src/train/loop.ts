@@ -37,15 +37,23 @@ export async function trainLoop(parts: LoopParts): Promise<'finished' | 'interru
   const isDue = (step: number, every: number) => every > 0 && (step % every === 0 || step === steps);
   if (trainer.steps === 0 && config.evaluate.every > 0) await evaluate(parts);
 
+  let waiting: (() => Promise<void>) | undefined;
   while (trainer.steps < steps) {
     const batches: Batch[] = [];
     for (let i = 0; i < accumulation; i++) batches.push(await source.next());
-    const result = await trainer.stepOn(batches);
-    checkFinite(result, trainer.steps, parts);
-    average?.update(trainer.steps);
-    progress.add(result, batches);
+    const result = await trainer.launchOn(batches);
     const step = trainer.steps;
-    reporter.progress(liveLine(progress, step, steps, result.loss));
+    average?.update(step);
+    await waiting?.(); // of the step before, while the device works on this one
+    waiting = async () => {
+      waiting = undefined;
+      const measured = await result();
+      checkFinite(measured, step, parts);
+      progress.add(measured, batches);
+      reporter.progress(liveLine(progress, step, steps, measured.loss));
+    };
+    const { log, evaluate: evaluation, checkpoint } = config;
+    if (signal.aborted || [log, evaluation, checkpoint].some(({ every }) => isDue(step, every))) await waiting();
 
     if (isDue(step, config.log.every)) {
       const record = await progress.record(step);
@@ -54,6 +62,7 @@ export async function trainLoop(parts: LoopParts): Promise<'finished' | 'interru
     }
     if (isDue(step, config.evaluate.every)) await evaluate(parts);
     await setImmediate(); // lets signals in
+    if (signal.aborted) await waiting?.();
     if (isDue(step, config.checkpoint.every) || signal.aborted) reporter.saved(await parts.save(step));
     if (signal.aborted && step < steps) return 'interrupted';
   }

@@ -17,6 +17,7 @@ import {
 } from './options.ts';
 import type { LogitsProcessor, LogitsProcessorList } from './processors.ts';
 import { type PrefixAllowedTokens, processorsOf } from './processors_of.ts';
+import { canRecord, recordedGreedy } from './recorded.ts';
 import type { GenerateOutput, Run } from './run.ts';
 import { sample } from './sample.ts';
 import { type Decoder, type StoppingCriteria, type StoppingCriteriaList, stoppingOf } from './stopping.ts';
@@ -67,7 +68,8 @@ export async function generate(
 ): Promise<number[][] | GenerateOutput> {
   const run = prepare(p, source, c, options, own);
   run.signal?.throwIfAborted();
-  const output = await (run.settings.num_beams > 1 ? beamSearch(run) : sample(run));
+  const decode = run.settings.num_beams > 1 ? beamSearch : canRecord(run) ? recordedGreedy : sample;
+  const output = await decode(run);
   return run.settings.return_dict_in_generate ? output : output.sequences;
 }
 
