@@ -1,9 +1,16 @@
 /** The T5 decoder: blocks of causal self-attention, cross-attention to the encoder's states, and feed-forward. */
 import { embedding } from '../ops/embedding/embedding.ts';
-import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { inBlock, type StackInput, spanOf } from './encoder.ts';
-import { crossAttentionLayer, crossKeysValues, feedForwardLayer, type Segments, selfAttentionLayer } from './layers.ts';
+import {
+  crossAttentionLayer,
+  crossKeysValues,
+  feedForwardLayer,
+  normalise,
+  type Segments,
+  type Stream,
+  selfAttentionLayer,
+} from './layers.ts';
 import type { DecoderBlock, StackParameters } from './parameter_tree.ts';
 import { drop, type Pass, places, siteOf } from './pass.ts';
 import { biasesOf, type PositionBias, positionBias } from './positions.ts';
@@ -18,28 +25,32 @@ export function decoder(p: StackParameters<DecoderBlock>, input: DecoderInput, s
   const { ids } = input;
   const span = spanOf('decoder', input);
   const site = siteOf('decoder', 0);
-  let x = drop(embedding(p.embedding, ids), site + places.embedding, pass);
+  let stream: Stream = { x: drop(embedding(p.embedding, ids), site + places.embedding, pass) };
   let positions: PositionBias | undefined;
   for (const [i, block] of p.blocks.entries()) {
     const at = positionBias(block.positions, positions, span, pass);
     positions = at;
-    x = inBlock(pass, x, [states, ...biasesOf(at)], (x) =>
-      decoderBlock(block, x, states, { positions: at, input, site: siteOf('decoder', i) }, pass),
+    stream = inBlock(pass, stream, [states, ...biasesOf(at)], (s) =>
+      decoderBlock(block, s, states, { positions: at, input, site: siteOf('decoder', i) }, pass),
     );
   }
-  x = rmsNorm(x, p.finalNorm, pass.config.layer_norm_epsilon);
-  return drop(x, site + places.finalNorm, pass);
+  return drop(normalise(stream, p.finalNorm, pass).h, site + places.finalNorm, pass);
 }
 
 function decoderBlock(
   p: DecoderBlock,
-  x: Tensor,
+  stream: Stream,
   states: Tensor,
   { positions, input, site }: { positions: PositionBias; input: DecoderInput; site: number },
   pass: Pass,
-): Tensor {
-  x = selfAttentionLayer(p.selfAttention, x, { positions, segments: input.segments, causal: true, site }, pass);
+): Stream {
+  stream = selfAttentionLayer(
+    p.selfAttention,
+    stream,
+    { positions, segments: input.segments, causal: true, site },
+    pass,
+  );
   const keysValues = crossKeysValues(p.crossAttention, states, pass);
-  x = crossAttentionLayer(p.crossAttention, x, keysValues, { segments: input.crossSegments, site }, pass);
-  return feedForwardLayer(p.feedForward, x, site, pass);
+  stream = crossAttentionLayer(p.crossAttention, stream, keysValues, { segments: input.crossSegments, site }, pass);
+  return feedForwardLayer(p.feedForward, stream, site, pass);
 }

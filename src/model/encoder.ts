@@ -1,9 +1,10 @@
 /** The T5 encoder: embedding, blocks of self-attention and feed-forward, a last norm. */
+
+import { add } from '../ops/add/add.ts';
 import { embedding } from '../ops/embedding/embedding.ts';
-import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
 import { checkpoint } from '../tensor/autograd.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { feedForwardLayer, type Segments, selfAttentionLayer } from './layers.ts';
+import { feedForwardLayer, normalise, type Segments, type Stream, selfAttentionLayer } from './layers.ts';
 import type { Stack } from './parameter_table.ts';
 import type { EncoderBlock, StackParameters } from './parameter_tree.ts';
 import { drop, type Pass, places, siteOf } from './pass.ts';
@@ -22,15 +23,16 @@ export function encoder(p: StackParameters<EncoderBlock>, input: StackInput, pas
   const { ids, segments } = input;
   const span = spanOf('encoder', input);
   const site = siteOf('encoder', 0);
-  let x = drop(embedding(p.embedding, ids), site + places.embedding, pass);
+  let stream: Stream = { x: drop(embedding(p.embedding, ids), site + places.embedding, pass) };
   let positions: PositionBias | undefined;
   for (const [i, block] of p.blocks.entries()) {
     const at = positionBias(block.positions, positions, span, pass);
     positions = at;
-    x = inBlock(pass, x, biasesOf(at), (x) => encoderBlock(block, x, at, segments, siteOf('encoder', i), pass));
+    stream = inBlock(pass, stream, biasesOf(at), (s) =>
+      encoderBlock(block, s, at, segments, siteOf('encoder', i), pass),
+    );
   }
-  x = rmsNorm(x, p.finalNorm, pass.config.layer_norm_epsilon);
-  return drop(x, site + places.finalNorm, pass);
+  return drop(normalise(stream, p.finalNorm, pass).h, site + places.finalNorm, pass);
 }
 
 /** The self-attention of a whole sequence. */
@@ -41,17 +43,26 @@ export function spanOf(stack: Stack, { ids, positions }: StackInput): Span {
 
 function encoderBlock(
   p: EncoderBlock,
-  x: Tensor,
+  stream: Stream,
   positions: PositionBias,
   segments: Segments,
   site: number,
   pass: Pass,
-): Tensor {
-  x = selfAttentionLayer(p.selfAttention, x, { positions, segments, causal: false, site }, pass);
-  return feedForwardLayer(p.feedForward, x, site, pass);
+): Stream {
+  stream = selfAttentionLayer(p.selfAttention, stream, { positions, segments, causal: false, site }, pass);
+  return feedForwardLayer(p.feedForward, stream, site, pass);
 }
 
-/** Runs a block on x, keeping what it computes for the backward pass or, with checkpointing, only its input. */
-export function inBlock(pass: Pass, x: Tensor, others: readonly Tensor[], block: (x: Tensor) => Tensor): Tensor {
-  return pass.checkpointing ? checkpoint(() => block(x), [x, ...others]) : block(x);
+/** Runs a block, keeping what it computes for the backward pass or, with checkpointing, only the stream's value before it. */
+export function inBlock(
+  pass: Pass,
+  stream: Stream,
+  others: readonly Tensor[],
+  block: (stream: Stream) => Stream,
+): Stream {
+  if (!pass.checkpointing) return block(stream);
+  const start = joined(stream);
+  return { x: checkpoint(() => joined(block({ x: start })), [start, ...others]) };
 }
+
+const joined = ({ x, added }: Stream): Tensor => (added ? add(x, added) : x);

@@ -6,10 +6,10 @@
  * Each is x + drop(f(rms_norm(x))): the norm comes first, the residual stream is never normalised. No biases anywhere.
  */
 import { activation, gatedActivation } from '../ops/activation/activation.ts';
-import { add } from '../ops/add/add.ts';
 import { attention } from '../ops/attention/attention.ts';
 import { appendToCache, attendCache, type Cache } from '../ops/attention_decode/attention_decode.ts';
 import { linear, linears } from '../ops/linear/linear.ts';
+import { addRmsNorm } from '../ops/rms_norm/add_rms_norm.ts';
 import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
 import { reshape } from '../ops/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -24,6 +24,19 @@ export interface Segments {
   key: Tensor | undefined; // [B, keys]
 }
 
+/** The residual stream [B,S,D]: x, plus the last layer's output where that is still to be added: the next norm does it. */
+export interface Stream {
+  x: Tensor;
+  added?: Tensor;
+}
+
+/** The stream's value and its norm. */
+export function normalise({ x, added }: Stream, weight: Tensor, { config }: Pass): { x: Tensor; h: Tensor } {
+  if (!added) return { x, h: rmsNorm(x, weight, config.layer_norm_epsilon) };
+  const { sum, normed } = addRmsNorm(x, added, weight, config.layer_norm_epsilon);
+  return { x: sum, h: normed };
+}
+
 export interface SelfAttentionOptions {
   positions: PositionBias;
   segments: Segments;
@@ -33,9 +46,9 @@ export interface SelfAttentionOptions {
 }
 
 /** x [B,S,D] plus its attention to itself. */
-export function selfAttentionLayer(p: Attention, x: Tensor, options: SelfAttentionOptions, pass: Pass): Tensor {
+export function selfAttentionLayer(p: Attention, stream: Stream, options: SelfAttentionOptions, pass: Pass): Stream {
   const { positions, segments, causal, site } = options;
-  const h = rmsNorm(x, p.norm, pass.config.layer_norm_epsilon);
+  const { x, h } = normalise(stream, p.norm, pass);
   const [q, k, v] = linears(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
   const y = attention(positions.rotate(q, 'query'), positions.rotate(k, 'key'), v, {
     ...positions.attention,
@@ -44,22 +57,22 @@ export function selfAttentionLayer(p: Attention, x: Tensor, options: SelfAttenti
     causal,
     ...probabilities(site + places.selfProbabilities, pass),
   });
-  return add(x, drop(linear(mergeHeads(y), p.o), site + places.selfOutput, pass));
+  return { x, added: drop(linear(mergeHeads(y), p.o), site + places.selfOutput, pass) };
 }
 
 /** `selfAttentionLayer` of one new token per row, x [1,R,D], whose keys and values join the caches at their positions. */
 export function selfAttentionStep(
   p: Attention,
-  x: Tensor,
+  stream: Stream,
   cache: Cache,
   { position, origins, bias, rotate }: StepPositions,
   pass: Pass,
-): Tensor {
-  const h = rmsNorm(x, p.norm, pass.config.layer_norm_epsilon);
+): Stream {
+  const { x, h } = normalise(stream, p.norm, pass);
   const [q, k, v] = linears(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
   appendToCache(cache, rotate(k, 'key'), v, position);
   const y = attendCache(rotate(q, 'query'), cache, { position, origins, bias, scale: pass.config.attention_scale });
-  return add(x, linear(mergeHeads(y), p.o));
+  return { x, added: linear(mergeHeads(y), p.o) };
 }
 
 /** Keys and values of the encoder's states [B,S,D] for cross-attention, [B,S,H,K] each. */
@@ -71,41 +84,43 @@ export function crossKeysValues(p: Attention, states: Tensor, pass: Pass): { k: 
 /** x [B,T,D] plus its attention to the encoder's states. T5 has no positions here. */
 export function crossAttentionLayer(
   p: Attention,
-  x: Tensor,
+  stream: Stream,
   { k, v }: { k: Tensor; v: Tensor },
   { segments, site }: { segments: Segments; site: number },
   pass: Pass,
-): Tensor {
-  const q = splitHeads(linear(rmsNorm(x, p.norm, pass.config.layer_norm_epsilon), p.q), pass);
+): Stream {
+  const { x, h } = normalise(stream, p.norm, pass);
+  const q = splitHeads(linear(h, p.q), pass);
   const y = attention(q, k, v, {
     querySegments: segments.query,
     keySegments: segments.key,
     ...probabilities(site + places.crossProbabilities, pass),
   });
-  return add(x, drop(linear(mergeHeads(y), p.o), site + places.crossOutput, pass));
+  return { x, added: drop(linear(mergeHeads(y), p.o), site + places.crossOutput, pass) };
 }
 
 /** `crossAttentionLayer` of one new token per row, x [1,R,D]; consecutive rows share a source's cache. */
 export function crossAttentionStep(
   p: Attention,
-  x: Tensor,
+  stream: Stream,
   cache: Cache,
   keySegments: Tensor | undefined,
   pass: Pass,
-): Tensor {
-  const q = splitHeads(linear(rmsNorm(x, p.norm, pass.config.layer_norm_epsilon), p.q), pass);
+): Stream {
+  const { x, h } = normalise(stream, p.norm, pass);
+  const q = splitHeads(linear(h, p.q), pass);
   const y = attendCache(q, cache, { keySegments, scale: pass.config.attention_scale });
-  return add(x, linear(mergeHeads(y), p.o));
+  return { x, added: linear(mergeHeads(y), p.o) };
 }
 
 /** x [B,S,D] plus down(f(up(h))), or down(f(gate(h)) * up(h)) where gated. */
-export function feedForwardLayer(p: FeedForward, x: Tensor, site: number, pass: Pass): Tensor {
+export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, pass: Pass): Stream {
   const kind = feedForwardKind(pass.config).activation;
-  const h = rmsNorm(x, p.norm, pass.config.layer_norm_epsilon);
+  const { x, h } = normalise(stream, p.norm, pass);
   const [up, gate] = linears(h, p.gate ? [p.up, p.gate] : [p.up]) as [Tensor, Tensor?];
   const y = gate ? gatedActivation(gate, up, kind) : activation(up, kind); // [B,S,F]
   const out = linear(drop(y, site + places.hidden, pass), p.down);
-  return add(x, drop(out, site + places.feedForwardOutput, pass));
+  return { x, added: drop(out, site + places.feedForwardOutput, pass) };
 }
 
 /** The scale of attention's scores and the dropout of its probabilities. */

@@ -30,6 +30,7 @@ import { meanPoolBackward, meanPoolForward } from './mean_pool/mean_pool.ts';
 import { muonMomentum, muonUpdate } from './muon/muon.ts';
 import { pointwiseLossBackward, pointwiseLossForward } from './pointwise_loss/pointwise_loss.ts';
 import { relativeBiasBackward, relativeBiasForward } from './relative_bias/relative_bias.ts';
+import { addRmsNormBackward, addRmsNormForward } from './rms_norm/add_rms_norm.ts';
 import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
 import { ropeKernel } from './rope/rope.ts';
 import { scaleKernel } from './scale/scale.ts';
@@ -69,6 +70,8 @@ export const kernels = [
   pointwiseLossBackward,
   rmsNormForward,
   rmsNormBackward,
+  addRmsNormForward,
+  addRmsNormBackward,
   ropeKernel,
   scaleKernel,
   selectRowsBackward,
@@ -102,6 +105,7 @@ export const gradients = [
   { forward: meanPoolForward, backward: meanPoolBackward, wrt: ['x'] },
   { forward: pointwiseLossForward, backward: pointwiseLossBackward, wrt: ['prediction'] },
   { forward: rmsNormForward, backward: rmsNormBackward, wrt: ['x', 'weight'] },
+  { forward: addRmsNormForward, backward: addRmsNormBackward, wrt: ['x', 'weight'] },
   {
     forward: fireBiasForward,
     backward: fireBiasBackward,

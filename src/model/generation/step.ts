@@ -6,12 +6,18 @@
  */
 import type { Cache } from '../../ops/attention_decode/attention_decode.ts';
 import { embedding } from '../../ops/embedding/embedding.ts';
-import { rmsNorm } from '../../ops/rms_norm/rms_norm.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import { encoder } from '../encoder.ts';
 import type { Source } from '../inputs.ts';
-import { crossAttentionStep, crossKeysValues, feedForwardLayer, selfAttentionStep } from '../layers.ts';
+import {
+  crossAttentionStep,
+  crossKeysValues,
+  feedForwardLayer,
+  normalise,
+  type Stream,
+  selfAttentionStep,
+} from '../layers.ts';
 import type { Pass } from '../pass.ts';
 import { decodingBiases, type PositionBias, rotation, stepBiases } from '../positions.ts';
 import { logitsOf, type Seq2Seq, uploadSource } from '../seq2seq.ts';
@@ -88,12 +94,18 @@ export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pa
     const { config: c } = pass;
     const fire = c.position_encoding_type === 'fire';
     const biases = fire ? stepBiases(positionsOf(p), position, { at: place, capacity }, c) : decoding.biases;
-    let x = embedding(p.decoder.embedding, ids);
+    let stream: Stream = { x: embedding(p.decoder.embedding, ids) };
     for (const [i, block] of p.decoder.blocks.entries()) {
-      x = selfAttentionStep(block.selfAttention, x, self[i]!, { position, origins, bias: biases[i], rotate }, pass);
-      x = crossAttentionStep(block.crossAttention, x, cross[i]!, crossSegments, pass);
-      x = feedForwardLayer(block.feedForward, x, 0, pass);
+      stream = selfAttentionStep(
+        block.selfAttention,
+        stream,
+        self[i]!,
+        { position, origins, bias: biases[i], rotate },
+        pass,
+      );
+      stream = crossAttentionStep(block.crossAttention, stream, cross[i]!, crossSegments, pass);
+      stream = feedForwardLayer(block.feedForward, stream, 0, pass);
     }
-    return logitsOf(p, rmsNorm(x, p.decoder.finalNorm, c.layer_norm_epsilon), c);
+    return logitsOf(p, normalise(stream, p.decoder.finalNorm, pass).h, c);
   });
 }

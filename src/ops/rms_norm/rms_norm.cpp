@@ -1,21 +1,19 @@
-// rms_norm, CPU. Contract, formula and source: rms_norm.ts in this folder.
+// rms_norm, add_rms_norm, CPU. Contracts, formulas and source: rms_norm.ts and add_rms_norm.ts in this folder.
 #include "scratch.h"
 #include "vector_math.h"
 
-KERNEL(rms_norm_forward)(const T *x, const T *weight, T *y, float *rstd, int64_t N, int64_t D, float eps) {
-  parallelFor(N, 16, [=](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      const T *xn = x + n * D;
-      const float sumSq = vectorSum(D, [=](int64_t d, auto c) { return load(xn + d, c) * load(xn + d, c); });
-      const float r = rstd[n] = 1 / sqrtf(sumSq / D + eps);
-      forVectors(0, D, [=](int64_t d, auto c) { store(y + n * D + d, load(xn + d, c) * r * load(weight + d, c), c); });
-    }
-  });
-  return OK;
+namespace {
+
+/** y and rstd of a row. */
+void normalise(const T *x, const T *weight, T *y, float &rstd, int64_t D, float eps) {
+  const float sumSq = vectorSum(D, [=](int64_t d, auto c) { return load(x + d, c) * load(x + d, c); });
+  const float r = rstd = 1 / sqrtf(sumSq / D + eps);
+  forVectors(0, D, [=](int64_t d, auto c) { store(y + d, load(x + d, c) * r * load(weight + d, c), c); });
 }
 
-KERNEL(rms_norm_backward)(const T *dy, const T *x, const T *weight, const float *rstd, T *dx, float *dweight,
-                          int64_t N, int64_t D) {
+/** Adds dsum to dx where it is given. */
+int backward(const T *dy, const T *dsum, const T *x, const T *weight, const float *rstd, T *dx, float *dweight,
+             int64_t N, int64_t D) {
   // A chunk of rows gives its dx and its part of dweight in one pass; the parts are added in order afterwards. Chunks
   // depend on N alone, so the bits do not depend on the number of threads.
   const int64_t rows = N <= 1024 ? 16 : (N + 63) / 64, chunks = (N + rows - 1) / rows;
@@ -33,7 +31,8 @@ KERNEL(rms_norm_backward)(const T *dy, const T *x, const T *weight, const float 
       const float along = dot * r * r * r / D;
       forVectors(0, D, [=](int64_t d, auto c) {
         const vec xd = load(xn + d, c), scaled = load(dyn + d, c) * r;
-        store(dx + n * D + d, scaled * load(weight + d, c) - xd * along, c);
+        const vec own = scaled * load(weight + d, c) - xd * along;
+        store(dx + n * D + d, dsum ? own + load(dsum + n * D + d, c) : own, c);
         store(part + d, load(part + d, c) + scaled * xd, c);
       });
     }
@@ -46,4 +45,34 @@ KERNEL(rms_norm_backward)(const T *dy, const T *x, const T *weight, const float 
     });
   });
   return OK;
+}
+
+}  // namespace
+
+KERNEL(rms_norm_forward)(const T *x, const T *weight, T *y, float *rstd, int64_t N, int64_t D, float eps) {
+  parallelFor(N, 16, [=](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) normalise(x + n * D, weight, y + n * D, rstd[n], D, eps);
+  });
+  return OK;
+}
+
+KERNEL(add_rms_norm_forward)(const T *x, const T *y, const T *weight, T *normed, T *sum, float *rstd, int64_t N,
+                             int64_t D, float eps) {
+  parallelFor(N, 16, [=](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) {
+      forVectors(n * D, n * D + D, [=](int64_t i, auto c) { store(sum + i, load(x + i, c) + load(y + i, c), c); });
+      normalise(sum + n * D, weight, normed + n * D, rstd[n], D, eps);
+    }
+  });
+  return OK;
+}
+
+KERNEL(rms_norm_backward)(const T *dy, const T *x, const T *weight, const float *rstd, T *dx, float *dweight,
+                          int64_t N, int64_t D) {
+  return backward(dy, nullptr, x, weight, rstd, dx, dweight, N, D);
+}
+
+KERNEL(add_rms_norm_backward)(const T *dnormed, const T *dsum, const T *sum, const T *weight, const float *rstd, T *dx,
+                              float *dweight, int64_t N, int64_t D) {
+  return backward(dnormed, dsum, sum, weight, rstd, dx, dweight, N, D);
 }

@@ -104,7 +104,7 @@ KERNEL rms_norm_forward(const T *x, const T *weight, T *y, float *rstd, i64 N, i
   forward<false>(x, nullptr, weight, nullptr, y, rstd, N, eps);
 }
 
-KERNEL add_rms_norm_forward(const T *x, const T *y, const T *weight, T *sum, T *normed, float *rstd, i64 N, i64,
+KERNEL add_rms_norm_forward(const T *x, const T *y, const T *weight, T *normed, T *sum, float *rstd, i64 N, i64,
                             float eps) {
   forward<true>(x, y, weight, sum, normed, rstd, N, eps);
 }

@@ -13,17 +13,29 @@ import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { rmsNormBackwardPlan, rmsNormForwardPlan } from './rms_norm.cuda.ts';
 
+/** Cases of both directions, add_rms_norm's too. */
+export const rmsNormCases = {
+  forward: [
+    { sizes: { N: 1, D: 8 }, scalars: { eps: 1e-6 } },
+    { sizes: { N: 7, D: 77 }, scalars: { eps: 1e-6 } },
+    { sizes: { N: 300, D: 768 }, scalars: { eps: 1e-6 } }, // T5-base
+    { sizes: { N: 3, D: 16 }, scalars: { eps: 0.5 } }, // eps large enough to be seen
+    { sizes: { N: 5, D: 4096 }, scalars: { eps: 1e-6 } }, // T5-xxl
+  ],
+  backward: [
+    { sizes: { N: 1, D: 8 } },
+    { sizes: { N: 7, D: 77 } },
+    { sizes: { N: 300, D: 768 } },
+    { sizes: { N: 70, D: 2048 } },
+  ],
+};
+
 export const rmsNormForward = defineKernel({
   name: 'rms_norm_forward',
   inputs: { x: '[N,D]', weight: '[D]' },
   outputs: { y: '[N,D]', rstd: 'f32[N]' },
   scalars: { eps: 'f32' },
-  cases: [
-    { sizes: { N: 1, D: 8 }, scalars: { eps: 1e-6 } },
-    { sizes: { N: 7, D: 77 }, scalars: { eps: 1e-6 } },
-    { sizes: { N: 300, D: 768 }, scalars: { eps: 1e-6 } }, // T5-base
-    { sizes: { N: 3, D: 16 }, scalars: { eps: 0.5 } }, // eps large enough to be seen
-  ],
+  cases: rmsNormCases.forward,
   reference({ x, weight, y, rstd }, { N, D }, { eps }) {
     for (let n = 0; n < N; n++) {
       let sumSq = 0;
@@ -39,7 +51,7 @@ export const rmsNormBackward = defineKernel({
   name: 'rms_norm_backward',
   inputs: { dy: '[N,D]', x: '[N,D]', weight: '[D]', rstd: 'f32[N]' },
   outputs: { dx: '[N,D]', dweight: 'f32[D]' },
-  cases: [{ sizes: { N: 1, D: 8 } }, { sizes: { N: 7, D: 77 } }, { sizes: { N: 300, D: 768 } }],
+  cases: rmsNormCases.backward,
   reference({ dy, x, weight, rstd, dx, dweight }, { N, D }) {
     dweight.fill(0);
     for (let n = 0; n < N; n++) {
