@@ -29,6 +29,8 @@ export interface Backend {
   free(base: Memory): void;
   /** Copies host values to the device; lengths must agree. */
   write(to: Memory, from: HostArray): void;
+  /** Fills with zeros. */
+  zero(memory: Memory): void;
   /** Copies device values to the host after the work that writes them; lengths must agree. */
   read(from: Memory, into: HostArray): Promise<void>;
   /**

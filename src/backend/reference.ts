@@ -47,6 +47,10 @@ class ReferenceBackend implements Backend {
     values.set(fromHost(dtype, from));
   }
 
+  zero(memory: Memory): void {
+    (memory as ReferenceMemory).values.fill(0);
+  }
+
   async read(from: Memory, into: HostArray): Promise<void> {
     const { dtype, values } = from as ReferenceMemory;
     into.set(toHost(dtype, values));

@@ -9,6 +9,7 @@ const subjects: Record<string, (only: readonly string[]) => Promise<Measurement[
   gemm: async () => (await import('../bench/gemm.ts')).benchGemm(),
   attention: async () => (await import('../bench/attention.ts')).benchAttention(),
   train: async (only) => (await import('../bench/train_step.ts')).benchTraining(only),
+  gpu: async (only) => (await import('../bench/gpu.ts')).benchGpu(only),
   collator: async () => (await import('../bench/collator.ts')).benchCollator(),
 };
 const peers = fileURLToPath(new URL('../../../scripts/bench_torch.py', import.meta.url));
@@ -16,10 +17,10 @@ const peers = fileURLToPath(new URL('../../../scripts/bench_torch.py', import.me
 export const bench = defineCommand({
   name: 'bench',
   summary: 'Measure kernels, a training step or the collator, beside PyTorch if it is there.',
-  positionals: { usage: 'gemm|attention|train|collator', doc: 'what to measure; FAT5_THREADS limits the threads' },
+  positionals: { usage: 'gemm|attention|train|gpu|collator', doc: 'what to measure; FAT5_THREADS limits the threads' },
   flags: {
     python: optional(path('Python with PyTorch and transformers: measures the same right after and prints the ratio')),
-    only: many(text('train: these shapes')),
+    only: many(text('train, gpu: these cases')),
     json: toggle('print JSON lines'),
   },
   async run(flags, [subject, ...more]) {

@@ -3,7 +3,7 @@
  * optimizer is one launch over flat memory. Each parameter is its original Hugging Face matrix; it starts at a multiple
  * of ALIGNMENT elements and the gap behind it stays zero.
  */
-import { type Backend, type DType, type FloatType, hostArray } from '../backend/backend.ts';
+import type { Backend, DType, FloatType } from '../backend/backend.ts';
 import { UsageError } from '../util/errors.ts';
 import { markParameter } from './autograd.ts';
 import { elements, Tensor } from './tensor.ts';
@@ -74,7 +74,7 @@ export class Parameters {
   finishGradients(): void {
     for (const tensor of this.byName.values())
       if (tensor.grad && !tensor.gradWritten) {
-        tensor.grad.write(new Float32Array(tensor.length));
+        this.backend.zero(tensor.grad.memory);
         tensor.gradWritten = true;
       }
   }
@@ -88,10 +88,6 @@ export class Parameters {
 /** A zero vector that no scope owns: it lives until it is disposed of. */
 export function zeros(backend: Backend, dtype: DType, length: number): Tensor {
   const tensor = new Tensor(backend, backend.alloc(dtype, length), [length]);
-  const chunk = 1 << 24;
-  for (let start = 0; start < length; start += chunk) {
-    const n = Math.min(chunk, length - start);
-    backend.write(tensor.memory.slice(start, n), hostArray(dtype, n));
-  }
+  backend.zero(tensor.memory);
   return tensor;
 }

@@ -54,6 +54,9 @@ function cpuFlags(): Set<string> {
   }
 }
 
+/** Zeros written at a time. */
+const ZEROS_BYTES = 1 << 24;
+
 class CpuBackend implements Backend {
   readonly name = 'cpu';
   readonly isa: string;
@@ -105,6 +108,14 @@ class CpuBackend implements Backend {
 
   write(to: Memory, from: HostArray): void {
     this.native.write((to as CpuMemory).address, from, checkedBytes(to, from));
+  }
+
+  zero(memory: Memory): void {
+    const { address, dtype, length } = memory as CpuMemory;
+    const bytes = length * bytesOf[dtype];
+    const zeros = new Uint8Array(Math.min(bytes, ZEROS_BYTES));
+    for (let done = 0; done < bytes; done += zeros.length)
+      this.native.write(address + done, zeros, Math.min(zeros.length, bytes - done));
   }
 
   async read(from: Memory, into: HostArray): Promise<void> {

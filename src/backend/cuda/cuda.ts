@@ -123,6 +123,11 @@ export class CudaBackend implements Backend {
     (this.kept ?? this.staging).upload((to as CudaMemory).address, bytes);
   }
 
+  zero(memory: Memory): void {
+    const { address, dtype, length } = memory as CudaMemory;
+    if (length > 0) this.driver.zero(address, length * bytesOf[dtype]);
+  }
+
   async read(from: Memory, into: HostArray): Promise<void> {
     if (this.kept) throw new BackendError('cuda: a tensor is read inside a capture, expected only launches there');
     const bytes = checkedBytes(from, into);
@@ -273,6 +278,12 @@ export class CudaBackend implements Backend {
         this.use(-bytes);
       },
     };
+  }
+
+  /** Returns idle memory to the driver. */
+  trim(): void {
+    this.synchronize();
+    this.main.trim();
   }
 
   resetPeak(): void {

@@ -1,0 +1,168 @@
+/** Whole models on a GPU: training steps, encoders, greedy decoding, in bfloat16 with random weights. */
+import type { Backend } from '../backend/backend.ts';
+import { openCuda } from '../backend/cuda/open.ts';
+import { t5Config } from '../model/config.ts';
+import { encoder } from '../model/encoder.ts';
+import { parameterTable } from '../model/parameter_table.ts';
+import { encoderParameters } from '../model/parameter_tree.ts';
+import { uploadSource } from '../model/seq2seq.ts';
+import { T5ForConditionalGeneration } from '../model/t5.ts';
+import { accumulate } from '../tensor/accumulate.ts';
+import { run } from '../tensor/autograd.ts';
+import { Parameters } from '../tensor/parameters.ts';
+import { dispose, scope } from '../tensor/scope.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { forwardFlops, stepFlops } from '../train/flops.ts';
+import { Trainer } from '../train/trainer.ts';
+import type { Batch } from '../util/batch.ts';
+import { type Measurement, noise } from './bench.ts';
+
+const v11 = { feed_forward_proj: 'gated-gelu', tie_word_embeddings: false, dropout_rate: 0, d_kv: 64 } as const;
+const base = t5Config({ ...v11, d_model: 768, d_ff: 2048, num_layers: 12, num_heads: 12, vocab_size: 32128 });
+const fat5Small = t5Config({ ...v11, d_model: 512, d_ff: 2048, num_layers: 12, num_heads: 8, vocab_size: 32768 });
+const xl = t5Config({ ...v11, d_model: 2048, d_ff: 5120, num_layers: 24, num_heads: 32, vocab_size: 32128 });
+const xxl = t5Config({ ...v11, d_model: 4096, d_ff: 10240, num_layers: 24, num_heads: 64, vocab_size: 32128 });
+
+type Case = { name: string; measure: (backend: Backend, name: string) => Promise<Measurement> };
+
+const cases: Case[] = [
+  train('t5-base', base, [144, 568, 114]),
+  train('t5-base', base, [144, 512, 114]),
+  train('fat5-small', fat5Small, [64, 1024, 256]),
+  train('fat5-small', fat5Small, [128, 512, 512]),
+  encode('t5-base', base, [32, 512]),
+  encode('xxl', xxl, [1, 512]),
+  decode('t5-base', base, 1),
+  decode('t5-base', base, 32),
+  decode('xl', xl, 1),
+];
+
+/** Measures the cases whose names contain one of `only`, all without. @throws BackendError without a GPU */
+export async function benchGpu(only: readonly string[]): Promise<Measurement[]> {
+  const backend = openCuda();
+  const found: Measurement[] = [];
+  for (const { name, measure } of cases) {
+    if (only.length > 0 && !only.some((part) => name.includes(part))) continue;
+    backend.resetPeak();
+    found.push(await measure(backend, name));
+    backend.trim();
+  }
+  return found;
+}
+
+/** Parameters with small random values, made on the device: billions of them take the host minutes. */
+function randomParameters(backend: Backend, table: ReturnType<typeof parameterTable>): Parameters {
+  const parameters = new Parameters(backend, 'bf16', table);
+  const pattern = scope(() => Tensor.from(backend, 'bf16', [1 << 22], noise(1 << 22, 0.1)));
+  for (const { name, shape } of parameters.places) {
+    const { memory, length } = parameters.get(name);
+    for (let start = 0; start < length; start += pattern.length) {
+      const count = Math.min(pattern.length, length - start);
+      const y = new Tensor(backend, memory.slice(start, count), [count]);
+      run(accumulate, { x: new Tensor(backend, pattern.memory.slice(0, count), [count]), y }, { scalars: { beta: 0 } });
+    }
+    if (shape.length === 1) parameters.get(name).write(new Float32Array(length).fill(1)); // norms
+  }
+  dispose(pattern);
+  return parameters;
+}
+
+const ids = (length: number, vocabulary: number, seed: number) =>
+  Int32Array.from({ length }, (_, i) => 3 + ((i * 7919 + seed) % (vocabulary - 13)));
+
+const STEPS = 10;
+const WARM_UP = 3;
+
+function train(model: string, config: typeof base, shape: readonly [number, number, number]): Case {
+  const [rows, sourceLength, targetLength] = shape;
+  const measure: Case['measure'] = async (backend, name) => {
+    const parameters = randomParameters(backend, parameterTable(config, 'conditional_generation'));
+    const t5 = new T5ForConditionalGeneration(config, parameters);
+    const trainer = new Trainer(t5, { optimizer: { name: 'adamw_scale', learning_rate: 1e-4 }, max_grad_norm: 1 });
+    const batch: Batch = {
+      ...{ rows, sourceLength, targetLength, tokens: rows * targetLength },
+      input_ids: ids(rows * sourceLength, config.vocab_size, 1),
+      decoder_input_ids: ids(rows * targetLength, config.vocab_size, 2),
+      labels: ids(rows * targetLength, config.vocab_size, 3),
+    };
+    for (let i = 0; i < WARM_UP; i++) await trainer.stepOn([batch]);
+    const started = performance.now();
+    const waiting: (() => Promise<unknown>)[] = [];
+    for (let i = 0; i < STEPS; i++) waiting.push(await trainer.launchOn([batch]));
+    const results = await Promise.all(waiting.map((result) => result()));
+    const milliseconds = (performance.now() - started) / STEPS;
+    const { loss, grad_norm: norm } = results.at(-1) as { loss: number; grad_norm: number };
+    if (!Number.isFinite(loss + norm)) throw new Error(`${name}: loss ${loss}, gradient norm ${norm}`);
+    trainer.dispose();
+    t5.dispose();
+    return measured(backend, name, milliseconds, {
+      rate: stepFlops(config, rows, sourceLength, targetLength) / milliseconds / 1e9,
+      unit: 'TFLOP/s',
+    });
+  };
+  return { name: `train ${model} ${rows} x ${sourceLength}/${targetLength}`, measure };
+}
+
+function encode(model: string, config: typeof base, [rows, columns]: readonly [number, number]): Case {
+  const measure: Case['measure'] = async (backend, name) => {
+    const parameters = randomParameters(backend, parameterTable(config, 'encoder'));
+    const tree = encoderParameters(parameters, config, '');
+    const values = ids(rows * columns, config.vocab_size, 1);
+    const input = uploadSource(backend, { rows, columns, values, segments: undefined });
+    const pass = { config, checkpointing: false };
+    const work = () => scope(() => void encoder(tree, input, pass));
+    const milliseconds = await replayed(backend, input.ids, work);
+    dispose(input.ids);
+    parameters.dispose();
+    return measured(backend, name, milliseconds, {
+      rate: (rows * forwardFlops({ ...config, num_decoder_layers: 0 }, columns, 0)) / milliseconds / 1e9,
+      unit: 'TFLOP/s',
+    });
+  };
+  return { name: `encode ${model} ${rows} x ${columns}`, measure };
+}
+
+/** Milliseconds of recorded work, from many runs between two reads of a tensor. */
+async function replayed(backend: Backend, probe: Tensor, work: () => void): Promise<number> {
+  work();
+  const recording = backend.capture!(work);
+  for (let i = 0; i < WARM_UP; i++) recording.run();
+  await probe.read();
+  const started = performance.now();
+  for (let i = 0; i < 2 * STEPS; i++) recording.run();
+  await probe.read();
+  const milliseconds = (performance.now() - started) / (2 * STEPS);
+  recording.dispose();
+  return milliseconds;
+}
+
+const SOURCE = 512;
+const NEW_TOKENS = 128;
+
+function decode(model: string, config: typeof base, rows: number): Case {
+  const measure: Case['measure'] = async (backend, name) => {
+    const parameters = randomParameters(backend, parameterTable(config, 'conditional_generation'));
+    const t5 = new T5ForConditionalGeneration(config, parameters);
+    const flat = ids(rows * SOURCE, config.vocab_size, 1);
+    const input_ids = Array.from({ length: rows }, (_, r) => Array.from(flat.subarray(r * SOURCE, (r + 1) * SOURCE)));
+    const generate = () => t5.generate({ input_ids, max_new_tokens: NEW_TOKENS, eos_token_id: null });
+    await generate();
+    let milliseconds = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < WARM_UP; i++) {
+      const started = performance.now();
+      const rowsOut = await generate();
+      milliseconds = Math.min(milliseconds, performance.now() - started);
+      if (rowsOut.some((row) => row.length !== NEW_TOKENS + 1)) throw new Error(`${name}: rows ended early`);
+    }
+    t5.dispose();
+    return measured(backend, name, milliseconds, { rate: (1e3 * rows * NEW_TOKENS) / milliseconds, unit: 'tokens/s' });
+  };
+  return { name: `decode ${model} ${rows} x ${SOURCE} to ${NEW_TOKENS}`, measure };
+}
+
+const measured = (
+  backend: Backend,
+  name: string,
+  milliseconds: number,
+  speed: Pick<Measurement, 'rate' | 'unit'>,
+): Measurement => ({ case: name, milliseconds, ...speed, peakMegabytes: backend.usage.peakBytes / 1e6 });
