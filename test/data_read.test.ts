@@ -8,6 +8,7 @@ import { after, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { expandSources, globExpression } from '../src/data/glob.ts';
 import { type ReadOptions, readDocuments } from '../src/data/read.ts';
+import { Xxh64 } from '../src/data/xxh64.ts';
 import { FormatError, UsageError } from '../src/util/errors.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'fat5-read-'));
@@ -53,6 +54,31 @@ test('a zstd file reads like the plain one, also with several frames', async () 
     assert.match(error.message, /cut\.jsonl\.zst: the zstd stream is truncated/);
     return true;
   });
+  for (let at = 0; at < frames.length; at++) {
+    const damaged = Buffer.from(frames);
+    damaged[at]! ^= 1 << (at % 8);
+    // A flag without a meaning may change; the text may not.
+    const text = await read(file('damaged.jsonl.zst', damaged)).catch((error: unknown) => {
+      assert.ok(error instanceof FormatError, `byte ${at}: ${error}`);
+      return lines;
+    });
+    assert.deepEqual(text, lines, `byte ${at}`);
+  }
+});
+
+test('XXH64 gives the published hashes, however the bytes are cut', () => {
+  const text = 'Nobody inspects the spammish repetition';
+  for (const [input, expected] of [
+    ['', 'ef46db3751d8e999'],
+    ['a', 'd24ec4f1a98c6e5b'],
+    ['abc', '44bc2cf5ad770999'],
+    [text, 'fbcea83c8a378bf1'],
+  ] as const)
+    for (const cut of [1, 7, 32, 100]) {
+      const hash = new Xxh64();
+      for (let at = 0; at < input.length; at += cut) hash.update(Buffer.from(input.slice(at, at + cut)));
+      assert.equal(hash.digest().toString(16), expected);
+    }
 });
 
 test('a text file is one document, or one per line, or one per paragraph', async () => {

@@ -123,6 +123,13 @@ describe('a run that is interrupted', () => {
     assert.equal(status, 0, output);
     assert.match(output, /warning: .*step-0000014\/optimizer\.safetensors: damaged/);
     assert.match(output, /goes on after step 7 of 14/);
+    const weights = join(folder, 'runs/damaged/checkpoints/step-0000014/model.safetensors');
+    const bad = readFileSync(weights);
+    bad[bad.length >> 1]! ^= 1;
+    writeFileSync(weights, bad);
+    const refused = await fat5(['evaluate', 'runs/damaged']);
+    assert.equal(refused.status, 3, refused.output);
+    assert.match(refused.output, /^fat5: .*step-0000014\/model\.safetensors: damaged, .*; name another checkpoint/);
   });
 
   test('keeps a second process out, which leaves it alone', async () => {

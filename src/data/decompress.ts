@@ -2,8 +2,8 @@
 import { createReadStream } from 'node:fs';
 import { PassThrough, pipeline, type Readable } from 'node:stream';
 import * as zlib from 'node:zlib';
-import { Decompress } from 'fzstd';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { unzstd } from './zstd.ts';
 
 /** Told how many stored bytes have been read since the last call. */
 export type OnBytes = (bytes: number) => void;
@@ -28,18 +28,6 @@ async function* stored(path: string, onBytes: OnBytes): AsyncGenerator<Buffer> {
   } catch (cause) {
     throw new UsageError(`${path}: cannot be read: ${(cause as Error).message}`, { cause });
   }
-}
-
-async function* unzstd(parts: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let ready: Buffer[] = [];
-  const decoder = new Decompress((part) => ready.push(Buffer.from(part)));
-  for await (const part of parts) {
-    decoder.push(part);
-    yield* ready;
-    ready = [];
-  }
-  decoder.push(new Uint8Array(0), true);
-  yield* ready;
 }
 
 async function* through(parts: AsyncIterable<Buffer>, transform: NodeJS.ReadWriteStream): AsyncGenerator<Buffer> {
@@ -81,6 +69,7 @@ export async function* openBytes(path: string, onBytes: OnBytes): AsyncGenerator
     if (cause instanceof UsageError) throw cause;
     const why = (cause as Error).message;
     const state = /unexpected e(nd of file|of)/i.test(why) ? 'is truncated' : `is corrupted (${why})`;
-    throw new FormatError(`${path}: the ${compression} stream ${state} after ${bytes} decompressed bytes`, { cause });
+    const what = `the ${compression} stream ${state} after ${bytes} decompressed bytes`;
+    throw new FormatError(`${path}: ${what}; copy or download the file again`, { cause });
   }
 }

@@ -104,7 +104,7 @@ export async function* readDocuments(
       if (text !== null && text.trim() !== '') yield { line, text };
     } catch (cause) {
       const why = (cause as Error).message;
-      const remedy = 'repair it, or leave such lines out with skip_bad';
+      const remedy = 'repair it, or leave such lines out with skip_bad (--skip-bad)';
       if (!options.skip_bad) throw new FormatError(`${path}:${line}: ${why}; ${remedy}`, { cause });
       yield { line, bad: why };
     }

@@ -26,6 +26,15 @@ template <class N> inline void storeByChance(bf16 *p, vec x, const uint32_t *wor
 /** The same place in an array that may be absent. */
 inline T *at(T *array, int64_t i) { return array ? array + i : array; }
 
+/**
+ * Asks for what a loop will read soon: it follows more arrays than the hardware's own prefetching keeps up with from
+ * page to page. Asking beyond an array's end is harmless.
+ */
+template <class... X> inline void ahead(int64_t i, const X *...arrays) {
+  constexpr int64_t BYTES = 1024;
+  (__builtin_prefetch(reinterpret_cast<const char *>(arrays + i) + BYTES), ...);
+}
+
 /** Where and how a run of changes is applied: pointers at its first element. */
 struct Target {
   T *values, *compensation;

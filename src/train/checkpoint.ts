@@ -8,7 +8,7 @@
  * process that dies at any moment leaves at most a temporary folder, which the next one removes.
  */
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
@@ -49,10 +49,13 @@ const nameOf = (step: number) => `step-${String(step).padStart(7, '0')}`;
 function stepsIn(directory: string): number[] {
   if (!existsSync(directory)) return [];
   return readdirSync(directory)
-    .filter((name) => /^step-\d{7,}$/.test(name) && existsSync(join(directory, name, stateFile)))
+    .filter((name) => /^step-\d{7,}$/.test(name) && isCheckpoint(join(directory, name)))
     .map((name) => Number(name.slice(5)))
     .sort((a, b) => b - a);
 }
+
+/** Whether a folder is a checkpoint, complete or damaged. */
+export const isCheckpoint = (folder: string): boolean => existsSync(join(folder, stateFile));
 
 /** Folder of the newest complete checkpoint in a directory, its checksums not looked at. */
 export function newestCheckpoint(directory: string): string | undefined {
@@ -78,11 +81,11 @@ export async function saveCheckpoint(
     const files: Record<string, { bytes: number; sha256: string }> = {};
     for (const name of readdirSync(temporary).sort()) {
       flush(join(temporary, name));
-      files[name] = { bytes: statSync(join(temporary, name)).size, sha256: await sha256(join(temporary, name)) };
+      files[name] = { bytes: statSync(join(temporary, name)).size, sha256: sha256(join(temporary, name)) };
     }
     const content = { version: 1, ...state, files };
     writeWhole(join(temporary, stateFile), JSON.stringify({ ...content, sha256: ofContent(content) }, null, 1));
-    await verifyCheckpoint(temporary);
+    verifyCheckpoint(temporary);
     await rm(folder, { recursive: true, force: true });
     await rename(temporary, folder);
     flush(directory);
@@ -125,7 +128,7 @@ export async function latestCheckpoint(
   for (const step of steps) {
     const folder = join(directory, nameOf(step));
     try {
-      return { folder, state: await verifyCheckpoint(folder) };
+      return { folder, state: verifyCheckpoint(folder) };
     } catch (error) {
       if (!(error instanceof FormatError)) throw error;
       damage ??= error;
@@ -139,18 +142,21 @@ export async function latestCheckpoint(
   return undefined;
 }
 
-/** Compares every file of a checkpoint with its checksum. @throws FormatError naming the first that differs */
-export async function verifyCheckpoint(folder: string): Promise<TrainerState> {
+/**
+ * Compares the files of a checkpoint with their checksums: all of them, or only those that a model is loaded from.
+ * @throws FormatError naming the first that differs
+ */
+export function verifyCheckpoint(folder: string, which: 'all' | 'model' = 'all'): TrainerState {
   const path = join(folder, stateFile);
   const { version: _version, files, sha256: _sha256, ...state } = readState(path);
   for (const [name, { bytes, sha256: expected }] of Object.entries(files)) {
+    if (which === 'model' && name !== 'model.safetensors' && !name.endsWith('.json')) continue;
     const file = join(folder, name);
     if (name.includes('/') || !existsSync(file))
       throw new FormatError(`${file}: missing, expected because ${path} lists it`);
     const actual = statSync(file).size;
     if (actual !== bytes) throw new FormatError(`${file}: has ${actual} bytes, expected ${bytes} (from ${path})`);
-    if ((await sha256(file)) !== expected)
-      throw new FormatError(`${file}: damaged, its SHA-256 is not the one in ${path}`);
+    if (sha256(file) !== expected) throw new FormatError(`${file}: damaged, its SHA-256 is not the one in ${path}`);
   }
   return state;
 }
@@ -174,8 +180,14 @@ function readState(path: string): z.output<typeof stateSchema> {
 
 const ofContent = (content: object): string => createHash('sha256').update(JSON.stringify(content)).digest('hex');
 
-async function sha256(path: string): Promise<string> {
+function sha256(path: string): string {
   const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  const file = openSync(path, 'r');
+  try {
+    const part = Buffer.alloc(1 << 20);
+    for (let count: number; (count = readSync(file, part)) > 0; ) hash.update(part.subarray(0, count));
+  } finally {
+    closeSync(file);
+  }
   return hash.digest('hex');
 }

@@ -30,7 +30,7 @@ function readYaml(path: string): Tree {
   try {
     tree = parseYaml(readFileSync(path, 'utf8')) ?? {};
   } catch (cause) {
-    throw new UsageError(`${path}: not YAML: ${(cause as Error).message.split('\n')[0]}`, { cause });
+    throw new UsageError(`${path}: not YAML: ${firstLine(cause)}`, { cause });
   }
   if (!isTree(tree)) throw new UsageError(`${path}: expected a map of settings at its top`);
   return tree;
@@ -48,7 +48,7 @@ function applyOverride(tree: Tree, override: string): void {
   try {
     place[keys.at(-1)!] = parseYaml(override.slice(at + 1)) as unknown;
   } catch (cause) {
-    throw new UsageError(`"${override}": the value is not YAML: ${(cause as Error).message.split('\n')[0]}`, { cause });
+    throw new UsageError(`"${override}": the value is not YAML: ${firstLine(cause)}`, { cause });
   }
 }
 
@@ -149,3 +149,5 @@ export function settings(schema: z.ZodObject = trainConfigSchema): { key: string
 export function printTrainConfig(config: TrainConfig): string {
   return stringify(config, { nullStr: 'null', flowCollectionPadding: false });
 }
+
+const firstLine = (error: unknown): string => (error as Error).message.split('\n')[0]!.replace(/:$/, '');

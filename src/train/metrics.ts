@@ -51,7 +51,7 @@ export interface EvaluationRecord {
 
 export type MetricsRecord = TrainRecord | EvaluationRecord;
 
-/** The records of a metrics.jsonl, a line that was cut off by a crash left out. */
+/** The records of a metrics.jsonl, damaged lines left out. */
 export function readMetrics(path: string): MetricsRecord[] {
   return lines(path).map(({ record }) => record);
 }
@@ -64,7 +64,7 @@ function lines(path: string): { record: MetricsRecord; end: number }[] {
     try {
       found.push({ record: JSON.parse(bytes.toString('utf8', start, end)) as MetricsRecord, end: end + 1 });
     } catch {
-      break; // damaged by a crash: this line and what follows will be written again
+      // Damaged: the records after it still count.
     }
   }
   return found;

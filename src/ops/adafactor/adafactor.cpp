@@ -21,6 +21,19 @@ Hyper read(const float *hyper) {
   return h;
 }
 
+/** A chunk's rows, or elements of a vector: where they are in parameters, and in factors and moments. */
+struct Part {
+  const Place &place;
+  bool isVector;
+  int64_t inside, element, row, count;  // inside: elements of the parameter before it
+};
+
+Part partOf(const Place *places, const Rows &rows) {
+  const Place &place = places[rows.parameter];
+  const int64_t inside = int64_t(rows.first) * place.columns;
+  return {place, place.column < 0, inside, place.start * UNIT + inside, int64_t(place.row) + rows.first, rows.count};
+}
+
 /** sum_k (clip * g[k])^2 + eps, added to each columnSums[k] as well. */
 float squareRow(const float *g, int64_t count, float clip, float eps, float *columnSums) {
   const float sum = vectorSum(count, [=](int64_t k, auto n) {
@@ -69,21 +82,20 @@ KERNEL(adafactor_moments)(const float *gradients, const int32_t *places, const i
   const Rows *table = reinterpret_cast<const Rows *>(chunks);
   parallelFor(C, 1, [=](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; c++) {
-      const Rows &rows = table[c];
-      const Place &place = placeOf[rows.parameter];
-      const float *g = gradients + place.start * UNIT + int64_t(rows.first) * place.columns;
-      float *moment = moments + place.row + rows.first;
-      if (place.column < 0) {
-        float *factor = factors + place.row + rows.first;
-        for (int64_t r = 0; r < rows.count; r++) {
+      const auto [place, isVector, inside, element, row, count] = partOf(placeOf, table[c]);
+      const float *g = gradients + element;
+      float *moment = moments + row;
+      if (isVector) {
+        float *factor = factors + row;
+        for (int64_t r = 0; r < count; r++) {
           moment[r] = h.decay * moment[r] + h.oneMinusDecay * (clip * g[r] * (clip * g[r]) + h.eps1);
           factor[r] = 1 / sqrtf(moment[r]);
         }
         continue;
       }
-      float *sums = columnSums + rows.sums;
+      float *sums = columnSums + table[c].sums;
       for (int64_t k = 0; k < place.columns; k++) sums[k] = 0;
-      for (int64_t r = 0; r < rows.count; r++, g += place.columns)
+      for (int64_t r = 0; r < count; r++, g += place.columns)
         moment[r] =
             h.decay * moment[r] + h.oneMinusDecay * (squareRow(g, place.columns, clip, h.eps1, sums) / place.columns);
     }
@@ -107,16 +119,14 @@ KERNEL(adafactor)(const float *gradients, const int32_t *places, const int32_t *
   const Rows *table = reinterpret_cast<const Rows *>(chunks);
   parallelFor(C, 1, [=](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; c++) {
-      const Rows &rows = table[c];
-      const Place &place = placeOf[rows.parameter];
-      const float *g = gradients + place.start * UNIT + int64_t(rows.first) * place.columns;
-      const float *factor = factors + place.row + rows.first;
-      if (place.column < 0) {
-        partial[c] = clip * clip * squareUpdate(g, factor, rows.count);
+      const auto [place, isVector, inside, element, row, count] = partOf(placeOf, table[c]);
+      const float *g = gradients + element, *factor = factors + row;
+      if (isVector) {
+        partial[c] = clip * clip * squareUpdate(g, factor, count);
         continue;
       }
       float sum = 0;
-      for (int64_t r = 0; r < rows.count; r++, g += place.columns)
+      for (int64_t r = 0; r < count; r++, g += place.columns)
         sum += factor[r] * factor[r] * squareUpdate(g, factors + place.column, place.columns);
       partial[c] = clip * clip * sum;
     }
@@ -130,15 +140,13 @@ KERNEL(adafactor)(const float *gradients, const int32_t *places, const int32_t *
   withRounding(compensation, rng, [=](auto rounding) {
     parallelFor(C, 1, [=](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; c++) {
-        const auto [p, first, count, sums] = table[c];
-        const Place &place = placeOf[p];
+        const auto [place, isVector, inside, element, row, count] = partOf(placeOf, table[c]);
+        const int32_t p = table[c].parameter;
         const float lost = h.rate * parameterScale(norms[p], float(lengths[p]), h.eps2) * decay[p];
-        const float *rowFactors = factors + place.row + first;
-        const bool isVector = place.column < 0;
+        const float *rowFactors = factors + row;
         const int64_t lines = isVector ? 1 : count, n = isVector ? count : place.columns;
         for (int64_t r = 0; r < lines; r++) {
-          const int64_t from = (isVector ? 0 : r * n) + int64_t(first) * place.columns;
-          const int64_t i = place.start * UNIT + from, s = place.state * UNIT + from;
+          const int64_t i = element + r * n, s = place.state * UNIT + inside + r * n;
           const float step = -clip * scale[p] * (isVector ? 1 : rowFactors[r]);
           const float *g = gradients + i, *factor = isVector ? rowFactors : factors + place.column;
           applyChanges<rounding.value>(n, {values + i, at(compensation, s), rng, 0, i}, [=](int64_t k, auto part, vec old) {

@@ -17,6 +17,7 @@ template <Rounding R, class State>
 void updateChunk(int64_t count, const Hyper h, const Factors f, const float *gradients, State *first, State *second,
                  const Target &target) {
   applyChanges<R>(count, target, [=](int64_t i, auto n, vec old) {
+    ahead(i, gradients, first, second, target.values);
     const vec g = f.clip * load(gradients + i, n);
     const vec m = h.beta1 * load(first + i, n) + h.oneMinusBeta1 * g;
     const vec v = h.beta2 * load(second + i, n) + h.oneMinusBeta2 * g * g;
