@@ -1,7 +1,18 @@
 /** The library: what `import … from 'fat5'` gives. */
 export type { Device } from './backend/devices.ts';
 export type { T5Config, T5ConfigInput } from './model/config.ts';
-export type { GenerateOptions } from './model/generation/generate.ts';
+export type { Assistant } from './model/generation/assisted.ts';
+export type { CallOptions, GenerateOptions } from './model/generation/generate.ts';
+export type { GenerationConfig } from './model/generation/options.ts';
+export { LogitsProcessor, LogitsProcessorList, type Scores } from './model/generation/processors.ts';
+export type { PrefixAllowedTokens } from './model/generation/processors_of.ts';
+export type { GenerateOutput } from './model/generation/run.ts';
+export {
+  InterruptableStoppingCriteria,
+  StoppingCriteria,
+  StoppingCriteriaList,
+} from './model/generation/stopping.ts';
+export { type Streamer, TextStreamer, type TextStreamerOptions } from './model/generation/streamer.ts';
 export {
   type ClassifierOutput,
   type QuestionAnsweringInputs,

@@ -1,5 +1,5 @@
 /** What all model classes share: configuration and parameters, from a folder, from nothing, and back to a folder. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Backend, FloatType } from '../backend/backend.ts';
 import { type Device, openDevice } from '../backend/devices.ts';
@@ -11,6 +11,7 @@ import { FormatError, UsageError } from '../util/errors.ts';
 import { makeFolder, writeWhole } from '../util/new_file.ts';
 import { savedConfig, type T5Config, type T5ConfigInput, t5Config } from './config.ts';
 import { encoder } from './encoder.ts';
+import { checkGenerationConfig, type GenerationConfig, legacyGenerationConfig } from './generation/options.ts';
 import { initialize } from './initialize.ts';
 import { type EncoderInputs, sourceOf } from './inputs.ts';
 import { type Architecture, parameterTable, prefixOf } from './parameter_table.ts';
@@ -21,6 +22,7 @@ import { uploadSource } from './seq2seq.ts';
 import { loadWeights, matchWeights, openWeights, saveWeights, withSharing } from './weights.ts';
 
 export const CONFIG_FILE = 'config.json';
+const GENERATION_FILE = 'generation_config.json';
 
 export interface ModelOptions {
   /** Where it runs: the fastest device there is by default. */
@@ -47,6 +49,8 @@ export class PretrainedT5 {
   readonly backend: Backend;
   /** Whether training passes compute blocks again instead of keeping their activations: less memory, more time. */
   activation_checkpointing = false;
+  /** What `generate` does where a call does not say otherwise, in models that write: generation_config.json. */
+  generation_config: GenerationConfig = {};
   protected readonly encoderParameters: StackParameters<EncoderBlock>;
 
   constructor(config: T5Config, parameters: Parameters) {
@@ -70,7 +74,14 @@ export class PretrainedT5 {
     options: NewModelOptions = {},
   ): Promise<M> {
     // biome-ignore lint/complexity/noThisInStatic: the subclass that is asked for
-    return fromFolder(this, folder, options);
+    const model = fromFolder(this, folder, options);
+    try {
+      model.generation_config = generationConfigOf(folder, model.config);
+      return model;
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
   }
 
   /** A model with new random parameters. @throws UsageError if the configuration is impossible */
@@ -88,6 +99,8 @@ export class PretrainedT5 {
     makeFolder(folder);
     await saveWeights(folder, this.parameters);
     writeWhole(join(folder, CONFIG_FILE), `${JSON.stringify(savedConfig(this.config), null, 2)}\n`);
+    if (Object.keys(this.generation_config).length > 0)
+      writeWhole(join(folder, GENERATION_FILE), `${JSON.stringify(this.generation_config, null, 2)}\n`);
   }
 
   /** The encoder's states [B,S,D] after the final norm. @throws UsageError for inputs that are no token ids */
@@ -167,6 +180,16 @@ function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOp
   } finally {
     file.close();
   }
+}
+
+/** generation_config.json, or what config.json says in its place. @throws UsageError, FormatError */
+function generationConfigOf(folder: string, config: T5Config): GenerationConfig {
+  const path = join(folder, GENERATION_FILE);
+  if (!existsSync(path)) return legacyGenerationConfig(config, join(folder, CONFIG_FILE));
+  const written = readJson(path);
+  if (typeof written !== 'object' || written === null || Array.isArray(written))
+    throw new FormatError(`${path}: holds ${JSON.stringify(written)}, expected an object`);
+  return checkGenerationConfig(written, path);
 }
 
 const types: Record<string, FloatType> = { float32: 'f32', bfloat16: 'bf16', float16: 'f16' };

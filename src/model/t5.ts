@@ -8,7 +8,6 @@ import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
 import { type GenerateOptions, generate } from './generation/generate.ts';
-import type { GenerationConfig } from './generation/options.ts';
 import type { GenerateOutput } from './generation/run.ts';
 import { batchOf, type EncoderInputs, type Seq2SeqInputs, sourceOf } from './inputs.ts';
 import type { Architecture } from './parameter_table.ts';
@@ -38,13 +37,12 @@ export interface Seq2SeqOutput {
 
 export class T5ForConditionalGeneration extends PretrainedT5 {
   static override readonly architecture: Architecture = 'conditional_generation';
-  private readonly tree: Seq2Seq;
-  /** What `generate` does where a call does not say otherwise: generation_config.json. */
-  generation_config: GenerationConfig = {};
+  /** The parameters by their places: what decoding needs. */
+  readonly seq2seq: Seq2Seq;
 
   constructor(config: T5Config, parameters: Parameters) {
     super(config, parameters);
-    this.tree = seq2seqParameters(parameters, config);
+    this.seq2seq = seq2seqParameters(parameters, config);
   }
 
   /**
@@ -56,8 +54,8 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
     const batch = batchOf(inputs, this.config);
     const kept = scope(() => {
       const device = uploadBatch(this.backend, batch, this.config);
-      const { states, encoderStates } = forward(this.tree, device, this.pass());
-      const logits = logitsOf(this.tree, states, this.config);
+      const { states, encoderStates } = forward(this.seq2seq, device, this.pass());
+      const logits = logitsOf(this.seq2seq, states, this.config);
       const loss = inputs.labels && lossOfLogits(logits, device.labels, this.config, Math.max(1, batch.tokens)).loss;
       return { logits, encoderStates, loss };
     });
@@ -103,15 +101,15 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
   accumulateGradientsAt(device: DeviceBatch, { factor, random }: { factor: Tensor; random: Pass['random'] }): Tensor {
     const pass: Pass = { ...this.pass(), ...(random && { random }) };
     return differentiate(() => {
-      const { states } = forward(this.tree, device, pass);
-      return lossOf(this.tree, states, device.labels, this.config, { factor });
+      const { states } = forward(this.seq2seq, device, pass);
+      return lossOf(this.seq2seq, states, device.labels, this.config, { factor });
     }).stats;
   }
 
   private lossOf(batch: Batch, denominator: number, random?: Random): CrossEntropy {
     const device = uploadBatch(this.backend, batch, this.config);
-    const { states } = forward(this.tree, device, this.pass(random));
-    return lossOf(this.tree, states, device.labels, this.config, { denominator });
+    const { states } = forward(this.seq2seq, device, this.pass(random));
+    return lossOf(this.seq2seq, states, device.labels, this.config, { denominator });
   }
 
   /** The same sums without gradients and without randomness. */
@@ -132,6 +130,6 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
     ...options
   }: EncoderInputs & GenerateOptions): Promise<number[][] | GenerateOutput> {
     const source = sourceOf({ input_ids, attention_mask }, this.config);
-    return generate(this.tree, source, this.config, options, this.generation_config);
+    return generate(this.seq2seq, source, this.config, options, this.generation_config);
   }
 }

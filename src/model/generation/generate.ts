@@ -5,6 +5,7 @@ import { UsageError } from '../../util/errors.ts';
 import type { T5Config } from '../config.ts';
 import { type MatrixInput, matrix, type Source } from '../inputs.ts';
 import type { Seq2Seq } from '../seq2seq.ts';
+import { type Assistant, assisted, checkAssistant } from './assisted.ts';
 import { beamSearch } from './beams.ts';
 import { Draw } from './draw.ts';
 import {
@@ -36,6 +37,8 @@ export interface CallOptions {
   prefix_allowed_tokens_fn?: PrefixAllowedTokens;
   /** Gets tokens as soon as they are known; not with beams. */
   streamer?: Streamer;
+  /** A small model that drafts tokens for this one to check: greedy decoding of one source, with the same result. */
+  assistant_model?: Assistant;
   /** What stop_strings are compared with. */
   tokenizer?: Decoder;
   /** Same seed, same draws; another one for every call when left out. */
@@ -53,6 +56,7 @@ const callOptions = [
   'stopping_criteria',
   'prefix_allowed_tokens_fn',
   'streamer',
+  'assistant_model',
   'tokenizer',
   'seed',
   'signal',
@@ -68,8 +72,10 @@ export async function generate(
 ): Promise<number[][] | GenerateOutput> {
   const run = prepare(p, source, c, options, own);
   run.signal?.throwIfAborted();
+  const { assistant_model } = options;
+  if (assistant_model) checkAssistant(run, assistant_model);
   const decode = run.settings.num_beams > 1 ? beamSearch : canRecord(run) ? recordedGreedy : sample;
-  const output = await decode(run);
+  const output = await (assistant_model ? assisted(run, assistant_model) : decode(run));
   return run.settings.return_dict_in_generate ? output : output.sequences;
 }
 

@@ -5,7 +5,7 @@
 import * as z from 'zod';
 import { UsageError } from '../../util/errors.ts';
 import { suggestion } from '../../util/suggest.ts';
-import type { T5Config } from '../config.ts';
+import { type T5Config, t5ConfigFields } from '../config.ts';
 
 const wholeFrom = (least: number) => {
   const what = `a whole number from ${least}`;
@@ -100,6 +100,9 @@ export const generationFields = {
   eos_token_id: idOrIds.describe('what ends an answer, one token or several'),
   decoder_start_token_id: id.describe('what an answer starts with'),
   num_assistant_tokens: wholeFrom(1).default(20).describe('tokens that `assistant_model` drafts at a time'),
+  assistant_confidence_threshold: share
+    .default(0.4)
+    .describe('it stops drafting behind a token of which it is less sure than this'),
   num_assistant_tokens_schedule: z
     .enum(['constant', 'heuristic', 'heuristic_transient'], '"constant", "heuristic" or "heuristic_transient"')
     .default('constant')
@@ -147,6 +150,16 @@ export function checkGenerationConfig(input: object, source: string): Generation
     config[name] = parsed.data;
   }
   return config as GenerationConfig;
+}
+
+/** Settings that older checkpoints have in config.json; values that are defaults say nothing. @throws UsageError */
+export function legacyGenerationConfig(c: T5Config, source: string): GenerationConfig {
+  const says = Object.entries(checkGenerationConfig(c, source)).filter(([name, value]) => {
+    const field = generationFields[name as keyof Fields];
+    const isDefault = field instanceof z.ZodDefault && field.def.defaultValue === value;
+    return !(isDefault || value === null || name in t5ConfigFields || (name === 'max_length' && value === 20));
+  });
+  return Object.fromEntries(says);
 }
 
 /** @throws UsageError for a name that is no setting nor one of `others`, with the nearest name */

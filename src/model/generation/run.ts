@@ -72,11 +72,21 @@ export async function readPrompt(run: Run, decoding: Decoding, rowsPerSource: nu
 }
 
 /** Logits [1,R,V] of the tokens after `ids`, which stand at place `at` of every row. No scope frees them. */
-export function stepOn({ p, pass }: Run, decoding: Decoding, ids: Int32Array | Tensor, at: number): Tensor {
-  const rows = decoding.position.length;
-  moveTo(decoding, new Int32Array(rows).fill(at));
+export function stepOn(run: Pick<Run, 'p' | 'pass'>, decoding: Decoding, ids: Int32Array | Tensor, at: number): Tensor {
+  return stepAt(run, decoding, ids, new Int32Array(ids.length).fill(at));
+}
+
+/** The same of tokens at places of their own. */
+export function stepAt(
+  { p, pass }: Pick<Run, 'p' | 'pass'>,
+  decoding: Decoding,
+  ids: Int32Array | Tensor,
+  positions: Int32Array,
+): Tensor {
+  moveTo(decoding, positions);
+  const { backend } = decoding.position;
   return scope(() => {
-    const tokens = ids instanceof Tensor ? ids : Tensor.from(decoding.position.backend, 'i32', [1, rows], ids);
+    const tokens = ids instanceof Tensor ? ids : Tensor.from(backend, 'i32', [1, ids.length], ids);
     return decodeStep(p, decoding, tokens, pass);
   });
 }

@@ -19,7 +19,7 @@ import {
   selfAttentionStep,
 } from '../layers.ts';
 import type { Pass } from '../pass.ts';
-import { decodingBiases, type PositionBias, rotation, stepBiases } from '../positions.ts';
+import { decodingBiases, rotation, stepBiases } from '../positions.ts';
 import { logitsOf, type Seq2Seq, uploadSource } from '../seq2seq.ts';
 
 /** What is kept from token to token. */
@@ -27,7 +27,7 @@ export interface Decoding {
   /** Tokens for which the caches have room. */
   readonly capacity: number;
   /** Where the rows' next tokens stand, i32 [R]; the first one's place on the host. */
-  readonly position: Tensor;
+  position: Tensor;
   place: number;
   /** In which cache each row finds its past, i32 [R,capacity]; absent: in its own. */
   readonly origins: Tensor | undefined;
@@ -35,13 +35,12 @@ export interface Decoding {
   readonly cross: Cache[];
   readonly crossSegments: Tensor | undefined; // i32 [B,S]
   readonly biases: (Tensor | undefined)[]; // of each block
-  readonly rotate: PositionBias['rotate'];
 }
 
 export interface DecodingShape {
   /** Tokens written at most, those of the prompt included. */
   capacity: number;
-  /** Tokens per source and step. */
+  /** Tokens per source and step, at most. */
   rows: number;
   /** One cache per row whose tokens may have their past in other rows' caches, or one cache for all rows of a source. */
   caches: 'own' | 'exchanged' | 'shared';
@@ -71,7 +70,7 @@ export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, 
       biases: decodingBiases(positionsOf(p), backend, capacity, c),
     };
   });
-  return { ...kept, place: 0, capacity, rotate: rotation(c, kept.position) };
+  return { ...kept, place: 0, capacity };
 }
 
 const positionsOf = (p: Seq2Seq) => p.decoder.blocks.map((block) => block.positions);
@@ -81,8 +80,11 @@ export function endDecoding({ position, origins, self, cross, crossSegments, bia
   dispose(position, ...caches, ...[origins, crossSegments, ...biases].filter((t) => t !== undefined));
 }
 
-/** Says where the next tokens of the rows stand. */
+/** Says where the next tokens stand, one per row; there may be fewer rows than the decoding has room for. */
 export function moveTo(decoding: Decoding, positions: ArrayLike<number>): void {
+  const { backend, memory } = decoding.position;
+  const rows = positions.length;
+  if (rows !== decoding.position.length) decoding.position = new Tensor(backend, memory.base.slice(0, rows), [rows]);
   decoding.position.write(positions);
   decoding.place = positions[0]!;
 }
@@ -90,10 +92,11 @@ export function moveTo(decoding: Decoding, positions: ArrayLike<number>): void {
 /** Logits [1,R,V] for the tokens after `ids`, i32 [1,R], which join the caches at the decoding's positions. */
 export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pass): Tensor {
   return scope(() => {
-    const { position, place, capacity, origins, self, cross, crossSegments, rotate } = decoding;
+    const { position, place, capacity, origins, self, cross, crossSegments } = decoding;
     const { config: c } = pass;
     const fire = c.position_encoding_type === 'fire';
     const biases = fire ? stepBiases(positionsOf(p), position, { at: place, capacity }, c) : decoding.biases;
+    const rotate = rotation(c, position);
     let stream: Stream = { x: embedding(p.decoder.embedding, ids) };
     for (const [i, block] of p.decoder.blocks.entries()) {
       stream = selfAttentionStep(
