@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { peakFlops } from '../src/backend/cuda/peak.ts';
 import { t5Config } from '../src/model/config.ts';
 import { forwardFlops, stepFlops } from '../src/train/flops.ts';
 import {
@@ -32,7 +33,7 @@ const record = (step: number): TrainRecord => ({
   gflops: 170.25,
   padding: 0.02,
   memory_bytes: 1,
-  device_bytes: 1,
+  device_bytes: 18.25e9,
   label_tokens: 1,
   seconds: 1,
 });
@@ -43,13 +44,21 @@ describe('metrics', () => {
       trainLine(record(100), 65536),
       '[train] Step 100 out of 65536 | Loss --> 59.881 | Grad_l2 --> 61.126 | Weights_l2 --> 7042.931 | Lr --> 0.010 | ' +
         'Seconds_per_step --> 1.385 | Accuracy --> 0.250 | Tokens_per_second --> 5120 | Gflops --> 170.3 | ' +
-        'Padding --> 0.020 | Time_left --> 25:10:29 | ',
+        'Memory_gb --> 18.250 | Padding --> 0.020 | Time_left --> 25:10:29 | ',
     );
     const evaluation = { kind: 'evaluation', step: 5, nll: 2, accuracy: 0.5, tokens: 9, seconds: 1.25 } as const;
     assert.equal(
       evaluationLine(evaluation, 10),
       '[eval] Step 5 out of 10 | Loss --> 2.000 | Accuracy --> 0.500 | Time --> 1.250 | ',
     );
+  });
+
+  test('a device of known speed has its share printed', () => {
+    assert.match(trainLine({ ...record(1), mfu: 0.4375 }, 2), /Gflops --> 170\.3 \| Mfu --> 0\.438 \| Memory_gb/);
+    assert.equal(peakFlops('NVIDIA H200', 'bf16'), 989e12);
+    assert.equal(peakFlops('NVIDIA A100-SXM4-80GB', 'f32'), 19.5e12);
+    assert.equal(peakFlops('NVIDIA L40S', 'f16'), 362e12);
+    assert.equal(peakFlops('a device from the future', 'bf16'), undefined);
   });
 
   test('a small learning rate keeps its digits', () => {

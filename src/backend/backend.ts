@@ -43,6 +43,8 @@ export interface Backend {
    * it allocates keeps its places; host values that it writes are those of now at every run. The work must have run once.
    */
   capture?(work: () => void): Captured;
+  /** The device's greatest rate of matrix products in FLOP/s, where it is known. */
+  peakFlops?(type: FloatType): number | undefined;
   /** Bytes handed out and not freed; the largest that was since the last reset. */
   readonly usage: { bytes: number; peakBytes: number };
   resetPeak(): void;

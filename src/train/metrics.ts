@@ -25,6 +25,8 @@ export interface TrainRecord {
   tokens_per_second: number;
   /** 10^9 model FLOPs a second (flops.ts), padding included. */
   gflops: number;
+  /** gflops as a share of what the device's data sheet promises; absent where none is known. */
+  mfu?: number;
   /** Share of source and target positions that are padding. */
   padding: number;
   /** Resident memory of the process, now; largest device memory of the model and its step. */
@@ -112,6 +114,8 @@ export function trainLine(r: TrainRecord, steps: number): string {
     ['Accuracy', digits(r.accuracy)],
     ['Tokens_per_second', r.tokens_per_second.toFixed(0)],
     ['Gflops', r.gflops.toFixed(1)],
+    ...(r.mfu === undefined ? [] : [['Mfu', digits(r.mfu)] as [string, string]]),
+    ['Memory_gb', digits(r.device_bytes / 1e9)],
     ['Padding', digits(r.padding)],
     ['Time_left', duration((steps - r.step) * r.seconds_per_step)],
   ];

@@ -107,6 +107,8 @@ export class Progress {
     const [weightNorm] = await norm.read();
     dispose(norm);
     const joules = this.energy.joules();
+    const flops = w.flops / w.seconds;
+    const peak = parameters.backend.peakFlops?.(parameters.dtype);
     return {
       kind: 'train',
       step,
@@ -118,7 +120,8 @@ export class Progress {
       learning_rate: w.learningRate,
       seconds_per_step: w.seconds / w.steps,
       tokens_per_second: (w.positions - w.padding) / w.seconds,
-      gflops: w.flops / w.seconds / 1e9,
+      gflops: flops / 1e9,
+      ...(peak !== undefined && { mfu: flops / peak }),
       padding: w.padding / w.positions,
       memory_bytes: process.memoryUsage.rss(),
       device_bytes: parameters.backend.usage.peakBytes,

@@ -15,6 +15,7 @@ import type { Blas, Borrow } from './cublas.ts';
 import { type Driver, PackedArguments } from './driver.ts';
 import { Arena, CudaMemory } from './memory.ts';
 import type { Compiler } from './nvrtc.ts';
+import { peakFlops } from './peak.ts';
 import { type Prepared, type PreparedLaunch, prepare, type Specialisation } from './program.ts';
 import { KeptUploads, Staging } from './staging.ts';
 import { LaunchTimer } from './timing.ts';
@@ -284,6 +285,10 @@ export class CudaBackend implements Backend {
   trim(): void {
     this.synchronize();
     this.main.trim();
+  }
+
+  peakFlops(type: FloatType): number | undefined {
+    return peakFlops(this.driver.device.name, type);
   }
 
   resetPeak(): void {
