@@ -29,15 +29,14 @@ export type { ModelOptions, NewModelOptions } from './model/pretrained.ts';
 export type { ResultTensor } from './model/result.ts';
 export { type Seq2SeqOutput, T5ForConditionalGeneration } from './model/t5.ts';
 export { AutoTokenizer } from './tokenizer/auto_tokenizer.ts';
+export type { BatchEncoding, IdTensor } from './tokenizer/batch_encoding.ts';
+export type { CallOptions as TokenizerCallOptions } from './tokenizer/call.ts';
+export type { EncodedBatch } from './tokenizer/native_encoder.ts';
 export { ENGLISH_PATTERN, FRENCH_PATTERN } from './tokenizer/patterns.ts';
-export type {
-  EncodeBatchOptions,
-  EncodedBatch,
-  EncodeOptions,
-  SpecialTokens,
-  TextBatch,
-  Tokenizer,
-} from './tokenizer/tokenizer.ts';
+export type { Encoding } from './tokenizer/pipeline/encoding.ts';
+export type { TextBatch } from './tokenizer/text_batch.ts';
+export type { DecodeOptions, EncodeBatchOptions, EncodeOptions, Tokenizer } from './tokenizer/tokenizer.ts';
+export type { SpecialTokens } from './tokenizer/tokenizer_config.ts';
 export {
   type TokenizerProgress,
   type TrainedTokenizer,

@@ -3,22 +3,12 @@ import { isUtf8 } from 'node:buffer';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { FormatError, UsageError } from '../util/errors.ts';
-import { type SpecialTokens, Tokenizer } from './tokenizer.ts';
-import { parseTokenizerJson, type TokenizerFile } from './tokenizer_json.ts';
+import { Tokenizer, type TokenizerOptions } from './tokenizer.ts';
+import { parseTokenizerConfig, specialTokens, type TokenizerConfig } from './tokenizer_config.ts';
+import { parseTokenizerJson } from './tokenizer_json.ts';
 
 /** A tokenizer.json of a million pieces has a tenth of this. */
 const MAXIMUM_BYTES = 256 << 20;
-
-/** What the tokens are called where no tokenizer_config.json says it. */
-const usualNames: Required<SpecialTokens> = {
-  bos_token: '<s>',
-  eos_token: '</s>',
-  unk_token: '<unk>',
-  sep_token: '<sep>',
-  pad_token: '<pad>',
-  cls_token: '<cls>',
-  mask_token: '<mask>',
-};
 
 export const AutoTokenizer = {
   /**
@@ -32,13 +22,27 @@ export const AutoTokenizer = {
 };
 
 /** `AutoTokenizer.from_pretrained` without a promise. */
-export function openTokenizer(directoryOrFile: string): Tokenizer {
+export function openTokenizer(directoryOrFile: string, options: Pick<TokenizerOptions, 'native'> = {}): Tokenizer {
   if (!existsSync(directoryOrFile))
     throw new UsageError(`${directoryOrFile}: not found, expected a tokenizer.json or a folder with one`);
   const path = statSync(directoryOrFile).isDirectory() ? join(directoryOrFile, 'tokenizer.json') : directoryOrFile;
   if (!existsSync(path)) throw new UsageError(`${path}: not found, expected the tokenizer of this folder`);
+  const config = readConfig(dirname(path));
   const file = parseTokenizerJson(readText(path), path);
-  return new Tokenizer(file, specialTokens(dirname(path), file), path);
+  const known = new Set(file.added_tokens.map(({ content }) => content));
+  const vocab = file.model.type === 'Unigram' ? new Map(file.model.vocab) : file.model.vocab;
+  const special = specialTokens(config, (token) => known.has(token) || vocab.has(token));
+  return new Tokenizer(file, special, path, { ...options, config });
+}
+
+/** tokenizer_config.json, and of an older special_tokens_map.json what it lacks. */
+function readConfig(directory: string): TokenizerConfig {
+  let config: TokenizerConfig = {};
+  for (const name of ['special_tokens_map.json', 'tokenizer_config.json']) {
+    const path = join(directory, name);
+    if (existsSync(path)) config = { ...config, ...parseTokenizerConfig(readText(path), path) };
+  }
+  return config;
 }
 
 function readText(path: string): string {
@@ -47,30 +51,4 @@ function readText(path: string): string {
   const bytes = readFileSync(path);
   if (!isUtf8(bytes)) throw new FormatError(`${path}: not UTF-8 text, expected JSON`);
   return bytes.toString();
-}
-
-/** The parts that tokenizer_config.json names, or else the tokens of the usual names. */
-function specialTokens(directory: string, file: TokenizerFile): SpecialTokens {
-  const path = join(directory, 'tokenizer_config.json');
-  const config = existsSync(path) ? parseObject(readText(path), path) : {};
-  const known = (token: string) =>
-    file.model.vocab.has(token) || file.added_tokens.some(({ content }) => content === token);
-  const found: SpecialTokens = {};
-  for (const part of Object.keys(usualNames) as (keyof SpecialTokens)[]) {
-    const named = config[part];
-    const content = typeof named === 'object' && named !== null ? (named as { content?: unknown }).content : named;
-    const token = typeof content === 'string' ? content : part in config ? undefined : usualNames[part];
-    if (token !== undefined && known(token)) found[part] = token;
-  }
-  return found;
-}
-
-function parseObject(text: string, path: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  } catch (cause) {
-    throw new FormatError(`${path}: not JSON: ${(cause as Error).message}`, { cause });
-  }
-  throw new FormatError(`${path}: not an object, expected the fields of a tokenizer_config.json`);
 }

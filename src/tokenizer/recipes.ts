@@ -6,7 +6,7 @@
  *
  * T5 differs: FAT5 has neither bytes nor mode tokens (it spells "[R]" in three pieces) and no end-of-sequence template.
  */
-import type { SpecialTokens } from './tokenizer.ts';
+import type { SpecialTokens } from './tokenizer_config.ts';
 
 export const recipes = ['fat5', 't5'] as const;
 export type Recipe = (typeof recipes)[number];

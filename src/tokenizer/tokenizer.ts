@@ -1,24 +1,20 @@
-/** Text to token ids and back: a tokenizer.json at work. Encoding is native; the names are transformers.js's. */
+/** Text to token ids and back, with transformers.js's names. */
 import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
-import { FormatError, UsageError } from '../util/errors.ts';
-import { makeFolder, writeWhole } from '../util/new_file.ts';
-import { decodePieces } from './decoder.ts';
-import { BAD_STRINGS, checked, MISSING_PIECE, packStrings, tokenizerLibrary } from './native.ts';
-import { patternRules } from './patterns.ts';
-import { formatTokenizerJson, type TokenizerFile } from './tokenizer_json.ts';
-
-/** Which token plays which part: the fields of tokenizer_config.json. */
-export interface SpecialTokens {
-  bos_token?: string;
-  eos_token?: string;
-  unk_token?: string;
-  sep_token?: string;
-  pad_token?: string;
-  cls_token?: string;
-  mask_token?: string;
-}
+import { UsageError } from '../util/errors.ts';
+import type { BatchEncoding, IdTensor } from './batch_encoding.ts';
+import { type CallOptions, type CallTexts, encodeCall } from './call.ts';
+import { Callable } from './callable.ts';
+import { type Engine, jsonEngine } from './engine.ts';
+import type { EncodedBatch, NativeEncoder } from './native_encoder.ts';
+import { cleanUp } from './pipeline/decoders.ts';
+import { type Encoding, emptyEncoding, specialEncoding } from './pipeline/encoding.ts';
+import { compilePostProcessor, type PostProcess } from './pipeline/post_processors.ts';
+import { saveTokenizer } from './save.ts';
+import type { AddedToken } from './schema.ts';
+import { checkOffsets, joinTexts, type TextBatch, textsOf } from './text_batch.ts';
+import { noConfig, type SpecialTokens, type TokenizerConfig } from './tokenizer_config.ts';
+import { formatTokenizerJson, type TokenizerFile, vocabularyOf } from './tokenizer_json.ts';
 
 export interface EncodeOptions {
   /** Add what the post-processor adds, in T5 the end of sequence. Default true. */
@@ -27,63 +23,101 @@ export interface EncodeOptions {
   split_special_tokens?: boolean;
 }
 
+export interface EncodePairOptions extends EncodeOptions {
+  text_pair?: string;
+}
+
 export interface EncodeBatchOptions extends EncodeOptions {
   /** Default: one per processor, one for little text. The ids do not depend on it. */
   threads?: number;
 }
 
-/** Texts one after the other in UTF-8: text i is bytes[offsets[i] … offsets[i+1]), and offsets has one entry more than there are texts. */
-export interface TextBatch {
-  bytes: Uint8Array;
-  offsets: Uint32Array;
+export interface DecodeOptions {
+  skip_special_tokens?: boolean;
+  /** Take the spaces before English punctuation away; default: as tokenizer_config.json says, else false. */
+  clean_up_tokenization_spaces?: boolean;
+  /** spiece.model only: put spaces around special tokens, as transformers' slow tokenizers did. Default false. */
+  spaces_between_special_tokens?: boolean;
 }
 
-/** Ids of text i: ids[offsets[i] … offsets[i+1]). */
-export interface EncodedBatch {
-  ids: Int32Array;
-  offsets: Uint32Array;
-}
-
-const BATCH_BYTES = 1 << 30;
 /** Texts below this many bytes are not worth a second thread. */
 const BYTES_PER_THREAD = 1 << 16;
+/** transformers' "no limit". */
+const NO_LIMIT = 1e30;
 
-const utf8 = new TextEncoder();
-const freed = new FinalizationRegistry((handle: number) => tokenizerLibrary().free(handle));
+export interface TokenizerOptions {
+  config?: TokenizerConfig;
+  /** How text is encoded; by default as the file says. */
+  engine?: Engine;
+  /** What files are bound to; by default the tokenizer.json as it would be saved. */
+  source?: Uint8Array;
+  /** Encode in TypeScript only: the same ids, slower. */
+  native?: boolean;
+}
 
-export class Tokenizer {
+/** A tokenizer can be called: transformers.js's tokenizers can. */
+interface TokenizerCall {
+  /** Encodes one text or many into what a model takes; see CallOptions. */
+  (
+    texts: CallTexts,
+    options: CallOptions & { return_tensor: false; padding?: boolean | string },
+  ): BatchEncoding<number[] | number[][]>;
+  (texts: CallTexts, options?: CallOptions): BatchEncoding<IdTensor>;
+}
+
+export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) {
   readonly file: TokenizerFile;
   readonly special: SpecialTokens;
+  readonly config: TokenizerConfig;
   /** One more than the highest id: the rows that an embedding needs. */
   readonly vocab_size: number;
   /** Ids of <extra_id_0>, <extra_id_1>, …: the first marks the first masked span, as in Hugging Face's T5. */
   readonly sentinels: readonly number[];
   /** Ids of UL2's mode tokens [R], [S] and [X], where the vocabulary has them. */
   readonly modeTokens: { readonly R: number; readonly S: number; readonly X: number } | undefined;
+  /** Longest input of the model in tokens; Infinity where no file says one. */
+  model_max_length: number;
+  padding_side: 'left' | 'right';
+  truncation_side: 'left' | 'right';
+  readonly postProcess: PostProcess;
+  /** Ids that encoding puts before and behind a text. */
+  private readonly around: { prefix: number[]; suffix: number[] };
   private readonly ids: Map<string, number>;
   private readonly pieces: (string | undefined)[];
   private readonly specialIds: Set<number>;
-  private readonly around: number; // special tokens that encoding adds
-  private handle: number;
+  private readonly engine: Engine;
+  private readonly source: Uint8Array | undefined;
+  private native: NativeEncoder | undefined;
+  private disposed = false;
   private digest: string | undefined;
 
   /** `path` is for messages. @throws FormatError if pieces and merges contradict each other */
-  constructor(file: TokenizerFile, special: SpecialTokens, path: string) {
+  constructor(file: TokenizerFile, special: SpecialTokens, path: string, options: TokenizerOptions = {}) {
+    super();
     this.file = file;
     this.special = special;
-    const beyond = file.added_tokens.filter(({ content }) => !file.model.vocab.has(content));
-    this.ids = beyond.length === 0 ? file.model.vocab : new Map(file.model.vocab);
+    this.config = options.config ?? noConfig;
+    this.model_max_length = limitOf(this.config.model_max_length ?? file.truncation?.max_length);
+    this.padding_side = this.config.padding_side ?? (file.padding?.direction === 'Left' ? 'left' : 'right');
+    this.truncation_side = this.config.truncation_side ?? (file.truncation?.direction === 'Left' ? 'left' : 'right');
+    const vocab = vocabularyOf(file.model);
+    const beyond = file.added_tokens.filter(({ content }) => !vocab.has(content));
+    this.ids = beyond.length === 0 ? vocab : new Map(vocab);
     for (const { content, id } of beyond) this.ids.set(content, id);
     this.pieces = [];
+    if (file.model.type === 'Unigram') this.pieces = file.model.vocab.map(([piece]) => piece);
     for (const [piece, id] of this.ids) this.pieces[id] = piece;
     this.vocab_size = this.pieces.length;
     this.specialIds = new Set(file.added_tokens.filter((token) => token.special).map((token) => token.id));
-    this.around = file.template.prefix.length + file.template.suffix.length;
     this.sentinels = this.findSentinels();
     const [R, S, X] = ['[R]', '[S]', '[X]'].map((token) => this.ids.get(token));
     this.modeTokens = R !== undefined && S !== undefined && X !== undefined ? { R, S, X } : undefined;
-    this.handle = openEncoder(file, this.ids, path);
-    freed.register(this, this.handle, this);
+    this.postProcess = compilePostProcessor(file.post_processor);
+    this.around = aroundText(this.postProcess);
+    this.source = options.source;
+    this.engine = options.engine ?? jsonEngine(file, path);
+    if (options.native !== false) this.native = this.engine.native(this.around.prefix, this.around.suffix);
+    if (!this.native) this.engine.pipeline(); // so that what the file cannot mean is an error now
   }
 
   private findSentinels(): number[] {
@@ -93,40 +127,84 @@ export class Tokenizer {
     return found;
   }
 
-  /** Ids of a text. Lone surrogates count as U+FFFD. */
-  encode(text: string, options: EncodeOptions = {}): number[] {
-    return [...this.encodeBytes(utf8.encode(text), options)];
+  /** What calling the tokenizer does. */
+  _call(texts: CallTexts, options: CallOptions = {}): BatchEncoding<IdTensor | number[] | number[][]> {
+    return encodeCall(this, texts, options);
   }
 
-  /** Ids of a text in UTF-8. Bytes that are not UTF-8 become their byte tokens, or the unknown token without them. */
+  /** Ids of a text, or of a text and its pair. Lone surrogates count as U+FFFD. */
+  encode(text: string, options: EncodePairOptions = {}): number[] {
+    if (options.text_pair !== undefined) return this.encodePlus(text, options).ids;
+    return [...this.encodeBatch([text], { ...options, threads: 1 }).ids];
+  }
+
+  /** Ids of a text in UTF-8. Bytes that are not UTF-8 become their byte tokens, or what stands for U+FFFD without them. */
   encodeBytes(bytes: Uint8Array, options: EncodeOptions = {}): Int32Array {
     return this.encodeBatch({ bytes, offsets: Uint32Array.of(0, bytes.length) }, { ...options, threads: 1 }).ids;
   }
 
   /** Ids of many texts in one native call. @throws UsageError for more than 1 GiB of text */
   encodeBatch(texts: readonly string[] | TextBatch, options: EncodeBatchOptions = {}): EncodedBatch {
+    if (this.disposed) throw new UsageError('tokenizer: used after dispose()');
+    const special = options.add_special_tokens !== false;
+    const split = options.split_special_tokens === true;
     const { bytes, offsets } = 'bytes' in texts ? texts : joinTexts(texts);
-    const count = offsets.length - 1;
     const size = checkOffsets(bytes, offsets);
-    const threads = options.threads ?? Math.min(availableParallelism(), Math.ceil(size / BYTES_PER_THREAD));
-    if (!Number.isInteger(threads) || (threads < 1 && size > 0) || threads > 1024)
+    const threads =
+      options.threads ?? Math.max(1, Math.min(availableParallelism(), Math.ceil(size / BYTES_PER_THREAD)));
+    if (!Number.isInteger(threads) || threads < 1 || threads > 1024)
       throw new UsageError(`encodeBatch: threads is ${threads}, expected 1 to 1024`);
-    const flags = (options.add_special_tokens === false ? 0 : 1) | (options.split_special_tokens ? 2 : 0);
-    const ids = new Int32Array(size + count * this.around);
-    const idOffsets = new Uint32Array(count + 1);
-    const library = tokenizerLibrary();
-    const call = library.encode(this.open(), bytes, offsets, count, flags, Math.max(threads, 1), ids, idOffsets);
-    return { ids: ids.slice(0, checked('encodeBatch', call)), offsets: idOffsets };
+    if (this.native) return this.native.encode(bytes, offsets, { special, split, threads });
+    const { prefix, suffix } = this.around;
+    const rows = textsOf(bytes, offsets).map((text) => {
+      const { ids } = this.engine.pipeline().encode(text, split);
+      return special ? [...prefix, ...ids, ...suffix] : ids;
+    });
+    const found = new Uint32Array(rows.length + 1);
+    rows.forEach((row, i) => {
+      found[i + 1] = found[i]! + row.length;
+    });
+    return { ids: Int32Array.from(rows.flat()), offsets: found };
+  }
+
+  /** All that is known about a text's tokens: offsets, words, masks. Slower than encode, which gives the same ids. */
+  encodePlus(text: string, options: EncodePairOptions = {}): Encoding {
+    const texts = [text, ...(options.text_pair === undefined ? [] : [options.text_pair])];
+    const encodings = texts.map((part) => this.encodeText(part, options.split_special_tokens ?? false));
+    return this.postProcess.run(encodings, options.add_special_tokens !== false);
+  }
+
+  /** One text's tokens before the post-processor. */
+  encodeText(text: string, split: boolean): Encoding {
+    if (this.disposed) throw new UsageError('tokenizer: used after dispose()');
+    return this.engine.pipeline().encode(text.replace(/\p{Surrogate}/gu, '\ufffd'), split);
+  }
+
+  /** The pieces that a text is cut into. */
+  tokenize(text: string, options: EncodePairOptions = {}): string[] {
+    return this.encodePlus(text, { add_special_tokens: false, ...options }).tokens;
   }
 
   /** Text of ids. Ids without a token, such as an embedding's padding rows, are left out. */
-  decode(ids: Iterable<number>, options: { skip_special_tokens?: boolean } = {}): string {
-    const pieces: string[] = [];
-    for (const id of ids) {
+  decode(ids: Iterable<number | bigint>, options: DecodeOptions = {}): string {
+    const pieces = [];
+    for (const value of ids) {
+      const id = Number(value);
       const piece = this.pieces[id];
-      if (piece !== undefined && !(options.skip_special_tokens && this.specialIds.has(id))) pieces.push(piece);
+      const special = this.specialIds.has(id);
+      if (piece !== undefined && !(options.skip_special_tokens && special)) pieces.push({ piece, special });
     }
-    return decodePieces(pieces, this.file.decoder);
+    if (pieces.length === 0) return '';
+    const text = this.engine.decode(pieces, {
+      spaces_between_special_tokens: options.spaces_between_special_tokens ?? false,
+    });
+    const clean = options.clean_up_tokenization_spaces ?? this.config.clean_up_tokenization_spaces ?? false;
+    return clean ? cleanUp(text) : text;
+  }
+
+  batch_decode(rows: Iterable<Iterable<number | bigint>> | IdTensor, options: DecodeOptions = {}): string[] {
+    const nested = 'tolist' in rows ? rows.tolist() : rows;
+    return Array.from(nested, (row: Iterable<number | bigint>) => this.decode(row, options));
   }
 
   token_to_id(token: string): number | undefined {
@@ -137,10 +215,76 @@ export class Tokenizer {
     return this.pieces[id];
   }
 
-  /** SHA-256 of the tokenizer.json as save() writes it, 64 hexadecimal digits: what token files are bound to. */
+  /** Ids of tokens; what is no token has the unknown token's id. @throws UsageError if there is no unknown token */
+  convert_tokens_to_ids(tokens: string): number;
+  convert_tokens_to_ids(tokens: readonly string[]): number[];
+  convert_tokens_to_ids(tokens: string | readonly string[]): number | number[] {
+    const idOf = (token: string) => this.ids.get(token) ?? this.unk_token_id;
+    return typeof tokens === 'string' ? idOf(tokens) : tokens.map(idOf);
+  }
+
+  /** Tokens of ids; the unknown token for ids without one. */
+  convert_ids_to_tokens(ids: Iterable<number | bigint>): string[] {
+    return Array.from(ids, (id) => this.pieces[Number(id)] ?? this.special.unk_token ?? '');
+  }
+
+  convert_tokens_to_string(tokens: readonly string[]): string {
+    const pieces = tokens.map((piece) => ({ piece, special: this.specialIds.has(this.ids.get(piece) ?? -1) }));
+    return this.engine.decode(pieces, { spaces_between_special_tokens: false });
+  }
+
+  /** Token -> id, added tokens included. */
+  get_vocab(): Map<string, number> {
+    return new Map(this.ids);
+  }
+
+  get added_tokens(): readonly AddedToken[] {
+    return this.file.added_tokens;
+  }
+
+  get all_special_tokens(): string[] {
+    return [...new Set([...Object.values(this.special), ...this.special_added])];
+  }
+  get all_special_ids(): number[] {
+    return this.convert_tokens_to_ids(this.all_special_tokens);
+  }
+  /** Special tokens that play no part: sentinels, mode tokens and the user's own. */
+  get additional_special_tokens(): string[] {
+    const parts = Object.values(this.special);
+    return this.special_added.filter((token) => !parts.includes(token));
+  }
+  private get special_added(): string[] {
+    return this.file.added_tokens.filter(({ special }) => special).map(({ content }) => content);
+  }
+
+  /** SHA-256 of the file, 64 hexadecimal digits: what token files are bound to. */
   get hash(): string {
-    this.digest ??= createHash('sha256').update(formatTokenizerJson(this.file)).digest('hex');
+    this.digest ??= createHash('sha256')
+      .update(this.source ?? formatTokenizerJson(this.file))
+      .digest('hex');
     return this.digest;
+  }
+
+  get pad_token(): string | undefined {
+    return this.special.pad_token;
+  }
+  get eos_token(): string | undefined {
+    return this.special.eos_token;
+  }
+  get bos_token(): string | undefined {
+    return this.special.bos_token;
+  }
+  get unk_token(): string | undefined {
+    return this.special.unk_token;
+  }
+  get sep_token(): string | undefined {
+    return this.special.sep_token;
+  }
+  get cls_token(): string | undefined {
+    return this.special.cls_token;
+  }
+  get mask_token(): string | undefined {
+    return this.special.mask_token;
   }
 
   /** @throws UsageError if the tokenizer has none; so do the ids below */
@@ -150,8 +294,20 @@ export class Tokenizer {
   get eos_token_id(): number {
     return this.idOfPart('eos_token');
   }
+  get bos_token_id(): number {
+    return this.idOfPart('bos_token');
+  }
   get unk_token_id(): number {
     return this.idOfPart('unk_token');
+  }
+  get sep_token_id(): number {
+    return this.idOfPart('sep_token');
+  }
+  get cls_token_id(): number {
+    return this.idOfPart('cls_token');
+  }
+  get mask_token_id(): number {
+    return this.idOfPart('mask_token');
   }
   /** What decoding starts with: the pad token, as in T5. */
   get decoder_start_token_id(): number {
@@ -167,128 +323,24 @@ export class Tokenizer {
 
   /** Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json, which transformers' AutoTokenizer loads. */
   save(directory: string): void {
-    const additional = this.file.added_tokens
-      .map(({ content }) => content)
-      .filter((token) => !Object.values(this.special).includes(token));
-    const names = { ...this.special, additional_special_tokens: additional };
-    const config = {
-      tokenizer_class: 'PreTrainedTokenizerFast',
-      clean_up_tokenization_spaces: false,
-      model_max_length: 1e30, // transformers' "no limit"
-      ...names,
-    };
-    makeFolder(directory);
-    writeWhole(join(directory, 'tokenizer.json'), formatTokenizerJson(this.file));
-    writeWhole(join(directory, 'tokenizer_config.json'), `${JSON.stringify(config, null, 2)}\n`);
-    writeWhole(join(directory, 'special_tokens_map.json'), `${JSON.stringify(names, null, 2)}\n`);
+    saveTokenizer(directory, this);
   }
 
   /** Frees the native memory now rather than with the object. */
   dispose(): void {
-    if (this.handle === 0) return;
-    freed.unregister(this);
-    tokenizerLibrary().free(this.handle);
-    this.handle = 0;
-  }
-
-  private open(): number {
-    if (this.handle === 0) throw new UsageError('tokenizer: used after dispose()');
-    return this.handle;
+    this.disposed = true;
+    this.native?.dispose();
   }
 }
 
-function joinTexts(texts: readonly string[]): TextBatch {
-  const parts = texts.map((text) => utf8.encode(text));
-  const offsets = new Uint32Array(texts.length + 1);
-  let total = 0;
-  parts.forEach((part, i) => {
-    offsets[i + 1] = total += part.length;
-  });
-  if (total > BATCH_BYTES) throw tooLarge(total);
-  const bytes = new Uint8Array(total);
-  parts.forEach((part, i) => {
-    bytes.set(part, offsets[i]);
-  });
-  return { bytes, offsets };
-}
+/** Length limit of a configuration: transformers writes 1e30 for none. */
+const limitOf = (length: number | null | undefined) =>
+  length === null || length === undefined || length >= NO_LIMIT ? Number.POSITIVE_INFINITY : length;
 
-const tooLarge = (bytes: number) =>
-  new UsageError(`encodeBatch: ${bytes} bytes of text, expected at most ${BATCH_BYTES}; encode fewer texts at a time`);
-
-/** Bytes of all texts. Native code trusts what this has checked. */
-function checkOffsets(bytes: Uint8Array, offsets: Uint32Array): number {
-  if (offsets.length === 0) throw new UsageError('encodeBatch: offsets is empty, expected one entry more than texts');
-  for (let i = 1; i < offsets.length; i++)
-    if (offsets[i]! < offsets[i - 1]!)
-      throw new UsageError(`encodeBatch: offsets[${i}] is ${offsets[i]}, expected at least ${offsets[i - 1]}`);
-  if (offsets.at(-1)! > bytes.length)
-    throw new UsageError(`encodeBatch: offsets end at ${offsets.at(-1)}, the text has ${bytes.length} bytes`);
-  const size = offsets.at(-1)! - offsets[0]!;
-  if (size > BATCH_BYTES) throw tooLarge(size);
-  return size;
-}
-
-/** Hands a checked file to native code. */
-function openEncoder(file: TokenizerFile, ids: Map<string, number>, path: string): number {
-  const library = tokenizerLibrary();
-  const handle = library.create();
-  if (handle === 0) throw new FormatError(`${path}: out of memory`);
-  try {
-    fillEncoder(handle, file, ids, path);
-    return handle;
-  } catch (error) {
-    library.free(handle);
-    throw error;
-  }
-}
-
-function fillEncoder(handle: number, file: TokenizerFile, ids: Map<string, number>, path: string): void {
-  const library = tokenizerLibrary();
-  const { model, added_tokens, template, pattern } = file;
-  const call = (result: number) => {
-    if (result === BAD_STRINGS)
-      throw new FormatError(`${path}: a token contains half a surrogate pair, expected valid text`);
-    return checked(path, result);
-  };
-  const pieces = packStrings([...model.vocab.keys()]);
-  const unknown = model.unk_token === null ? -1 : model.vocab.get(model.unk_token)!;
-  const options = Int32Array.of(unknown, +model.byte_fallback, +model.fuse_unk, +model.ignore_merges);
-  const pieceIds = Int32Array.from(model.vocab.values());
-  call(library.bpe(handle, pieces.text, pieces.text.length, pieces.units, pieceIds, pieceIds.length, options));
-
-  const parts: string[] = [];
-  for (const [left, right] of model.merges) parts.push(left, right);
-  const merges = packStrings(parts);
-  const wrong = new Uint32Array(1);
-  const merged = library.merges(handle, merges.text, merges.text.length, merges.units, model.merges.length, wrong);
-  if (merged === MISSING_PIECE) {
-    const [left, right] = model.merges[wrong[0]!]!;
-    const missing = [left, right, left + right].find((piece) => !model.vocab.has(piece));
-    throw new FormatError(
-      `${path}: model.merges[${wrong[0]}] needs ${JSON.stringify(missing)}, which is not in model.vocab`,
-    );
-  }
-  call(merged);
-
-  if (pattern !== null) {
-    const rules = patternRules(pattern) as Int32Array;
-    call(library.rules(handle, rules, rules.length / 2));
-  }
-  const tokens = packStrings(added_tokens.map(({ content }) => content));
-  const column = (value: (token: (typeof added_tokens)[0]) => number) => Int32Array.from(added_tokens, value);
-  call(
-    library.added(
-      handle,
-      tokens.text,
-      tokens.text.length,
-      tokens.units,
-      column(({ id }) => id),
-      column(({ lstrip, rstrip, special }) => (lstrip ? 1 : 0) | (rstrip ? 2 : 0) | (special ? 4 : 0)),
-      column(({ normalized }) => +normalized),
-      added_tokens.length,
-    ),
-  );
-  const idsOf = (names: string[]) => Int32Array.from(names, (token) => ids.get(token)!);
-  const { prefix, suffix } = template;
-  call(library.template(handle, idsOf(prefix), prefix.length, idsOf(suffix), suffix.length));
+/** What a post-processor puts around one text, found by giving it a text. */
+function aroundText(post: PostProcess): { prefix: number[]; suffix: number[] } {
+  const mark = { ...emptyEncoding(), ...specialEncoding(['text'], [-1], 0) };
+  const { ids } = post.run([mark], true);
+  const at = ids.indexOf(-1);
+  return { prefix: ids.slice(0, at), suffix: ids.slice(at + 1) };
 }

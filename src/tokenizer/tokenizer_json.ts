@@ -1,25 +1,27 @@
 /**
  * tokenizer.json, the file format of Hugging Face tokenizers: read with every field checked, written so that they load
- * it. What is understood: BPE without normalizer, a Split pre-tokenizer of patterns.ts, byte fallback, a template with
- * special tokens around the text. Anything else is a FormatError that names it.
+ * it. schema.ts has its parts.
  */
-import { z } from 'zod';
 import { FormatError } from '../util/errors.ts';
-import { patternRules } from './patterns.ts';
-
-export interface AddedToken {
-  id: number;
-  content: string;
-  single_word: boolean;
-  lstrip: boolean;
-  rstrip: boolean;
-  normalized: boolean;
-  special: boolean;
-}
+import { mergedPiece } from './pipeline/bpe.ts';
+import {
+  type AddedToken,
+  type Decoder,
+  type Normalizer,
+  type Padding,
+  type PostProcessor,
+  type PreTokenizer,
+  type Truncation,
+  tokenizerJson,
+} from './schema.ts';
+import { checkAddedTokens, readMerges, readScores, readVocabulary } from './vocabulary.ts';
 
 export interface BpeModel {
   type: 'BPE';
   unk_token: string | null;
+  /** '' where there is none. */
+  continuing_subword_prefix: string;
+  end_of_word_suffix: string;
   fuse_unk: boolean;
   byte_fallback: boolean;
   ignore_merges: boolean;
@@ -28,92 +30,63 @@ export interface BpeModel {
   merges: (readonly [string, string])[];
 }
 
-/** A step that turns pieces into text. */
-export type DecoderStep = 'ByteFallback' | 'Fuse';
-
-/** A tokenizer.json, checked: every id is unique, every token of the template exists. */
-export interface TokenizerFile {
-  added_tokens: AddedToken[];
-  /** Regular expression of the pre-tokenizer; null: the text is one piece. */
-  pattern: string | null;
-  /** Special tokens before and behind one text. */
-  template: { prefix: string[]; suffix: string[] };
-  decoder: DecoderStep[] | null;
-  model: BpeModel;
+export interface UnigramModel {
+  type: 'Unigram';
+  unk_id: number | null;
+  byte_fallback: boolean;
+  /** Piece and log probability; the id is the place. */
+  vocab: [string, number][];
 }
 
-/** Ids from here on are taken for damage, not for a vocabulary. */
-const ID_LIMIT = 1 << 22;
+export interface WordPieceModel {
+  type: 'WordPiece';
+  unk_token: string;
+  continuing_subword_prefix: string;
+  max_input_chars_per_word: number;
+  vocab: Map<string, number>;
+}
 
-const id = z
-  .int()
-  .min(0)
-  .max(ID_LIMIT - 1);
-const addedToken = z.object({
-  id,
-  content: z.string().min(1),
-  single_word: z.boolean(),
-  lstrip: z.boolean(),
-  rstrip: z.boolean(),
-  normalized: z.boolean(),
-  special: z.boolean(),
-});
-const split = z.object({
-  type: z.literal('Split'),
-  pattern: z.object({ Regex: z.string() }),
-  behavior: z.literal('Isolated'),
-  invert: z.literal(false),
-});
-const templatePiece = z.union([
-  z.object({ SpecialToken: z.object({ id: z.string() }) }),
-  z.object({ Sequence: z.object({ id: z.literal('A') }) }),
-]);
-const hasOneText = (pieces: object[]) => pieces.filter((piece) => 'Sequence' in piece).length === 1;
-const template = z.object({
-  type: z.literal('TemplateProcessing'),
-  single: z.array(templatePiece).refine(hasOneText, 'expected special tokens around one Sequence A'),
-});
-const decoderStep = z.object({ type: z.enum(['ByteFallback', 'Fuse']) });
-const file = z.object({
-  added_tokens: z.array(addedToken).default([]),
-  normalizer: z
-    .union([z.null(), z.object({ type: z.literal('Sequence'), normalizers: z.array(z.any()).length(0) })])
-    .optional(),
-  pre_tokenizer: z
-    .union([z.null(), split, z.object({ type: z.literal('Sequence'), pretokenizers: z.array(split).length(1) })])
-    .optional(),
-  post_processor: z.union([z.null(), template]).optional(),
-  decoder: z
-    .union([z.null(), decoderStep, z.object({ type: z.literal('Sequence'), decoders: z.array(decoderStep) })])
-    .optional(),
-  model: z.object({
-    type: z.literal('BPE'),
-    dropout: z.union([z.null(), z.literal(0)]).optional(),
-    unk_token: z.string().nullish(),
-    continuing_subword_prefix: z.union([z.null(), z.literal('')]).optional(),
-    end_of_word_suffix: z.union([z.null(), z.literal('')]).optional(),
-    fuse_unk: z.boolean().default(false),
-    byte_fallback: z.boolean().default(false),
-    ignore_merges: z.boolean().default(false),
-    // Too many entries for a schema: checked by hand below.
-    vocab: z.custom<Record<string, unknown>>(
-      (v) => typeof v === 'object' && v !== null && !Array.isArray(v),
-      'expected an object',
-    ),
-    merges: z.custom<unknown[]>(Array.isArray, 'expected an array'),
-  }),
-});
+export interface WordLevelModel {
+  type: 'WordLevel';
+  unk_token: string;
+  vocab: Map<string, number>;
+}
+
+export type TokenizerModel = BpeModel | UnigramModel | WordPieceModel | WordLevelModel;
+
+/** A tokenizer.json, checked: ids are unique, tokens that parts name exist. */
+export interface TokenizerFile {
+  truncation: Truncation | null;
+  padding: Padding | null;
+  added_tokens: AddedToken[];
+  normalizer: Normalizer | null;
+  pre_tokenizer: PreTokenizer | null;
+  post_processor: PostProcessor | null;
+  decoder: Decoder | null;
+  model: TokenizerModel;
+}
+
+/** Piece -> id of a model. Of equal Unigram pieces the last one counts, as in Hugging Face tokenizers. */
+export function vocabularyOf(model: TokenizerModel): Map<string, number> {
+  if (model.type !== 'Unigram') return model.vocab;
+  const ids = new Map<string, number>();
+  for (let id = 0; id < model.vocab.length; id++) ids.set(model.vocab[id]![0], id);
+  return ids;
+}
 
 /** What a part of the file says about itself, for the error that refuses it. */
 function describe(document: unknown, path: PropertyKey[]): string {
   let value = document;
   for (const key of path) value = (value as Record<PropertyKey, unknown> | null | undefined)?.[key];
-  const { type, pretokenizers, decoders, normalizers } = (value ?? {}) as Record<string, unknown>;
-  const parts = pretokenizers ?? decoders ?? normalizers;
-  if (Array.isArray(parts)) return `a sequence of ${parts.map((part) => String(part?.type)).join(', ')}`;
-  if (typeof type === 'string') return `type "${type}"`;
   const text = JSON.stringify(value) ?? 'nothing';
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}
+
+/** Oldest files do not say which model theirs is. */
+function modelType(model: Record<string, unknown>): string {
+  if ('merges' in model) return 'BPE';
+  if (Array.isArray(model.vocab)) return 'Unigram';
+  return 'max_input_chars_per_word' in model ? 'WordPiece' : 'WordLevel';
 }
 
 /**
@@ -127,175 +100,112 @@ export function parseTokenizerJson(text: string, path: string): TokenizerFile {
   } catch (cause) {
     throw new FormatError(`${path}: not JSON, expected a tokenizer.json: ${(cause as Error).message}`, { cause });
   }
-  const parsed = file.safeParse(document);
+  const untyped = (document as { model?: Record<string, unknown> } | null)?.model;
+  if (typeof untyped === 'object' && untyped !== null && !('type' in untyped)) untyped.type = modelType(untyped);
+  const parsed = tokenizerJson.safeParse(document);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
     throw new FormatError(
       `${path}: ${issue.path.join('.') || 'file'} is ${describe(document, issue.path)}, which is not supported or not valid: ${issue.message}`,
     );
   }
-  const { added_tokens, pre_tokenizer, post_processor, decoder, model } = parsed.data;
-  const vocab = readVocabulary(model.vocab, added_tokens, path);
-  const found: TokenizerFile = {
-    added_tokens,
-    pattern: pre_tokenizer
-      ? ('pattern' in pre_tokenizer ? pre_tokenizer : pre_tokenizer.pretokenizers[0]!).pattern.Regex
-      : null,
-    template: readTemplate(post_processor?.single ?? []),
-    decoder: decoder ? ('decoders' in decoder ? decoder.decoders : [decoder]).map((step) => step.type) : null,
-    model: {
-      type: 'BPE',
-      unk_token: model.unk_token ?? null,
-      fuse_unk: model.fuse_unk,
-      byte_fallback: model.byte_fallback,
-      ignore_merges: model.ignore_merges,
-      vocab,
-      merges: readMerges(model.merges, path),
-    },
+  const { data } = parsed;
+  const file: TokenizerFile = {
+    truncation: data.truncation ?? null,
+    padding: data.padding ?? null,
+    added_tokens: data.added_tokens,
+    normalizer: data.normalizer ?? null,
+    pre_tokenizer: data.pre_tokenizer ?? null,
+    post_processor: data.post_processor ?? null,
+    decoder: data.decoder ?? null,
+    model: readModel(data.model, path),
   };
-  checkReferences(found, path);
-  return found;
+  checkReferences(file, path);
+  return file;
 }
 
-function readVocabulary(entries: Record<string, unknown>, added: AddedToken[], path: string): Map<string, number> {
-  const vocab = new Map<string, number>();
-  const owners: (string | undefined)[] = []; // by id
-  for (const piece of Object.keys(entries)) {
-    const value = entries[piece];
-    if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value >= ID_LIMIT)
-      throw new FormatError(
-        `${path}: model.vocab gives ${JSON.stringify(piece)} the id ${JSON.stringify(value)}, expected an integer from 0 to ${ID_LIMIT - 1}`,
-      );
-    if (owners[value] !== undefined)
-      throw new FormatError(
-        `${path}: model.vocab gives ${JSON.stringify(owners[value])} and ${JSON.stringify(piece)} the same id ${value}`,
-      );
-    owners[value] = piece;
-    vocab.set(piece, value);
-  }
-  checkAddedTokens(added, vocab, owners, path);
-  return vocab;
+type RawModel = ReturnType<typeof tokenizerJson.parse>['model'];
+
+function readModel(raw: RawModel, path: string): TokenizerModel {
+  if (raw.type === 'Unigram')
+    return {
+      type: 'Unigram',
+      unk_id: raw.unk_id ?? null,
+      byte_fallback: raw.byte_fallback ?? false,
+      vocab: readScores(raw.vocab, path),
+    };
+  const vocab = readVocabulary(raw.vocab, path);
+  if (raw.type !== 'BPE') return { ...raw, vocab };
+  return {
+    type: 'BPE',
+    unk_token: raw.unk_token ?? null,
+    continuing_subword_prefix: raw.continuing_subword_prefix ?? '',
+    end_of_word_suffix: raw.end_of_word_suffix ?? '',
+    fuse_unk: raw.fuse_unk ?? false,
+    byte_fallback: raw.byte_fallback ?? false,
+    ignore_merges: raw.ignore_merges ?? false,
+    vocab,
+    merges: readMerges(raw.merges, path),
+  };
 }
 
-/** Merges are pairs, or in older files "left right". */
-function readMerges(merges: unknown[], path: string): (readonly [string, string])[] {
-  for (let i = 0; i < merges.length; i++) {
-    const merge = merges[i];
-    if (typeof merge === 'string') merges[i] = merge.split(' ');
-    const parts = merges[i];
-    if (!Array.isArray(parts) || parts.length !== 2 || typeof parts[0] !== 'string' || typeof parts[1] !== 'string')
-      throw new FormatError(
-        `${path}: model.merges[${i}] is ${JSON.stringify(merge)?.slice(0, 80)}, expected two pieces`,
-      );
-  }
-  return merges as [string, string][];
-}
-
-function checkAddedTokens(
-  tokens: AddedToken[],
-  vocab: Map<string, number>,
-  owners: (string | undefined)[],
-  path: string,
-): void {
-  for (const token of tokens) {
-    const owner = owners[token.id];
-    const known = vocab.get(token.content);
-    if ((owner !== undefined && owner !== token.content) || (known !== undefined && known !== token.id))
-      throw new FormatError(
-        `${path}: added token ${JSON.stringify(token.content)} has the id ${token.id}, but ${
-          known !== undefined ? `model.vocab gives it ${known}` : `that is the id of ${JSON.stringify(owner)}`
-        }`,
-      );
-    if (token.single_word)
-      throw new FormatError(
-        `${path}: added token ${JSON.stringify(token.content)} has single_word, which is not supported`,
-      );
-    owners[token.id] = token.content;
-  }
-}
-
-function readTemplate(pieces: z.infer<typeof templatePiece>[]): { prefix: string[]; suffix: string[] } {
-  if (pieces.length === 0) return { prefix: [], suffix: [] };
-  const text = pieces.findIndex((piece) => 'Sequence' in piece);
-  const tokens = (part: typeof pieces) =>
-    part.flatMap((piece) => ('SpecialToken' in piece ? [piece.SpecialToken.id] : []));
-  return { prefix: tokens(pieces.slice(0, text)), suffix: tokens(pieces.slice(text + 1)) };
-}
-
-function checkReferences(
-  { pattern, template: { prefix, suffix }, model, added_tokens }: TokenizerFile,
-  path: string,
-): void {
-  if (pattern !== null) {
-    const rules = patternRules(pattern);
-    if (typeof rules === 'string')
-      throw new FormatError(`${path}: pre_tokenizer splits by ${JSON.stringify(pattern)}: ${rules} is not supported`);
-  }
-  const known = (token: string) => model.vocab.has(token) || added_tokens.some(({ content }) => content === token);
-  for (const token of [...prefix, ...suffix])
-    if (!known(token))
-      throw new FormatError(`${path}: post_processor uses ${JSON.stringify(token)}, which is not a token`);
-  if (model.unk_token !== null && !model.vocab.has(model.unk_token))
+function checkReferences({ model, added_tokens, post_processor }: TokenizerFile, path: string): void {
+  const vocab = vocabularyOf(model);
+  checkAddedTokens(added_tokens, vocab, path);
+  checkTemplates(post_processor, path);
+  if (model.type === 'Unigram') {
+    if (model.unk_id !== null && model.unk_id >= model.vocab.length)
+      throw new FormatError(`${path}: model.unk_id is ${model.unk_id}, expected less than ${model.vocab.length}`);
+  } else if (model.unk_token !== null && !vocab.has(model.unk_token))
     throw new FormatError(`${path}: model.unk_token ${JSON.stringify(model.unk_token)} is not in model.vocab`);
+}
+
+/** Every token of a template has its ids. */
+function checkTemplates(part: PostProcessor | null, path: string): void {
+  if (part?.type === 'Sequence') for (const step of part.processors) checkTemplates(step, path);
+  if (part?.type !== 'TemplateProcessing') return;
+  for (const piece of [...part.single, ...part.pair])
+    if ('SpecialToken' in piece && !Object.hasOwn(part.special_tokens, piece.SpecialToken.id))
+      throw new FormatError(
+        `${path}: post_processor uses ${JSON.stringify(piece.SpecialToken.id)}, which is not in its special_tokens`,
+      );
+  if (part.single.some((piece) => 'Sequence' in piece && piece.Sequence.id === 'B'))
+    throw new FormatError(`${path}: post_processor.single uses Sequence B, expected A only`);
+}
+
+/** The first merge that lacks a piece, for the error that refuses it. @throws FormatError naming it */
+export function checkMerges(model: BpeModel, path: string): void {
+  for (let i = 0; i < model.merges.length; i++) {
+    const [left, right] = model.merges[i]!;
+    for (const piece of [left, right, mergedPiece(model, left, right)])
+      if (!model.vocab.has(piece))
+        throw new FormatError(
+          `${path}: model.merges[${i}] needs ${JSON.stringify(piece)}, which is not in model.vocab`,
+        );
+  }
 }
 
 const lines = (entries: string[]) => entries.map((entry) => `      ${entry}`).join(',\n');
 
 /** The text of a tokenizer.json, one piece and one merge per line. */
-export function formatTokenizerJson(tokenizer: TokenizerFile): string {
-  const { added_tokens, pattern, template: around, decoder, model } = tokenizer;
-  const ids = new Map([...model.vocab, ...added_tokens.map((token) => [token.content, token.id] as const)]);
-  const special = (token: string, type_id: number) => ({ SpecialToken: { id: token, type_id } });
-  const wrapped = (name: 'A' | 'B', type_id: number) => [
-    ...around.prefix.map((token) => special(token, type_id)),
-    { Sequence: { id: name, type_id } },
-    ...around.suffix.map((token) => special(token, type_id)),
-  ];
-  const used = [...new Set([...around.prefix, ...around.suffix])];
-  const head = {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens,
-    normalizer: null,
-    pre_tokenizer:
-      pattern === null
-        ? null
-        : {
-            type: 'Sequence',
-            pretokenizers: [{ type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false }],
-          },
-    post_processor:
-      used.length === 0
-        ? null
-        : {
-            type: 'TemplateProcessing',
-            single: wrapped('A', 0),
-            pair: [...wrapped('A', 0), ...wrapped('B', 0)],
-            special_tokens: Object.fromEntries(
-              used.map((token) => [token, { id: token, ids: [ids.get(token)], tokens: [token] }]),
-            ),
-          },
-    decoder: decoder && { type: 'Sequence', decoders: decoder.map((type) => ({ type })) },
-  };
-  const vocab = [...model.vocab].sort((a, b) => a[1] - b[1]);
-  return `${JSON.stringify(head, null, 2).slice(0, -2)},
-  "model": {
-    "type": "BPE",
-    "dropout": null,
-    "unk_token": ${JSON.stringify(model.unk_token)},
-    "continuing_subword_prefix": null,
-    "end_of_word_suffix": null,
-    "fuse_unk": ${model.fuse_unk},
-    "byte_fallback": ${model.byte_fallback},
-    "ignore_merges": ${model.ignore_merges},
-    "vocab": {
-${lines(vocab.map(([piece, i]) => `${JSON.stringify(piece)}: ${i}`))}
-    },
-    "merges": [
-${lines(model.merges.map((merge) => JSON.stringify(merge)))}
-    ]
+export function formatTokenizerJson({ model, ...parts }: TokenizerFile): string {
+  const { vocab, ...settings } = model;
+  const head: Record<string, unknown> = { version: '1.0', ...parts, model: settings };
+  const entries =
+    model.type === 'Unigram'
+      ? `[\n${lines(model.vocab.map((entry) => JSON.stringify(entry)))}\n    ]`
+      : `{\n${lines([...model.vocab].sort((a, b) => a[1] - b[1]).map(([piece, id]) => `${JSON.stringify(piece)}: ${id}`))}\n    }`;
+  let tail = `,\n    "vocab": ${entries}`;
+  if (model.type === 'BPE') {
+    const { merges, continuing_subword_prefix, end_of_word_suffix, ...rest } = model;
+    head.model = {
+      ...rest,
+      dropout: null,
+      continuing_subword_prefix: continuing_subword_prefix || null,
+      end_of_word_suffix: end_of_word_suffix || null,
+      vocab: undefined,
+    };
+    tail += `,\n    "merges": [\n${lines(merges.map((merge) => JSON.stringify(merge)))}\n    ]`;
   }
-}
-`;
+  return `${JSON.stringify(head, null, 2).slice(0, -'\n  }\n}'.length)}${tail}\n  }\n}\n`;
 }

@@ -7,10 +7,12 @@ import { z } from 'zod';
 import { BackendError, UsageError } from '../util/errors.ts';
 import { checked, tokenizerLibrary } from './native.ts';
 import { FRENCH_PATTERN, patternRules } from './patterns.ts';
+import { endOfSequence } from './pipeline/post_processors.ts';
 import { type Layout, layoutOf, recipes } from './recipes.ts';
+import type { AddedToken } from './schema.ts';
 import { TextFeed } from './text_feed.ts';
 import { Tokenizer } from './tokenizer.ts';
-import type { AddedToken, TokenizerFile } from './tokenizer_json.ts';
+import type { TokenizerFile } from './tokenizer_json.ts';
 
 /** What can be chosen; the defaults are FAT5's recipe. */
 export const trainTokenizerOptions = z.strictObject({
@@ -118,15 +120,17 @@ export async function trainTokenizer(
     const [distinctWords, distinctCharacters, alphabet] = found as unknown as [number, number, number];
     const { documents, bytes } = progress;
     const file = tokenizerFile(settings, layout, learnedPieces(handle, alphabet));
-    const missing = settings.vocab_size - file.model.vocab.size;
+    const tokenizer = new Tokenizer(file, layout.names, 'trainTokenizer');
+    const { vocab_size } = tokenizer;
+    const missing = settings.vocab_size - vocab_size;
     const notes =
       missing > 0
         ? [
-            `vocabulary of ${file.model.vocab.size} pieces instead of ${settings.vocab_size}: the text has no more pairs that occur ${Math.max(min_frequency, 1)} times and make pieces shorter than ${max_token_length} characters`,
+            `vocabulary of ${vocab_size} pieces instead of ${settings.vocab_size}: the text has no more pairs that occur ${Math.max(min_frequency, 1)} times and make pieces shorter than ${max_token_length} characters`,
           ]
         : [];
     return {
-      tokenizer: new Tokenizer(file, layout.names, 'trainTokenizer'),
+      tokenizer,
       notes,
       statistics: { documents, bytes, distinctWords, distinctCharacters, alphabet },
     };
@@ -190,13 +194,21 @@ function tokenizerFile(settings: Settings, layout: Layout, { alphabet, merges }:
     }))
     .sort((a, b) => a.id - b.id);
   return {
+    truncation: null,
+    padding: null,
     added_tokens,
-    pattern: settings.pattern,
-    template: { prefix: [], suffix: ['</s>'] },
-    decoder: ['ByteFallback', 'Fuse'],
+    normalizer: null,
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [{ type: 'Split', pattern: { Regex: settings.pattern }, behavior: 'Isolated', invert: false }],
+    },
+    post_processor: endOfSequence('</s>', vocab.get('</s>')!),
+    decoder: { type: 'Sequence', decoders: [{ type: 'ByteFallback' }, { type: 'Fuse' }] },
     model: {
       type: 'BPE',
       unk_token: '<unk>',
+      continuing_subword_prefix: '',
+      end_of_word_suffix: '',
       fuse_unk: false,
       byte_fallback: settings.byte_fallback,
       ignore_merges: false,

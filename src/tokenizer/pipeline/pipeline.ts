@@ -1,0 +1,96 @@
+/**
+ * A tokenizer.json at work in TypeScript: added tokens, normalizer, pre-tokenizer, model, with offsets. It does all that
+ * the format can say; native code writes the same ids, faster, for what is common (native_plan.ts).
+ */
+import { FormatError } from '../../util/errors.ts';
+import { checkMerges, type TokenizerFile, type TokenizerModel } from '../tokenizer_json.ts';
+import { tokenFinder } from './added_tokens.ts';
+import { bpeModel } from './bpe.ts';
+import { type Encoding, emptyEncoding } from './encoding.ts';
+import { cached, type Model } from './model.ts';
+import { NormalizedText } from './normalized_text.ts';
+import { compileNormalizer } from './normalizers.ts';
+import { compilePreTokenizer } from './pre_tokenizers.ts';
+import { byteName, UNKNOWN_PENALTY, unigramModel } from './unigram.ts';
+import { wordLevelModel, wordPieceModel } from './words.ts';
+
+/** Turns one text into tokens. */
+export interface Pipeline {
+  /** skipSpecial: special tokens spelled out in the text are ordinary text. */
+  encode(text: string, skipSpecial: boolean): Encoding;
+}
+
+/** `path` is for messages. @throws FormatError for what the file's parts cannot mean */
+export function openPipeline(file: TokenizerFile, path: string): Pipeline {
+  const normalize = compileNormalizer(file.normalizer, `${path}: normalizer`);
+  const preTokenize = compilePreTokenizer(file.pre_tokenizer, `${path}: pre_tokenizer`);
+  const model = cached(openModel(file.model, path));
+  const [before, after] = [false, true].map((normalized) =>
+    tokenFinder(
+      file.added_tokens.filter((token) => token.normalized === normalized),
+      ({ content }) => (normalized ? normalize(NormalizedText.of(content)).text : content),
+    ),
+  ) as [ReturnType<typeof tokenFinder>, ReturnType<typeof tokenFinder>];
+
+  return {
+    encode(text, skipSpecial) {
+      const encoding = emptyEncoding();
+      let word = 0;
+      const emit = (id: number, token: string, offsets: [number, number]) => {
+        encoding.ids.push(id);
+        encoding.tokens.push(token);
+        encoding.offsets.push(offsets);
+        encoding.words.push(word);
+        encoding.type_ids.push(0);
+        encoding.sequences.push(0);
+        encoding.special_tokens_mask.push(0);
+        encoding.attention_mask.push(1);
+      };
+      const cut = (part: NormalizedText, find: typeof before, plain: (part: NormalizedText) => void) => {
+        for (const { start, end, token } of find(part.text, skipSpecial)) {
+          if (token) {
+            emit(token.id, part.text.slice(start, end), part.original(start, end));
+            word++;
+          } else plain(part.slice(start, end));
+        }
+      };
+      const tokenize = (part: NormalizedText) => {
+        for (const piece of preTokenize(part)) {
+          if (piece.text === '') continue;
+          for (const { id, token, start, end } of model.tokenize(piece.text))
+            emit(id, token, piece.original(start, end));
+          word++;
+        }
+      };
+      cut(NormalizedText.of(text), before, (part) => cut(normalize(part), after, tokenize));
+      return encoding;
+    },
+  };
+}
+
+function openModel(model: TokenizerModel, path: string): Model {
+  switch (model.type) {
+    case 'BPE':
+      checkMerges(model, path);
+      return bpeModel(model);
+    case 'WordPiece':
+      return wordPieceModel(model, path);
+    case 'WordLevel':
+      return wordLevelModel(model, path);
+    case 'Unigram': {
+      const { vocab, unk_id, byte_fallback } = model;
+      if (unk_id === null)
+        throw new FormatError(`${path}: model.unk_id is null, expected the piece for unknown characters`);
+      const ids = new Map(vocab.map(([piece], id) => [piece, id]));
+      const bytes = Array.from({ length: 256 }, (_, byte) => ids.get(byteName(byte)));
+      return unigramModel({
+        pieces: vocab.map((entry) => (entry[0] === '' ? undefined : entry)),
+        unknown: unk_id,
+        unknownScore:
+          vocab.reduce((least, [, score]) => Math.min(least, score), Number.POSITIVE_INFINITY) - UNKNOWN_PENALTY,
+        bytes: byte_fallback && bytes.every((id) => id !== undefined) ? (bytes as number[]) : undefined,
+        arithmetic: 'float64',
+      });
+    }
+  }
+}
