@@ -1,0 +1,290 @@
+// attention, CUDA, backward on tensor cores (sm_80 and newer): dq of a block of queries, and ddense of a tile. A warp
+// holds 16 or 32 queries. Contract and formulas: attention.ts.
+#include "mma.cuh"
+#include "tile.cuh"
+
+// ROW_TILES: groups of 16 queries of a warp. KEYS: of a tile.
+using R = Rows<HEAD_WIDTH>;
+constexpr int WARPS = 4, THREADS = WARPS * WARP, OWN = 16 * ROW_TILES, QUERIES = WARPS * OWN;
+constexpr int STRIP = 32, COLUMNS = STRIP / 8, MARGIN = OWN + STRIP;  // keys at once, of a tile
+constexpr bool QUERIES_IN_REGISTERS = R::WIDTH <= 64;
+extern __shared__ __align__(16) unsigned char memory[];
+
+using Left = unsigned[ROW_TILES][QUERIES_IN_REGISTERS ? R::STEPS : 1][4];
+using Scores = float[ROW_TILES][COLUMNS][4];
+
+DEVICE void readLeft(Left &to, const T *tile, int own) {
+  if constexpr (QUERIES_IN_REGISTERS)
+#pragma unroll
+    for (int i = 0; i < ROW_TILES; i++)
+#pragma unroll
+      for (int step = 0; step < R::STEPS; step++) R::left(to[i][step], tile, own + 16 * i, step);
+}
+
+/** Products of the warp's rows, held in registers or in `tile`, and 32 rows of another tile. */
+DEVICE void dots(Scores &s, const Left &held, const T *tile, int own, const T *other, int strip) {
+#pragma unroll
+  for (int i = 0; i < ROW_TILES; i++)
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+      for (int x = 0; x < 4; x++) s[i][j][x] = 0;
+#pragma unroll
+  for (int step = 0; step < R::STEPS; step++) {
+    unsigned a[ROW_TILES][4];
+#pragma unroll
+    for (int i = 0; i < ROW_TILES; i++) {
+      if (!QUERIES_IN_REGISTERS) R::left(a[i], tile, own + 16 * i, step);
+      else
+#pragma unroll
+        for (int x = 0; x < 4; x++) a[i][x] = held[i][step][x];
+    }
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j += 2) {
+      unsigned right[4];
+      R::right(right, other, strip + 8 * j, step);
+#pragma unroll
+      for (int i = 0; i < ROW_TILES; i++) {
+        multiply(s[i][j], a[i], right[0], right[1], tile);
+        multiply(s[i][j + 1], a[i], right[2], right[3], tile);
+      }
+    }
+  }
+}
+
+/** A warp's queries of one row and head. */
+struct Queries {
+  const Problem &p;
+  const BiasRow &row;
+  i64 b, h, m0;
+  RowStatistics statistics[2 * ROW_TILES];
+  int segments[2 * ROW_TILES];
+
+  DEVICE Queries(const Problem &p, const BiasRow &row, i64 b, i64 h, i64 m0, const RowStatistics *rows)
+      : p(p), row(row), b(b), h(h), m0(m0) {
+    const int group = threadIdx.x % WARP / 4;
+#pragma unroll
+    for (int i = 0; i < 2 * ROW_TILES; i++) {
+      const i64 m = m0 + 8 * i + group;
+      statistics[i] = rows[(b * p.H + h) * paddedRows(p.M) + m];
+      segments[i] = SEGMENTS == 2 && m < p.M ? p.querySegments[b * p.M + m] : -1;
+    }
+  }
+
+  /** From products s = q k and ds = dout v of keys n0.. on to the gradients of the scores, in ds. */
+  DEVICE void gradients(Scores &s, Scores &ds, i64 n0, const int *keySegments, bool partly) const {
+    const int lane = threadIdx.x % WARP, group = lane / 4, first = lane % 4 * 2;
+    const int relative = int(n0 - m0 - p.queryOffset);
+    float factor = p.scale * LOG2E, shift = 0;
+    const bool far = !BIAS || relative + STRIP - 1 <= -row.radius || relative - (OWN - 1) >= row.radius;
+    if (BIAS && far) shift = relative < 0 ? row.low : row.high;
+    const bool masked = partly || n0 + STRIP > p.N || (CAUSAL && relative + STRIP - 1 > 0);
+    if (!far || DENSE || masked) {
+      if (BIAS && !far) {
+#pragma unroll
+        for (int u = 1 - 2 * ROW_TILES; u < COLUMNS; u++) {
+          const float x = row.at(relative + 8 * u + first - group), y = row.at(relative + 8 * u + first - group + 1);
+#pragma unroll
+          for (int i = 0; i < 2 * ROW_TILES; i++) {
+            const int j = u + i;
+            if (j < 0 || j >= COLUMNS) continue;
+            s[i / 2][j][i % 2 * 2] = s[i / 2][j][i % 2 * 2] * factor + x;
+            s[i / 2][j][i % 2 * 2 + 1] = s[i / 2][j][i % 2 * 2 + 1] * factor + y;
+          }
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < ROW_TILES; i++)
+#pragma unroll
+          for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+            for (int x = 0; x < 4; x++) s[i][j][x] = s[i][j][x] * factor + shift;
+      }
+      factor = 1;
+      shift = 0;
+      if (DENSE || masked) {
+#pragma unroll
+        for (int i = 0; i < 2 * ROW_TILES; i++) {
+          const i64 m = m0 + 8 * i + group;
+          const float *plane = DENSE ? p.dense + p.densePlane(b, h) + m * p.N : nullptr;
+#pragma unroll
+          for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+              const int key = 8 * j + first + e;
+              const i64 n = n0 + key;
+              float &x = s[i / 2][j][i % 2 * 2 + e];
+              if (DENSE && m < p.M && n < p.N) x += plane[n] * LOG2E;
+              bool sees = n < p.N;
+              if (CAUSAL) sees = sees && relative + key <= 8 * i + group;
+              if (SEGMENTS) sees = sees && keySegments[key] >= 0;
+              if (SEGMENTS == 2) sees = sees && keySegments[key] == segments[i];
+              if (masked && !sees) x = -infinity();
+            }
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * ROW_TILES; i++)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++) {
+        float2 kept = {1, 1};
+        if (DROPOUT) kept = p.factors(b, h, m0 + 8 * i + group, n0 + 8 * j + first);
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          float &x = ds[i / 2][j][i % 2 * 2 + e];
+          const float share = exponential2(s[i / 2][j][i % 2 * 2 + e] * factor + (shift - statistics[i].x));
+          x = share * ((e ? kept.y : kept.x) * x - statistics[i].y);
+        }
+      }
+  }
+};
+
+KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T *dout, const RowStatistics *rows, T *dq) {
+  const Problem p PROBLEM;
+  const i64 m0 = i64(CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z;
+  const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * OWN;
+  const i64 mWarp = m0 + own, stride = H * HEAD_WIDTH;
+  const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
+
+  T *queryTile = reinterpret_cast<T *>(memory), *doutTile = queryTile + QUERIES * R::PITCH;
+  T *keyTiles = doutTile + QUERIES * R::PITCH, *valueTiles = keyTiles + 2 * KEYS * R::PITCH;
+  int *segmentTiles = reinterpret_cast<int *>(valueTiles + 2 * KEYS * R::PITCH);
+  float *biasShared = reinterpret_cast<float *>(segmentTiles + (SEGMENTS ? 2 * KEYS : 0));
+  unsigned char *sights = reinterpret_cast<unsigned char *>(biasShared + (BIAS == 1 ? P + 2 * MARGIN : 0));
+
+  const i64 seen = CAUSAL ? min(N, m0 + QUERIES + queryOffset) : N;
+  const int tiles = seen <= 0 ? 0 : int((seen + KEYS - 1) / KEYS);
+  R::copy<QUERIES, THREADS>(queryTile, q + queryHead, stride, m0, M);
+  R::copy<QUERIES, THREADS>(doutTile, dout + queryHead, stride, m0, M);
+  const BiasRow row(p, h, biasShared, MARGIN);
+  const Queries queries(p, row, b, h, mWarp, rows);
+  if (SEGMENTS) {
+    const Range range = SEGMENTS == 2 ? segmentRange<QUERIES>(querySegments + b * M, m0, M) : Range{};
+    for (int t = threadIdx.x / WARP; t < tiles; t += WARPS) {
+      const unsigned char s = sight(range, segmentRange<KEYS>(keySegments + b * N, i64(t) * KEYS, N));
+      if (lane == 0) sights[t] = s;
+    }
+  }
+  __syncthreads();
+  const auto next = [&](int t) {
+    while (SEGMENTS && t < tiles && sights[t] == NONE) t++;
+    return t;
+  };
+  const auto start = [&](int t, int stage) {
+    const i64 n0 = i64(t) * KEYS;
+    R::copy<KEYS, THREADS>(keyTiles + stage * KEYS * R::PITCH, k + keyHead, stride, n0, N);
+    R::copy<KEYS, THREADS>(valueTiles + stage * KEYS * R::PITCH, v + keyHead, stride, n0, N);
+    if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
+      copyAsync<4>(segmentTiles + stage * KEYS + threadIdx.x, keySegments + b * N + n0 + threadIdx.x);
+  };
+
+  Left qs, douts;
+  float sums[ROW_TILES][2 * R::STEPS][4] = {};
+  int tile = next(0), stage = 0;
+  if (tile < tiles) start(tile, stage);
+  commitCopies();
+  for (bool fresh = true; tile < tiles; fresh = false, stage ^= 1) {
+    waitCopies<0>();
+    __syncthreads();
+    if (fresh) {
+      readLeft(qs, queryTile, own);
+      readLeft(douts, doutTile, own);
+    }
+    const int following = next(tile + 1);
+    if (following < tiles) start(following, stage ^ 1);
+    commitCopies();
+    const i64 n0 = i64(tile) * KEYS;
+    const bool partly = SEGMENTS && sights[tile] == PARTLY;
+    tile = following;
+    const T *keyTile = keyTiles + stage * KEYS * R::PITCH, *valueTile = valueTiles + stage * KEYS * R::PITCH;
+#pragma unroll 1
+    for (int strip = 0; strip < KEYS; strip += STRIP) {
+      if (CAUSAL && n0 + strip > mWarp + OWN - 1 + queryOffset) break;
+      Scores s, ds;
+      dots(s, qs, queryTile, own, keyTile, strip);
+      dots(ds, douts, doutTile, own, valueTile, strip);
+      queries.gradients(s, ds, n0 + strip, segmentTiles + stage * KEYS + strip, partly);
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j += 2) {
+        unsigned left[ROW_TILES][4];
+#pragma unroll
+        for (int i = 0; i < ROW_TILES; i++) asLeft(left[i], ds[i][j], ds[i][j + 1]);
+#pragma unroll
+        for (int step = 0; step < R::STEPS; step++) {
+          unsigned right[4];
+          R::rightTransposed(right, keyTile, strip + 8 * j, step);
+#pragma unroll
+          for (int i = 0; i < ROW_TILES; i++) {
+            multiply(sums[i][2 * step], left[i], right[0], right[1], q);
+            multiply(sums[i][2 * step + 1], left[i], right[2], right[3], q);
+          }
+        }
+      }
+    }
+  }
+  waitCopies<0>();
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < ROW_TILES; i++) R::put(queryTile, own + 16 * i, sums[i], scale, scale);
+  R::write<OWN>(queryTile + own * R::PITCH, dq + queryHead, stride, mWarp, M);
+}
+
+/** ddense of one tile: the sum over the rows and heads that share the plane. */
+KERNEL __launch_bounds__(THREADS)
+    attention_dense(PROBLEM_PARAMETERS, const T *dout, const RowStatistics *rows, float *ddense) {
+  const Problem p PROBLEM;
+  const i64 n0 = i64(blockIdx.x) * KEYS, m0 = i64(blockIdx.y) * QUERIES, e = blockIdx.z / G, g = blockIdx.z % G;
+  const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * OWN;
+  const i64 mWarp = m0 + own, stride = H * HEAD_WIDTH;
+  T *queryTile = reinterpret_cast<T *>(memory), *doutTile = queryTile + QUERIES * R::PITCH;
+  T *keyTile = doutTile + QUERIES * R::PITCH, *valueTile = keyTile + KEYS * R::PITCH;
+  int *segmentTile = reinterpret_cast<int *>(valueTile + KEYS * R::PITCH);
+  float *biasShared = reinterpret_cast<float *>(segmentTile + (SEGMENTS ? KEYS : 0));
+
+  float sums[KEYS / STRIP][ROW_TILES][COLUMNS][4] = {};
+  const bool hidden = CAUSAL && n0 > m0 + QUERIES - 1 + queryOffset;
+  for (i64 b = E == 1 ? 0 : e; b < (E == 1 ? B : e + 1) && !hidden; b++)
+    for (i64 h = G == 1 ? 0 : g; h < (G == 1 ? H : g + 1); h++) {
+      __syncthreads();
+      const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
+      R::copy<QUERIES, THREADS>(queryTile, q + queryHead, stride, m0, M);
+      R::copy<QUERIES, THREADS>(doutTile, dout + queryHead, stride, m0, M);
+      R::copy<KEYS, THREADS>(keyTile, k + keyHead, stride, n0, N);
+      R::copy<KEYS, THREADS>(valueTile, v + keyHead, stride, n0, N);
+      if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
+        segmentTile[threadIdx.x] = keySegments[b * N + n0 + threadIdx.x];
+      commitCopies();
+      const BiasRow row(p, h, biasShared, MARGIN);
+      const Queries queries(p, row, b, h, mWarp, rows);
+      waitCopies<0>();
+      __syncthreads();
+      Left qs, douts;
+      readLeft(qs, queryTile, own);
+      readLeft(douts, doutTile, own);
+#pragma unroll
+      for (int part = 0; part < KEYS / STRIP; part++) {
+        Scores s, ds;
+        dots(s, qs, queryTile, own, keyTile, part * STRIP);
+        dots(ds, douts, doutTile, own, valueTile, part * STRIP);
+        queries.gradients(s, ds, n0 + part * STRIP, segmentTile + part * STRIP, SEGMENTS != 0);
+#pragma unroll
+        for (int i = 0; i < ROW_TILES; i++)
+#pragma unroll
+          for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+            for (int x = 0; x < 4; x++) sums[part][i][j][x] += ds[i][j][x];
+      }
+    }
+#pragma unroll
+  for (int part = 0; part < KEYS / STRIP; part++)
+#pragma unroll
+    for (int i = 0; i < ROW_TILES; i++)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+        for (int x = 0; x < 4; x++) {
+          const i64 m = mWarp + 16 * i + x / 2 * 8 + lane / 4, n = n0 + part * STRIP + 8 * j + lane % 4 * 2 + x % 2;
+          if (m < M && n < N) ddense[(blockIdx.z * M + m) * N + n] = sums[part][i][j][x];
+        }
+}

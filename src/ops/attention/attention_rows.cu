@@ -1,0 +1,40 @@
+// attention, CUDA: what surrounds the backward kernels. Contract: attention.ts.
+#include "problem.cuh"
+
+/** What the backward kernels know of each query, [B,H,paddedRows]: a warp per query. Beyond M it has no part in anything. */
+KERNEL attention_rows(const T *dout, const T *out, const float *lse, i64 B, i64 M, i64 H, i64 D, RowStatistics *rows) {
+  const int lane = threadIdx.x % WARP;
+  const i64 padded = paddedRows(M), row = i64(blockIdx.x) * (blockDim.x / WARP) + threadIdx.x / WARP;
+  // Heads vary fastest: neighbouring warps read neighbouring memory.
+  const i64 b = row / (padded * H), m = row / H % padded, h = row % H;
+  if (b >= B) return;
+  float delta = 0;
+  if (m < M)
+    forRow(D, D % RUN == 0 && aligned(dout, out), lane, WARP, [&](i64 d, auto n) {
+      const i64 at = ((b * M + m) * H + h) * D + d;
+      float x[n.value], y[n.value];
+      load(dout + at, x);
+      load(out + at, y);
+#pragma unroll
+      for (int i = 0; i < n.value; i++) delta += x[i] * y[i];
+    });
+  delta = acrossLanes<Sum>(delta);
+  if (lane) return;
+  const float l = m < M ? lse[(b * H + h) * M + m] : -infinity();
+  rows[(b * H + h) * padded + m] = make_float2(l == -infinity() ? infinity() : l * LOG2E, delta);
+}
+
+/** dbias [H,P] from partial [B,H,blocks,P]: 8 warps take turns over the parts, then their sums are added in order. */
+KERNEL attention_bias_sums(const float *partial, float *dbias, i64 B, i64 H, i64 P, i64 parts) {
+  __shared__ float sums[8][WARP];
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+  const i64 h = blockIdx.y, place = i64(blockIdx.x) * WARP + lane;
+  float sum = 0;
+  if (place < P)
+    for (i64 i = warp; i < B * parts; i += 8) sum += partial[((i / parts * H + h) * parts + i % parts) * P + place];
+  sums[warp][lane] = sum;
+  __syncthreads();
+  if (warp || place >= P) return;
+  for (int i = 1; i < 8; i++) sum += sums[i][lane];
+  dbias[h * P + place] = sum;
+}

@@ -1,0 +1,57 @@
+// What a tile of scores needs beside its product: the bias of its diagonals and who sees whom. For warps that hold
+// scores in accumulators [16,8].
+#pragma once
+#include "problem.cuh"
+
+// Constants of a specialisation: CAUSAL, BIAS (0 none, 1 in shared memory, 2 read where it lies), DENSE, DROPOUT (0, 1),
+// SEGMENTS (0 none, 1 of keys, 2 of queries too).
+
+/** One head's bias times log2(e), by relative position; beyond +-R it is constant. */
+struct BiasRow {
+  const float *values;  // with MARGIN more on either side in shared memory
+  int radius, margin;
+  float low, high;
+
+  /** Fills P + 2 margin floats of shared memory; readable after the next barrier. */
+  DEVICE BiasRow(const Problem &p, i64 h, float *shared, int margin) : radius(p.radius()), margin(margin) {
+    if (!BIAS) return;
+    const float *row = p.bias + h * p.P;
+    low = row[0] * LOG2E;
+    high = row[p.P - 1] * LOG2E;
+    values = BIAS == 1 ? shared : row;
+    if (BIAS == 1)
+      for (int i = threadIdx.x; i < p.P + 2 * margin; i += blockDim.x)
+        shared[i] = row[max(0, min(int(p.P) - 1, i - margin))] * LOG2E;
+  }
+
+  /** `relative` is within the margin of [-R, R]. */
+  DEVICE float at(int relative) const {
+    if (BIAS == 1) return values[relative + radius + margin];
+    return values[max(-radius, min(radius, relative)) + radius] * LOG2E;
+  }
+};
+
+struct Range {
+  int low, high;
+};
+/** The segments of entries [first, first + COUNT) before `end`; whole warps call it. */
+template <int COUNT> DEVICE Range segmentRange(const int *segments, i64 first, i64 end) {
+  Range r = {0x7fffffff, -1};
+#pragma unroll
+  for (int i = 0; i < COUNT; i += WARP) {
+    const i64 at = first + i + threadIdx.x % WARP;
+    if (at >= end || i + threadIdx.x % WARP >= COUNT) continue;
+    r.low = min(r.low, segments[at]);
+    r.high = max(r.high, segments[at]);
+  }
+  return {__reduce_min_sync(ALL_LANES, r.low), __reduce_max_sync(ALL_LANES, r.high)};
+}
+
+constexpr unsigned char NONE = 0, PARTLY = 1, WHOLE = 2;
+DEVICE unsigned char sight(Range queries, Range keys) {
+  if (keys.high < 0) return NONE;
+  if (SEGMENTS < 2) return keys.low >= 0 ? WHOLE : PARTLY;
+  if (queries.high < keys.low || queries.low > keys.high || queries.high < 0) return NONE;
+  const bool one = keys.low == keys.high && queries.low == queries.high && keys.low == queries.low;
+  return one && keys.low >= 0 ? WHOLE : PARTLY;
+}
