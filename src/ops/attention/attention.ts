@@ -24,6 +24,7 @@ import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { ShapeError } from '../../util/errors.ts';
+import { attentionBackwardPlan, attentionForwardPlan } from './attention.cuda.ts';
 import { cases } from './cases.ts';
 import { type AttentionSizes, attend, attendBackward } from './reference.ts';
 
@@ -63,6 +64,7 @@ export const attentionForward = defineKernel({
   fill,
   cases,
   reference: attend,
+  cuda: attentionForwardPlan,
 });
 
 export const attentionBackward = defineKernel({
@@ -89,6 +91,7 @@ export const attentionBackward = defineKernel({
   fill: { ...fill, lse: (random, { N }) => Math.log(N) + random() },
   cases: cases.map((c) => ({ ...c, absent: [...c.absent, ...gradientsWithout(c.absent)] })),
   reference: attendBackward,
+  cuda: attentionBackwardPlan,
 });
 
 function gradientsWithout(absent: readonly string[]): ('dbias' | 'ddense')[] {

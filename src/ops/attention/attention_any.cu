@@ -2,7 +2,7 @@
 // The faster kernels beside it take what tensor cores can; this one takes the rest.
 #include "problem.cuh"
 
-// TILE: queries and keys of a tile, 16 or 32. HEAD_WIDTH: D.
+// TILE: queries and keys of a tile, 16 or 32. HEAD_WIDTH: D. BIAS_GRADIENT: 0, 1.
 constexpr int SIDE = 16, THREADS = SIDE * SIDE, EACH = TILE / SIDE;
 constexpr int PARTS = (HEAD_WIDTH + 63) / 64, WIDTH = 64 * PARTS, PITCH = WIDTH + 4, SCORE_PITCH = TILE + 1;
 constexpr int VALUES = TILE * PITCH, SCORES = TILE * SCORE_PITCH;  // floats of a tile of rows, of scores
@@ -229,7 +229,7 @@ KERNEL attention_any_keys(PROBLEM_PARAMETERS, const T *dout, const RowStatistics
   const i64 n0 = i64(blockIdx.x) * TILE, h = blockIdx.y, b = blockIdx.z;
   float *keys = memory, *values = keys + VALUES, *queries = values + VALUES, *douts = queries + VALUES;
   float *shares = douts + VALUES, *ds = shares + SCORES;
-  float *biasRow = partial ? partial + ((b * H + h) * gridDim.x + blockIdx.x) * P : nullptr;
+  float *biasRow = BIAS_GRADIENT ? partial + ((b * H + h) * gridDim.x + blockIdx.x) * P : nullptr;
   if (biasRow)
     for (i64 i = threadIdx.x; i < P; i += THREADS) biasRow[i] = 0;
   read(k + p.key(b, h, 0), p.stride(), n0, N, keys);

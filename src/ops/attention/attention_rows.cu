@@ -25,7 +25,9 @@ KERNEL attention_rows(const T *dout, const T *out, const float *lse, i64 B, i64 
 }
 
 /** dbias [H,P] from partial [B,H,blocks,P]: 8 warps take turns over the parts, then their sums are added in order. */
-KERNEL attention_bias_sums(const float *partial, float *dbias, i64 B, i64 H, i64 P, i64 parts) {
+#ifdef KEYS
+KERNEL attention_bias_sums(const float *partial, float *dbias, i64 B, i64 H, i64 N, i64 P) {
+  const i64 parts = (N + KEYS - 1) / KEYS;
   __shared__ float sums[8][WARP];
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   const i64 h = blockIdx.y, place = i64(blockIdx.x) * WARP + lane;
@@ -38,3 +40,4 @@ KERNEL attention_bias_sums(const float *partial, float *dbias, i64 B, i64 H, i64
   for (int i = 1; i < 8; i++) sum += sums[i][lane];
   dbias[h * P + place] = sum;
 }
+#endif

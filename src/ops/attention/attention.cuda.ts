@@ -1,0 +1,219 @@
+/** attention, CUDA: which kernels run a call. Tensor cores take 16-bit types; attention_any.cu takes the rest. */
+import type { CudaLaunch, CudaPlan, CudaProgram, CudaSite } from '../../backend/cuda/plan.ts';
+
+/** PROBLEM_PARAMETERS of problem.cuh. */
+const problem = [
+  ...['q', 'k', 'v', 'bias', 'dense', 'querySegments', 'keySegments', 'queryPositions', 'keyPositions', 'rng'],
+  ...['B', 'M', 'H', 'D', 'N', 'P', 'E', 'G', 'scale', 'causal', 'queryOffset', 'dropout', 'site'],
+];
+/** Largest P whose row of the bias lies in shared memory. */
+const SHARED_BIAS = 2048;
+/** Queries handled at once by attention_keys.cu and keys by attention_queries.cu: STRIP. */
+const STRIP = 32;
+const WARP = 32;
+
+const ceil = (n: number, step: number): number => Math.ceil(n / step);
+const paddedRows = (M: number): number => 128 * ceil(M, 128);
+
+/** Whether the kernels on tensor cores know the call. */
+const onTensorCores = ({ sizes, scalars, type, has, device }: CudaSite): boolean =>
+  type !== 'f32' &&
+  device.arch >= 80 &&
+  sizes.D! % 8 === 0 &&
+  sizes.D! <= 128 &&
+  scalars.scale! > 0 &&
+  !has('queryPositions') &&
+  !has('keyPositions');
+
+/** Constants of tile.cuh. */
+const options = ({ sizes, scalars, has }: CudaSite) => ({
+  HEAD_WIDTH: sizes.D!,
+  CAUSAL: scalars.causal ? 1 : 0,
+  BIAS: has('bias') ? (sizes.P! <= SHARED_BIAS ? 1 : 2) : 0,
+  DENSE: has('dense') ? 1 : 0,
+  DROPOUT: has('rng') && scalars.dropout! > 0 ? 1 : 0,
+  SEGMENTS: has('keySegments') ? (has('querySegments') ? 2 : 1) : 0,
+});
+
+/** Shared memory in bytes: rows of 16-bit values as Rows of mma.cuh pads them, and what tile.cuh keeps. */
+function sharedBytes(site: CudaSite, parts: { rows: number; segments: number; margin: number; tiles: number }): number {
+  const { HEAD_WIDTH, BIAS, SEGMENTS } = options(site);
+  return (
+    parts.rows * (16 * ceil(HEAD_WIDTH, 16) + 8) * 2 +
+    (SEGMENTS ? parts.segments * 4 + parts.tiles : 0) +
+    (BIAS === 1 ? (site.sizes.P! + 2 * parts.margin) * 4 : 0)
+  );
+}
+
+/** The first of some ways to launch a kernel that the device's shared memory allows. */
+const firstThatFits = (site: CudaSite, launches: CudaLaunch[]): CudaLaunch | undefined =>
+  launches.find(({ sharedBytes = 0 }) => sharedBytes <= site.device.sharedBytes);
+
+/** Groups of 16 queries of a warp, four warps to a block: two save memory traffic, one fills small problems. */
+function rowTiles({ sizes, device }: CudaSite): number {
+  const { B, H, M } = sizes as Record<string, number>;
+  return M! <= 64 || ceil(M!, 128) * B! * H! < device.multiprocessors ? 1 : 2;
+}
+
+export function forwardLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): CudaLaunch {
+  const { B, H, M, N } = site.sizes as Record<string, number>;
+  const queries = 64 * ROW_TILES;
+  return {
+    source: 'attention/attention_forward.cu',
+    entry: 'attention_forward',
+    defines: { ...options(site), ROW_TILES, KEYS },
+    grid: [ceil(M!, queries), H!, B!],
+    block: 128,
+    sharedBytes: sharedBytes(site, {
+      rows: queries + 4 * KEYS,
+      segments: 2 * KEYS,
+      margin: 16 * ROW_TILES + KEYS,
+      tiles: ceil(N!, KEYS),
+    }),
+    arguments: [...problem, 'out', 'lse'],
+  };
+}
+
+export function keysLaunch(site: CudaSite, WARPS: number, QUERIES: number): CudaLaunch {
+  const { B, H, M, N, P } = site.sizes as Record<string, number>;
+  const keys = 16 * WARPS;
+  const BIAS_GRADIENT = site.has('dbias') ? 1 : 0;
+  const shared = sharedBytes(site, {
+    rows: 2 * keys + 4 * QUERIES,
+    segments: site.has('querySegments') ? 2 * QUERIES : 0,
+    margin: 16 + STRIP,
+    tiles: ceil(M!, QUERIES),
+  });
+  const diagonals = (STRIP / 8 + 1) * 72;
+  return {
+    source: 'attention/attention_keys.cu',
+    entry: 'attention_keys',
+    defines: { ...options(site), WARPS, QUERIES, BIAS_GRADIENT },
+    grid: [ceil(N!, keys), H!, B!],
+    block: WARPS * WARP,
+    sharedBytes: shared + 2 * QUERIES * 8 + BIAS_GRADIENT * WARPS * (diagonals + P!) * 4,
+    arguments: [...problem, 'dout', 'rows', 'dk', 'dv', 'partial'],
+  };
+}
+
+export function queriesLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): CudaLaunch {
+  const { B, H, M, N } = site.sizes as Record<string, number>;
+  const queries = 64 * ROW_TILES;
+  return {
+    source: 'attention/attention_queries.cu',
+    entry: 'attention_queries',
+    defines: { ...options(site), ROW_TILES, KEYS },
+    grid: [ceil(M!, queries), H!, B!],
+    block: 128,
+    sharedBytes: sharedBytes(site, {
+      rows: 2 * queries + 4 * KEYS,
+      segments: 2 * KEYS,
+      margin: 16 * ROW_TILES + STRIP,
+      tiles: ceil(N!, KEYS),
+    }),
+    arguments: [...problem, 'dout', 'rows', 'dq'],
+  };
+}
+
+/** One block per tile of a plane; its warps hold 16 queries each. */
+function denseLaunch(site: CudaSite): CudaLaunch {
+  const { M, N, E, G } = site.sizes as Record<string, number>;
+  return {
+    ...queriesLaunch(site, 1, 64),
+    entry: 'attention_dense',
+    grid: [ceil(N!, 64), ceil(M!, 64), E! * G!],
+    sharedBytes: sharedBytes(site, { rows: 2 * 64 + 2 * 64, segments: 64, margin: 16 + STRIP, tiles: 0 }),
+    arguments: [...problem, 'dout', 'rows', 'ddense'],
+  };
+}
+
+/** A launch of attention_any.cu; `tiles` of rows and of scores lie in shared memory. */
+function anyLaunch(
+  site: CudaSite,
+  what: { entry: string; tiles: [rows: number, scores: number]; outputs: string[] },
+  grid: (tile: number) => CudaLaunch['grid'],
+): CudaLaunch {
+  const [rows, scores] = what.tiles;
+  const width = 64 * ceil(site.sizes.D!, 64) + 4;
+  const launch = (TILE: number): CudaLaunch => ({
+    source: 'attention/attention_any.cu',
+    entry: what.entry,
+    defines: { HEAD_WIDTH: site.sizes.D!, TILE, BIAS_GRADIENT: site.has('dbias') ? 1 : 0 },
+    grid: grid(TILE),
+    block: 256,
+    sharedBytes: (rows * TILE * width + scores * TILE * (TILE + 1)) * 4,
+    arguments: [...problem, ...what.outputs],
+  });
+  return firstThatFits(site, [launch(32)]) ?? launch(16);
+}
+
+export const attentionForwardPlan: CudaPlan = (site) => {
+  const { B, H, M } = site.sizes as Record<string, number>;
+  const tiles = rowTiles(site);
+  const fast = onTensorCores(site)
+    ? firstThatFits(site, [forwardLaunch(site, tiles, 64), forwardLaunch(site, 1, 32)])
+    : undefined;
+  return {
+    launches: [
+      fast ??
+        anyLaunch(site, { entry: 'attention_any_forward', tiles: [2, 1], outputs: ['out', 'lse'] }, (tile) => [
+          ceil(M!, tile),
+          H!,
+          B!,
+        ]),
+    ],
+  };
+};
+
+/** dk, dv and parts of dbias first, then dq, then ddense; how many keys each part of dbias is of. */
+function backwardLaunches(site: CudaSite): { launches: CudaLaunch[]; keysPerBlock: number } {
+  const { B, H, M, N, E, G } = site.sizes as Record<string, number>;
+  if (onTensorCores(site)) {
+    const keys = firstThatFits(site, [keysLaunch(site, 8, 64), keysLaunch(site, 4, 64), keysLaunch(site, 4, 32)]);
+    const queries = firstThatFits(site, [queriesLaunch(site, rowTiles(site), 64), queriesLaunch(site, 1, 32)]);
+    const dense = firstThatFits(site, [denseLaunch(site)]);
+    if (keys && queries && dense)
+      return {
+        launches: [keys, queries, ...(site.has('ddense') ? [dense] : [])],
+        keysPerBlock: (keys.block / WARP) * 16,
+      };
+  }
+  const shared = ['dout', 'rows'];
+  const keys = { entry: 'attention_any_keys', outputs: [...shared, 'dk', 'dv', 'partial'] };
+  const queries = { entry: 'attention_any_queries', outputs: [...shared, 'dq'] };
+  const dense = { entry: 'attention_any_dense', outputs: [...shared, 'ddense'] };
+  const first = anyLaunch(site, { ...keys, tiles: [4, 2] }, (tile) => [ceil(N!, tile), H!, B!]);
+  return {
+    launches: [
+      first,
+      anyLaunch(site, { ...queries, tiles: [4, 1] }, (tile) => [ceil(M!, tile), H!, B!]),
+      ...(site.has('ddense')
+        ? [anyLaunch(site, { ...dense, tiles: [4, 0] }, (tile) => [ceil(N!, tile), ceil(M!, tile), E! * G!])]
+        : []),
+    ],
+    keysPerBlock: Number(first.defines!.TILE),
+  };
+}
+
+export const attentionBackwardPlan: CudaPlan = (site): CudaProgram => {
+  const { B, H, M, N, P } = site.sizes as Record<string, number>;
+  const { launches, keysPerBlock } = backwardLaunches(site);
+  const rows: CudaLaunch = {
+    source: 'attention/attention_rows.cu',
+    entry: 'attention_rows',
+    grid: [ceil(B! * H! * paddedRows(M!), 8)],
+    block: 8 * WARP,
+    arguments: ['dout', 'out', 'lse', 'B', 'M', 'H', 'D', 'rows'],
+  };
+  const partial = site.has('dbias') ? B! * H! * ceil(N!, keysPerBlock) * P! * 4 : 0;
+  const workspace = { rows: B! * H! * paddedRows(M!) * 8, partial };
+  const sums: CudaLaunch = {
+    source: 'attention/attention_rows.cu',
+    entry: 'attention_bias_sums',
+    defines: { KEYS: keysPerBlock },
+    grid: [ceil(P!, WARP), H!],
+    block: 8 * WARP,
+    arguments: ['partial', 'dbias', 'B', 'H', 'N', 'P'],
+  };
+  return { workspace, launches: [rows, ...launches, ...(site.has('dbias') ? [sums] : [])] };
+};
