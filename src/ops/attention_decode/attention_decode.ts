@@ -16,6 +16,7 @@ import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { attend } from '../attention/reference.ts';
+import { attentionDecodePlan, cacheAppendPlan } from './attention_decode.cuda.ts';
 
 const full = { R: 2, B: 2, C: 300, H: 3, D: 64, P: 33 };
 const optional = ['position', 'bias', 'keySegments', 'origins'] as const;
@@ -80,6 +81,7 @@ export const attentionDecode = defineKernel({
         { scale, causal: position ? 1 : 0, queryOffset: position?.[r] ?? 0, dropout: 0, site: 0 },
       );
   },
+  cuda: attentionDecodePlan,
 });
 
 export const cacheAppend = defineKernel({
@@ -103,6 +105,7 @@ export const cacheAppend = defineKernel({
         values[to] = v[r * H * D + i]!;
       }
   },
+  cuda: cacheAppendPlan,
 });
 
 /** Keys and values of up to C tokens, [B,C,H,D] each. */

@@ -1,0 +1,51 @@
+/** attention_decode and cache_append, CUDA: how the kernels are launched. */
+import { blocksFor } from '../../backend/cuda/launch.ts';
+import type { CudaPlan } from '../../backend/cuda/plan.ts';
+
+/** Keys of a warp: CHUNK of attention_decode.cu. */
+const CHUNK = 32;
+/** Chunks up to which one block does a row and head, from the point where one multiprocessor's bandwidth tells. */
+const MOST_CHUNKS = 64;
+const WARP = 32;
+
+const problem = ['q', 'keys', 'values', 'position', 'bias', 'keySegments', 'origins', 'out'];
+const letters = ['R', 'H', 'D', 'B', 'C', 'P', 'scale'];
+
+export const attentionDecodePlan: CudaPlan = ({ sizes }) => {
+  const { R, H, D, C } = sizes as Record<string, number>;
+  const chunks = blocksFor(C!, CHUNK);
+  const source = 'attention_decode/attention_decode.cu';
+  const resultBytes = (D! + 2) * 4;
+  if (chunks <= MOST_CHUNKS) {
+    const WARPS = Math.min(chunks, 16);
+    const defines = { HEAD_WIDTH: D!, WARPS };
+    const sharedBytes = chunks * resultBytes;
+    const [grid, block] = [[H!, R!] as const, WARPS * WARP];
+    return {
+      launches: [
+        { source, entry: 'attention_decode', defines, grid, block, sharedBytes, arguments: [...problem, ...letters] },
+      ],
+    };
+  }
+  const WARPS = 8;
+  const defines = { HEAD_WIDTH: D!, WARPS };
+  const shared = { source, defines, arguments: [...problem, ...letters, 'results'] };
+  return {
+    workspace: { results: R! * H! * chunks * resultBytes },
+    launches: [
+      { ...shared, entry: 'attention_decode_chunks', grid: [blocksFor(chunks, WARPS), H!, R!], block: WARPS * WARP },
+      { ...shared, entry: 'attention_decode_merge', grid: [H!, R!], block: 128 },
+    ],
+  };
+};
+
+export const cacheAppendPlan: CudaPlan = ({ sizes }) => ({
+  launches: [
+    {
+      source: 'attention_decode/cache_append.cu',
+      entry: 'cache_append',
+      grid: [blocksFor(sizes.R! * sizes.H! * sizes.D!, 256)],
+      block: 256,
+    },
+  ],
+});
