@@ -1,4 +1,5 @@
 /** attention, CUDA: which kernels run a call. Tensor cores take 16-bit types; attention_any.cu takes the rest. */
+import { RUN } from '../../backend/cuda/launch.ts';
 import type { CudaLaunch, CudaPlan, CudaProgram, CudaSite } from '../../backend/cuda/plan.ts';
 
 /** PROBLEM_PARAMETERS of problem.cuh. */
@@ -169,7 +170,7 @@ export const attentionForwardPlan: CudaPlan = (site) => {
 function backwardLaunches(site: CudaSite): { launches: CudaLaunch[]; keysPerBlock: number } {
   const { B, H, M, N, E, G } = site.sizes as Record<string, number>;
   if (onTensorCores(site)) {
-    const keys = firstThatFits(site, [keysLaunch(site, 8, 64), keysLaunch(site, 4, 64), keysLaunch(site, 4, 32)]);
+    const keys = firstThatFits(site, [keysLaunch(site, 4, 64), keysLaunch(site, 4, 32)]);
     const queries = firstThatFits(site, [queriesLaunch(site, rowTiles(site), 64), queriesLaunch(site, 1, 32)]);
     const dense = firstThatFits(site, [denseLaunch(site)]);
     if (keys && queries && dense)
@@ -196,13 +197,15 @@ function backwardLaunches(site: CudaSite): { launches: CudaLaunch[]; keysPerBloc
 }
 
 export const attentionBackwardPlan: CudaPlan = (site): CudaProgram => {
-  const { B, H, M, N, P } = site.sizes as Record<string, number>;
+  const { B, H, M, N, D, P } = site.sizes as Record<string, number>;
   const { launches, keysPerBlock } = backwardLaunches(site);
+  const ROW_LANES = Math.min(WARP, 2 ** Math.ceil(Math.log2(ceil(D!, RUN))));
   const rows: CudaLaunch = {
     source: 'attention/attention_rows.cu',
     entry: 'attention_rows',
-    grid: [ceil(B! * H! * paddedRows(M!), 8)],
-    block: 8 * WARP,
+    defines: { ROW_LANES },
+    grid: [ceil(B! * H! * paddedRows(M!), 256 / ROW_LANES)],
+    block: 256,
     arguments: ['dout', 'out', 'lse', 'B', 'M', 'H', 'D', 'rows'],
   };
   const partial = site.has('dbias') ? B! * H! * ceil(N!, keysPerBlock) * P! * 4 : 0;
@@ -210,7 +213,7 @@ export const attentionBackwardPlan: CudaPlan = (site): CudaProgram => {
   const sums: CudaLaunch = {
     source: 'attention/attention_rows.cu',
     entry: 'attention_bias_sums',
-    defines: { KEYS: keysPerBlock },
+    defines: { ROW_LANES, KEYS: keysPerBlock },
     grid: [ceil(P!, WARP), H!],
     block: 8 * WARP,
     arguments: ['partial', 'dbias', 'B', 'H', 'N', 'P'],

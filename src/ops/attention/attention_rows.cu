@@ -1,16 +1,18 @@
 // attention, CUDA: what surrounds the backward kernels. Contract: attention.ts.
 #include "problem.cuh"
 
-/** What the backward kernels know of each query, [B,H,paddedRows]: a warp per query. Beyond M it has no part in anything. */
+/**
+ * What the backward kernels know of each query, [B,H,paddedRows]: ROW_LANES threads per query. Those beyond M have no part in
+ * anything.
+ */
 KERNEL attention_rows(const T *dout, const T *out, const float *lse, i64 B, i64 M, i64 H, i64 D, RowStatistics *rows) {
-  const int lane = threadIdx.x % WARP;
-  const i64 padded = paddedRows(M), row = i64(blockIdx.x) * (blockDim.x / WARP) + threadIdx.x / WARP;
-  // Heads vary fastest: neighbouring warps read neighbouring memory.
+  const int lane = threadIdx.x % ROW_LANES;
+  const i64 padded = paddedRows(M), row = i64(blockIdx.x) * (blockDim.x / ROW_LANES) + threadIdx.x / ROW_LANES;
+  // Heads vary fastest: neighbouring threads read neighbouring memory.
   const i64 b = row / (padded * H), m = row / H % padded, h = row % H;
-  if (b >= B) return;
   float delta = 0;
-  if (m < M)
-    forRow(D, D % RUN == 0 && aligned(dout, out), lane, WARP, [&](i64 d, auto n) {
+  if (b < B && m < M)
+    forRow(D, D % RUN == 0 && aligned(dout, out), lane, ROW_LANES, [&](i64 d, auto n) {
       const i64 at = ((b * M + m) * H + h) * D + d;
       float x[n.value], y[n.value];
       load(dout + at, x);
@@ -18,8 +20,8 @@ KERNEL attention_rows(const T *dout, const T *out, const float *lse, i64 B, i64 
 #pragma unroll
       for (int i = 0; i < n.value; i++) delta += x[i] * y[i];
     });
-  delta = acrossLanes<Sum>(delta);
-  if (lane) return;
+  delta = acrossLanes<Sum, ROW_LANES>(delta);
+  if (lane || b >= B) return;
   const float l = m < M ? lse[(b * H + h) * M + m] : -infinity();
   rows[(b * H + h) * padded + m] = make_float2(l == -infinity() ? infinity() : l * LOG2E, delta);
 }
