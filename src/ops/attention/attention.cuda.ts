@@ -36,15 +36,25 @@ const options = ({ sizes, scalars, has }: CudaSite) => ({
   SEGMENTS: has('keySegments') ? (has('querySegments') ? 2 : 1) : 0,
 });
 
-/** Shared memory in bytes: rows of 16-bit values as Rows of mma.cuh pads them, and what tile.cuh keeps. */
-function sharedBytes(site: CudaSite, parts: { rows: number; segments: number; margin: number; tiles: number }): number {
-  const { HEAD_WIDTH, BIAS, SEGMENTS } = options(site);
-  return (
-    parts.rows * (16 * ceil(HEAD_WIDTH, 16) + 8) * 2 +
-    (SEGMENTS ? parts.segments * 4 + parts.tiles : 0) +
-    (BIAS === 1 ? (site.sizes.P! + 2 * parts.margin) * 4 : 0)
-  );
+interface SharedParts {
+  /** Rows of D 16-bit values. */
+  rows: number;
+  segments: number;
+  /** Of a BiasRow. */
+  margin: number;
+  tiles: number;
 }
+
+/** Shared memory in bytes for what tile.cuh keeps. */
+function tileBytes(site: CudaSite, { segments, margin, tiles }: SharedParts): number {
+  const { BIAS, SEGMENTS } = options(site);
+  return (SEGMENTS ? segments * 4 + tiles : 0) + (BIAS === 1 ? (site.sizes.P! + 2 * margin) * 4 : 0);
+}
+/** The same and rows as Rows of mma.cuh pads them, or as Panels of wgmma.cuh. */
+const sharedBytes = (site: CudaSite, parts: SharedParts): number =>
+  parts.rows * (16 * ceil(site.sizes.D!, 16) + 8) * 2 + tileBytes(site, parts);
+const panelBytes = (site: CudaSite, parts: SharedParts): number =>
+  parts.rows * site.sizes.D! * 2 + tileBytes(site, parts);
 
 /** The first of some ways to launch a kernel that the device's shared memory allows. */
 const firstThatFits = (site: CudaSite, launches: CudaLaunch[]): CudaLaunch | undefined =>
@@ -69,6 +79,31 @@ export function forwardLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): 
       rows: queries + 4 * KEYS,
       segments: 2 * KEYS,
       margin: 16 * ROW_TILES + KEYS,
+      tiles: ceil(N!, KEYS),
+    }),
+    arguments: [...problem, 'out', 'lse'],
+  };
+}
+
+/** Whether Hopper's own kernels, which want whole panels of 64 values, know the call beside those on tensor cores. */
+const onHopper = ({ sizes, device }: CudaSite): boolean => device.arch === 90 && sizes.D! % 64 === 0;
+
+export function forwardHopperLaunch(
+  site: CudaSite,
+  tune: { GROUPS: number; KEYS: number; STAGES: number; BLOCKS: number },
+): CudaLaunch {
+  const { B, H, M, N } = site.sizes as Record<string, number>;
+  const { GROUPS, KEYS, STAGES } = tune;
+  return {
+    source: 'attention/attention_forward_sm90.cu',
+    entry: 'attention_forward_sm90',
+    defines: { ...options(site), ...tune },
+    grid: [ceil(M!, 64 * GROUPS), H!, B!],
+    block: 128 * GROUPS,
+    sharedBytes: panelBytes(site, {
+      rows: 64 * GROUPS + 2 * STAGES * KEYS,
+      segments: STAGES * KEYS,
+      margin: 16 + KEYS,
       tiles: ceil(N!, KEYS),
     }),
     arguments: [...problem, 'out', 'lse'],
@@ -151,8 +186,13 @@ function anyLaunch(
 export const attentionForwardPlan: CudaPlan = (site) => {
   const { B, H, M } = site.sizes as Record<string, number>;
   const tiles = rowTiles(site);
+  const hopper = { GROUPS: 2, KEYS: 64, STAGES: 4, BLOCKS: site.sizes.D === 64 ? 2 : 1 };
   const fast = onTensorCores(site)
-    ? firstThatFits(site, [forwardLaunch(site, tiles, 64), forwardLaunch(site, 1, 32)])
+    ? firstThatFits(site, [
+        ...(onHopper(site) ? [forwardHopperLaunch(site, hopper)] : []),
+        forwardLaunch(site, tiles, 64),
+        forwardLaunch(site, 1, 32),
+      ])
     : undefined;
   return {
     launches: [

@@ -1,7 +1,7 @@
 // attention, CUDA, backward on tensor cores (sm_80 and newer): dq of a block of queries, and ddense of a tile. A warp
 // holds 16 or 32 queries. Contract and formulas: attention.ts.
+#include "gradients.cuh"
 #include "mma.cuh"
-#include "tile.cuh"
 
 // ROW_TILES: groups of 16 queries of a warp. KEYS: of a tile.
 using R = Rows<HEAD_WIDTH>;
@@ -11,7 +11,8 @@ constexpr bool QUERIES_IN_REGISTERS = R::WIDTH <= 64;
 extern __shared__ __align__(16) unsigned char memory[];
 
 using Left = unsigned[ROW_TILES][QUERIES_IN_REGISTERS ? R::STEPS : 1][4];
-using Scores = float[ROW_TILES][COLUMNS][4];
+using Warp = QueryRows<ROW_TILES, COLUMNS>;
+using Scores = Warp::Scores;
 
 DEVICE void readLeft(Left &to, const T *tile, int own) {
   if constexpr (QUERIES_IN_REGISTERS)
@@ -52,94 +53,6 @@ DEVICE void dots(Scores &s, const Left &held, const T *tile, int own, const T *o
   }
 }
 
-/** A warp's queries of one row and head. */
-struct Queries {
-  const Problem &p;
-  const BiasRow &row;
-  i64 b, h, m0;
-  RowStatistics statistics[2 * ROW_TILES];
-  int segments[2 * ROW_TILES];
-
-  DEVICE Queries(const Problem &p, const BiasRow &row, i64 b, i64 h, i64 m0, const RowStatistics *rows)
-      : p(p), row(row), b(b), h(h), m0(m0) {
-    const int group = threadIdx.x % WARP / 4;
-#pragma unroll
-    for (int i = 0; i < 2 * ROW_TILES; i++) {
-      const i64 m = m0 + 8 * i + group;
-      statistics[i] = rows[(b * p.H + h) * paddedRows(p.M) + m];
-      segments[i] = SEGMENTS == 2 && m < p.M ? p.querySegments[b * p.M + m] : -1;
-    }
-  }
-
-  /** From products s = q k and ds = dout v of keys n0.. on to the gradients of the scores, in ds. */
-  DEVICE void gradients(Scores &s, Scores &ds, i64 n0, const int *keySegments, bool partly) const {
-    const int lane = threadIdx.x % WARP, group = lane / 4, first = lane % 4 * 2;
-    const int relative = int(n0 - m0 - p.queryOffset);
-    float factor = p.scale * LOG2E, shift = 0;
-    const bool far = !BIAS || relative + STRIP - 1 <= -row.radius || relative - (OWN - 1) >= row.radius;
-    if (BIAS && far) shift = relative < 0 ? row.low : row.high;
-    const bool masked = partly || n0 + STRIP > p.N || (CAUSAL && relative + STRIP - 1 > 0);
-    if (!far || DENSE || masked) {
-      if (BIAS && !far) {
-#pragma unroll
-        for (int u = 1 - 2 * ROW_TILES; u < COLUMNS; u++) {
-          const float x = row.at(relative + 8 * u + first - group), y = row.at(relative + 8 * u + first - group + 1);
-#pragma unroll
-          for (int i = 0; i < 2 * ROW_TILES; i++) {
-            const int j = u + i;
-            if (j < 0 || j >= COLUMNS) continue;
-            s[i / 2][j][i % 2 * 2] = s[i / 2][j][i % 2 * 2] * factor + x;
-            s[i / 2][j][i % 2 * 2 + 1] = s[i / 2][j][i % 2 * 2 + 1] * factor + y;
-          }
-        }
-      } else {
-#pragma unroll
-        for (int i = 0; i < ROW_TILES; i++)
-#pragma unroll
-          for (int j = 0; j < COLUMNS; j++)
-#pragma unroll
-            for (int x = 0; x < 4; x++) s[i][j][x] = s[i][j][x] * factor + shift;
-      }
-      factor = 1;
-      shift = 0;
-      if (DENSE || masked) {
-#pragma unroll
-        for (int i = 0; i < 2 * ROW_TILES; i++) {
-          const i64 m = m0 + 8 * i + group;
-          const float *plane = DENSE ? p.dense + p.densePlane(b, h) + m * p.N : nullptr;
-#pragma unroll
-          for (int j = 0; j < COLUMNS; j++)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-              const int key = 8 * j + first + e;
-              const i64 n = n0 + key;
-              float &x = s[i / 2][j][i % 2 * 2 + e];
-              if (DENSE && m < p.M && n < p.N) x += plane[n] * LOG2E;
-              bool sees = n < p.N;
-              if (CAUSAL) sees = sees && relative + key <= 8 * i + group;
-              if (SEGMENTS) sees = sees && keySegments[key] >= 0;
-              if (SEGMENTS == 2) sees = sees && keySegments[key] == segments[i];
-              if (masked && !sees) x = -infinity();
-            }
-        }
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < 2 * ROW_TILES; i++)
-#pragma unroll
-      for (int j = 0; j < COLUMNS; j++) {
-        float2 kept = {1, 1};
-        if (DROPOUT) kept = p.factors(b, h, m0 + 8 * i + group, n0 + 8 * j + first);
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-          float &x = ds[i / 2][j][i % 2 * 2 + e];
-          const float share = exponential2(s[i / 2][j][i % 2 * 2 + e] * factor + (shift - statistics[i].x));
-          x = share * ((e ? kept.y : kept.x) * x - statistics[i].y);
-        }
-      }
-  }
-};
-
 KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T *dout, const RowStatistics *rows, T *dq) {
   const Problem p PROBLEM;
   const i64 m0 = i64(CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z;
@@ -158,7 +71,7 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
   R::copy<QUERIES, THREADS>(queryTile, q + queryHead, stride, m0, M);
   R::copy<QUERIES, THREADS>(doutTile, dout + queryHead, stride, m0, M);
   const BiasRow row(p, h, biasShared, MARGIN);
-  const Queries queries(p, row, b, h, mWarp, rows);
+  const Warp queries(p, row, b, h, mWarp, rows);
   if (SEGMENTS) {
     const Range range = SEGMENTS == 2 ? segmentRange<QUERIES>(querySegments + b * M, m0, M) : Range{};
     for (int t = threadIdx.x / WARP; t < tiles; t += WARPS) {
@@ -204,7 +117,8 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
       Scores s, ds;
       dots(s, qs, queryTile, own, keyTile, strip);
       dots(ds, douts, doutTile, own, valueTile, strip);
-      queries.gradients(s, ds, n0 + strip, segmentTiles + stage * KEYS + strip, partly);
+      queries.shares(s, n0 + strip, segmentTiles + stage * KEYS + strip, partly);
+      queries.gradients(s, ds, n0 + strip);
 #pragma unroll
       for (int j = 0; j < COLUMNS; j += 2) {
         unsigned left[ROW_TILES][4];
@@ -226,7 +140,7 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
   waitCopies<0>();
   __syncthreads();
 #pragma unroll
-  for (int i = 0; i < ROW_TILES; i++) R::put(queryTile, own + 16 * i, sums[i], scale, scale);
+  for (int i = 0; i < ROW_TILES; i++) R::put(queryTile, own + 16 * i, sums[i], scale);
   R::write<OWN>(queryTile + own * R::PITCH, dq + queryHead, stride, mWarp, M);
 }
 
@@ -256,7 +170,7 @@ KERNEL __launch_bounds__(THREADS)
         segmentTile[threadIdx.x] = keySegments[b * N + n0 + threadIdx.x];
       commitCopies();
       const BiasRow row(p, h, biasShared, MARGIN);
-      const Queries queries(p, row, b, h, mWarp, rows);
+      const Warp queries(p, row, b, h, mWarp, rows);
       waitCopies<0>();
       __syncthreads();
       Left qs, douts;
@@ -267,7 +181,8 @@ KERNEL __launch_bounds__(THREADS)
         Scores s, ds;
         dots(s, qs, queryTile, own, keyTile, part * STRIP);
         dots(ds, douts, doutTile, own, valueTile, part * STRIP);
-        queries.gradients(s, ds, n0 + part * STRIP, segmentTile + part * STRIP, SEGMENTS != 0);
+        queries.shares(s, n0 + part * STRIP, segmentTile + part * STRIP, SEGMENTS != 0);
+        queries.gradients(s, ds, n0 + part * STRIP);
 #pragma unroll
         for (int i = 0; i < ROW_TILES; i++)
 #pragma unroll

@@ -86,14 +86,14 @@ template <int D> struct Rows {
     loadTransposed(b, rows + (row + lane % 16) * PITCH + step * 16 + lane / 16 * 8);
   }
 
-  /** Rounds 16 rows of sums times `factor` by row half to the warp's own rows of a tile. */
-  static DEVICE void put(T *rows, int row, const float (&sums)[2 * STEPS][4], float upper, float lower) {
+  /** Rounds 16 rows of sums times `factor` to the warp's own rows of a tile. */
+  static DEVICE void put(T *rows, int row, const float (&sums)[2 * STEPS][4], float factor) {
     const int lane = threadIdx.x % WARP;
 #pragma unroll
     for (int j = 0; j < 2 * STEPS; j++) {
       T *at = rows + (row + lane / 4) * PITCH + 8 * j + lane % 4 * 2;
-      *reinterpret_cast<unsigned *>(at) = pair(sums[j][0] * upper, sums[j][1] * upper);
-      *reinterpret_cast<unsigned *>(at + 8 * PITCH) = pair(sums[j][2] * lower, sums[j][3] * lower);
+      *reinterpret_cast<unsigned *>(at) = pair(sums[j][0] * factor, sums[j][1] * factor);
+      *reinterpret_cast<unsigned *>(at + 8 * PITCH) = pair(sums[j][2] * factor, sums[j][3] * factor);
     }
   }
 

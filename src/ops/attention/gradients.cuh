@@ -1,0 +1,286 @@
+// The backward kernels' gradients of scores, for scores in accumulators [16,8]: with keys as rows, where dk and dv are
+// summed, and with queries as rows, where dq is.
+#pragma once
+#include "tile.cuh"
+
+/** A warp's 16 keys from n0 on, meeting strips of 8 COLUMNS queries. */
+template <int COLUMNS> struct KeyRows {
+  static constexpr int OWN = 16, SPAN = 8 * COLUMNS;
+  using Scores = float[COLUMNS][4];
+  const Problem &p;
+  const BiasRow &row;
+  i64 b, h, n0;
+  int segment[2];
+
+  static DEVICE int group() { return threadIdx.x % WARP / 4; }
+  static DEVICE int first() { return threadIdx.x % 4 * 2; }
+
+  DEVICE KeyRows(const Problem &p, const BiasRow &row, i64 b, i64 h, i64 n0) : p(p), row(row), b(b), h(h), n0(n0) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const i64 n = n0 + 8 * i + group();
+      segment[i] = SEGMENTS && n < p.N ? p.keySegments[b * p.N + n] : -1;
+    }
+  }
+
+  /** Of the first key and query. */
+  DEVICE int relative(i64 m0) const { return int(n0 - m0 - p.queryOffset); }
+  /** Whether no query of a strip sees a key. */
+  DEVICE bool hidden(i64 m0) const { return CAUSAL && relative(m0) > SPAN - 1; }
+  DEVICE bool far(int relative) const {
+    return !BIAS || relative + OWN - 1 <= -row.radius || relative - (SPAN - 1) >= row.radius;
+  }
+
+  /** From products with queries m0.. on to shares. */
+  DEVICE void shares(Scores &s, i64 m0, const RowStatistics *rows, const int *querySegments, bool partly) const {
+    float factor = p.scale * LOG2E, shift = 0;
+    const int at = relative(m0);
+    const bool constant = far(at), masked = partly || n0 + OWN > p.N || (CAUSAL && at + OWN - 1 > 0);
+    if (BIAS && constant) shift = at < 0 ? row.low : row.high;
+    if (!constant || DENSE || masked) {
+      finish(s, factor, shift, at, constant);
+      factor = 1;
+      shift = 0;
+      if (DENSE || masked) addDenseAndHide(s, m0, querySegments, masked);
+    }
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j++) {
+      const float4 two = *reinterpret_cast<const float4 *>(rows + 8 * j + first());
+#pragma unroll
+      for (int x = 0; x < 4; x++) s[j][x] = exponential2(s[j][x] * factor + (shift - (x % 2 ? two.z : two.x)));
+    }
+  }
+
+  /** From products of values and dout to the gradients of the scores; shares become those that dropout scaled. */
+  DEVICE void gradients(Scores &shares, Scores &ds, i64 m0, const RowStatistics *rows) const {
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j++) {
+      const float4 two = *reinterpret_cast<const float4 *>(rows + 8 * j + first());
+#pragma unroll
+      for (int x = 0; x < 4; x++) {
+        float kept = 1;
+        if (DROPOUT) kept = p.factor(b, h, m0 + 8 * j + first() + x % 2, n0 + 8 * (x / 2) + group());
+        ds[j][x] = shares[j][x] * (kept * ds[j][x] - (x % 2 ? two.w : two.y));
+        shares[j][x] *= kept;
+      }
+    }
+  }
+
+ private:
+  DEVICE void finish(Scores &s, float factor, float shift, int at, bool constant) const {
+    if (!BIAS || constant) {
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+        for (int x = 0; x < 4; x++) s[j][x] = s[j][x] * factor + shift;
+      return;
+    }
+#pragma unroll
+    for (int u = 1 - COLUMNS; u < 2; u++) {  // key halves 8 u further than accumulators of queries
+      const float x = row.at(at + 8 * u + group() - first()), y = row.at(at + 8 * u + group() - first() - 1);
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int j = i - u;
+        if (j < 0 || j >= COLUMNS) continue;
+        s[j][2 * i] = s[j][2 * i] * factor + x;
+        s[j][2 * i + 1] = s[j][2 * i + 1] * factor + y;
+      }
+    }
+  }
+
+  DEVICE void addDenseAndHide(Scores &s, i64 m0, const int *querySegments, bool masked) const {
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        const int query = 8 * j + first() + e, other = SEGMENTS == 2 ? querySegments[query] : 0;
+        const i64 m = m0 + query;
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          const i64 n = n0 + 8 * i + group();
+          float &x = s[j][2 * i + e];
+          if (DENSE && m < p.M && n < p.N) x += p.dense[p.densePlane(b, h) + m * p.N + n] * LOG2E;
+          bool sees = n < p.N;
+          if (CAUSAL) sees = sees && n <= m + p.queryOffset;
+          if (SEGMENTS) sees = sees && segment[i] >= 0;
+          if (SEGMENTS == 2) sees = sees && segment[i] == other;
+          if (masked && !sees) x = -infinity();
+        }
+      }
+  }
+};
+
+/** A warp's sums of ds along diagonals, from strips of KeyRows. */
+template <int COLUMNS> struct BiasGradient {
+  static constexpr int OWN = 16, SPAN = 8 * COLUMNS;
+  // Accumulators 8 keys and 8 queries apart lie on the same diagonals: turn t holds those of key half j + t - COLUMNS + 1.
+  static constexpr int TURNS = COLUMNS + 1, PITCH = 72, SIZE = TURNS * PITCH;
+  float *sums, *row;  // [TURNS,PITCH] for the strip at hand, [P]
+  int radius;
+  float low = 0, high = 0;  // this lane's beyond +-R
+
+  DEVICE void add(const float (&ds)[COLUMNS][4], int relative, bool far) {
+    if (far) {
+      float all[2] = {};
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++) {
+        all[0] += ds[j][0] + ds[j][1];
+        all[1] += ds[j][2] + ds[j][3];
+      }
+      if (relative < 0) low += all[0] + all[1];
+      else high += all[0] + all[1];
+      return;
+    }
+    const int lane = threadIdx.x % WARP;
+    __syncwarp();
+#pragma unroll
+    for (int t = 0; t < TURNS; t++) {
+      float2 sum = {0, 0};
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int j = i - (t - (COLUMNS - 1));
+        if (j < 0 || j >= COLUMNS) continue;
+        sum.x += ds[j][2 * i];
+        sum.y += ds[j][2 * i + 1];
+      }
+      *reinterpret_cast<float2 *>(sums + t * PITCH + 2 * lane) = sum;
+    }
+    __syncwarp();
+#pragma unroll
+    for (int x = 0; x < (OWN + SPAN - 1 + WARP - 1) / WARP; x++) {
+      const int diagonal = lane + x * WARP - (SPAN - 1);
+      if (diagonal > OWN - 1) break;
+      float sum = 0;
+#pragma unroll
+      for (int group = 0; group < 8; group++) {
+        const int query = (group - diagonal) & 7, t = COLUMNS - 1 + ((diagonal - group + query) >> 3);
+        if (t >= 0 && t < TURNS) sum += sums[t * PITCH + group * 8 + query];
+      }
+      const int at = relative + diagonal;
+      if (at <= -radius) low += sum;
+      else if (at >= radius) high += sum;
+      else row[at + radius] += sum;
+    }
+  }
+
+  /** Brings what lies beyond +-R to the ends of the row. */
+  DEVICE void finish(i64 P) {
+    low = acrossLanes<Sum>(low);
+    high = acrossLanes<Sum>(high);
+    if (threadIdx.x % WARP) return;
+    row[0] += low;
+    row[P - 1] += high;
+  }
+};
+
+/** A warp's queries, 16 TILES of them from m0 on, meeting strips of 8 COLUMNS keys. */
+template <int TILES, int COLUMNS> struct QueryRows {
+  static constexpr int OWN = 16 * TILES, SPAN = 8 * COLUMNS;
+  using Scores = float[TILES][COLUMNS][4];
+  const Problem &p;
+  const BiasRow &row;
+  i64 b, h, m0;
+  RowStatistics statistics[2 * TILES];
+  int segment[2 * TILES];
+
+  static DEVICE int group() { return threadIdx.x % WARP / 4; }
+  static DEVICE int first() { return threadIdx.x % 4 * 2; }
+
+  DEVICE QueryRows(const Problem &p, const BiasRow &row, i64 b, i64 h, i64 m0, const RowStatistics *rows)
+      : p(p), row(row), b(b), h(h), m0(m0) {
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const i64 m = m0 + 8 * i + group();
+      const bool real = m < paddedRows(p.M);
+      statistics[i] = real ? rows[(b * p.H + h) * paddedRows(p.M) + m] : make_float2(infinity(), 0);
+      segment[i] = SEGMENTS == 2 && m < p.M ? p.querySegments[b * p.M + m] : -1;
+    }
+  }
+
+  /** From products with keys n0.. on to shares. */
+  DEVICE void shares(Scores &s, i64 n0, const int *keySegments, bool partly) const {
+    const int relative = int(n0 - m0 - p.queryOffset);  // of the first query and key
+    float factor = p.scale * LOG2E, shift = 0;
+    const bool far = !BIAS || relative + SPAN - 1 <= -row.radius || relative - (OWN - 1) >= row.radius;
+    if (BIAS && far) shift = relative < 0 ? row.low : row.high;
+    const bool masked = partly || n0 + SPAN > p.N || (CAUSAL && relative + SPAN - 1 > 0);
+    if (!far || DENSE || masked) {
+      finish(s, factor, shift, relative, far);
+      factor = 1;
+      shift = 0;
+      if (DENSE || masked) addDenseAndHide(s, n0, keySegments, masked);
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          float &x = s[i / 2][j][i % 2 * 2 + e];
+          x = exponential2(x * factor + (shift - statistics[i].x));
+        }
+  }
+
+  /** From products of dout and values to the gradients of the scores. */
+  DEVICE void gradients(const Scores &shares, Scores &ds, i64 n0) const {
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++) {
+        float2 kept = {1, 1};
+        if (DROPOUT) kept = p.factors(b, h, m0 + 8 * i + group(), n0 + 8 * j + first());
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          float &x = ds[i / 2][j][i % 2 * 2 + e];
+          x = shares[i / 2][j][i % 2 * 2 + e] * ((e ? kept.y : kept.x) * x - statistics[i].y);
+        }
+      }
+  }
+
+ private:
+  DEVICE void finish(Scores &s, float factor, float shift, int relative, bool far) const {
+    if (!BIAS || far) {
+#pragma unroll
+      for (int i = 0; i < TILES; i++)
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+          for (int x = 0; x < 4; x++) s[i][j][x] = s[i][j][x] * factor + shift;
+      return;
+    }
+#pragma unroll
+    for (int u = 1 - 2 * TILES; u < COLUMNS; u++) {  // accumulators 8 u to the right of their rows
+      const int at = relative + 8 * u + first() - group();
+      const float x = row.at(at), y = row.at(at + 1);
+#pragma unroll
+      for (int i = 0; i < 2 * TILES; i++) {
+        const int j = u + i;
+        if (j < 0 || j >= COLUMNS) continue;
+        s[i / 2][j][i % 2 * 2] = s[i / 2][j][i % 2 * 2] * factor + x;
+        s[i / 2][j][i % 2 * 2 + 1] = s[i / 2][j][i % 2 * 2 + 1] * factor + y;
+      }
+    }
+  }
+
+  DEVICE void addDenseAndHide(Scores &s, i64 n0, const int *keySegments, bool masked) const {
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const i64 m = m0 + 8 * i + group();
+      const float *plane = DENSE ? p.dense + p.densePlane(b, h) + m * p.N : nullptr;
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          const int key = 8 * j + first() + e;
+          const i64 n = n0 + key;
+          float &x = s[i / 2][j][i % 2 * 2 + e];
+          if (DENSE && m < p.M && n < p.N) x += plane[n] * LOG2E;
+          bool sees = n < p.N;
+          if (CAUSAL) sees = sees && n <= m + p.queryOffset;
+          if (SEGMENTS) sees = sees && keySegments[key] >= 0;
+          if (SEGMENTS == 2) sees = sees && keySegments[key] == segment[i];
+          if (masked && !sees) x = -infinity();
+        }
+    }
+  }
+};

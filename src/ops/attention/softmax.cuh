@@ -1,0 +1,178 @@
+// The forward kernels' online softmax, for scores in accumulators [16,8].
+#pragma once
+#include "tile.cuh"
+
+/** A maximum may grow by this (a factor 2^8 of the shares) before what was summed is brought to the new one. */
+constexpr float SLACK = 8;
+
+/** A warp's queries, 16 TILES of them from m0 on, meeting tiles of 8 COLUMNS keys; outputs are 8 WIDE wide. */
+template <int TILES, int COLUMNS, int WIDE> struct Softmax {
+  static constexpr int OWN = 16 * TILES, SPAN = 8 * COLUMNS;
+  using Scores = float[TILES][COLUMNS][4];
+  using Sums = float[TILES][WIDE][4];
+  const Problem &p;
+  const BiasRow &row;
+  i64 b, h, m0;
+  float top[2 * TILES], total[2 * TILES], shrink[2 * TILES];
+  int segment[2 * TILES];
+
+  static DEVICE int group() { return threadIdx.x % WARP / 4; }
+  static DEVICE int first() { return threadIdx.x % 4 * 2; }
+
+  DEVICE Softmax(const Problem &p, const BiasRow &row, i64 b, i64 h, i64 m0) : p(p), row(row), b(b), h(h), m0(m0) {
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const i64 m = m0 + 8 * i + group();
+      top[i] = -infinity();
+      total[i] = 0;
+      shrink[i] = 1;
+      segment[i] = SEGMENTS == 2 && m < p.M ? p.querySegments[b * p.M + m] : -1;
+    }
+  }
+
+  DEVICE bool hidden(i64 n0) const { return CAUSAL && n0 > m0 + OWN - 1 + p.queryOffset; }
+
+  /**
+   * From products with keys n0.. on to shares as dropout scales them; sums of earlier ones must then be rescaled.
+   * `partly`: some of the keys may be hidden by the segments.
+   */
+  DEVICE void shares(Scores &s, i64 n0, const int *keySegments, bool partly) {
+    // Scores are s factor + shift: far from the diagonal the bias is one number.
+    float factor = p.scale * LOG2E, shift = 0;
+    const int relative = int(n0 - m0 - p.queryOffset);  // of the first query and key
+    const bool far = !BIAS || relative + SPAN - 1 <= -row.radius || relative - (OWN - 1) >= row.radius;
+    const bool masked = partly || n0 + SPAN > p.N || (CAUSAL && relative + SPAN - 1 > 0);
+    if (BIAS && far) shift = relative < 0 ? row.low : row.high;
+    if (!far || DENSE || masked) {
+      finish(s, factor, shift, relative, far);
+      factor = 1;
+      shift = 0;
+      if (DENSE) addDense(s, n0);
+      if (masked) hide(s, relative, int(min(p.N - n0, i64(SPAN))), keySegments);
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      float most = s[i / 2][0][i % 2 * 2];
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++) most = fmaxf(most, fmaxf(s[i / 2][j][i % 2 * 2], s[i / 2][j][i % 2 * 2 + 1]));
+      most = acrossLanes<Largest, 4>(most) * factor + shift;
+      const bool grown = most > top[i] + SLACK || (top[i] == -infinity() && most > top[i]);
+      shrink[i] = grown ? exponential2(top[i] - most) : 1;
+      if (grown) top[i] = most;
+      const float offset = shift - (top[i] == -infinity() ? 0 : top[i]);
+      float sum[2] = {};
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          float &x = s[i / 2][j][i % 2 * 2 + e];
+          x = exponential2(x * factor + offset);
+          sum[e] += x;
+        }
+      total[i] = total[i] * shrink[i] + (sum[0] + sum[1]);
+      if (DROPOUT)
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) {
+          const float2 kept = p.factors(b, h, m0 + 8 * i + group(), n0 + 8 * j + first());
+          s[i / 2][j][i % 2 * 2] *= kept.x;
+          s[i / 2][j][i % 2 * 2 + 1] *= kept.y;
+        }
+    }
+  }
+
+  /** Brings sums to the maximum that the last shares refer to. */
+  DEVICE void rescale(Sums &sums) const {
+    bool any = false;
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) any |= shrink[i] != 1;
+    if (__any_sync(ALL_LANES, any)) multiplyRows(sums, shrink);
+  }
+
+  /** Divides the sums by the totals and writes lse. */
+  DEVICE void divide(Sums &sums, float *lse) {
+    float share[2 * TILES];
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const float all = acrossLanes<Sum, 4>(total[i]);
+      const bool any = all > 0 || all != all;
+      const i64 m = m0 + 8 * i + group();
+      share[i] = any ? 1 / all : 0;
+      if (first() == 0 && m < p.M) lse[(b * p.H + h) * p.M + m] = any ? (top[i] + log2f(all)) * LN2 : -infinity();
+    }
+    multiplyRows(sums, share);
+  }
+
+ private:
+  static DEVICE void multiplyRows(Sums &sums, const float (&by)[2 * TILES]) {
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++)
+#pragma unroll
+      for (int j = 0; j < WIDE; j++) {
+        sums[i / 2][j][i % 2 * 2] *= by[i];
+        sums[i / 2][j][i % 2 * 2 + 1] *= by[i];
+      }
+  }
+
+  DEVICE void finish(Scores &s, float factor, float shift, int relative, bool far) const {
+    if (!BIAS || far) {
+#pragma unroll
+      for (int i = 0; i < TILES; i++)
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+          for (int x = 0; x < 4; x++) s[i][j][x] = s[i][j][x] * factor + shift;
+      return;
+    }
+#pragma unroll
+    for (int u = 1 - 2 * TILES; u < COLUMNS; u++) {  // accumulators 8 u to the right of their rows
+      const int at = relative + 8 * u + first() - group();
+      const float x = row.at(at), y = row.at(at + 1);
+#pragma unroll
+      for (int i = 0; i < 2 * TILES; i++) {
+        const int j = u + i;
+        if (j < 0 || j >= COLUMNS) continue;
+        s[i / 2][j][i % 2 * 2] = s[i / 2][j][i % 2 * 2] * factor + x;
+        s[i / 2][j][i % 2 * 2 + 1] = s[i / 2][j][i % 2 * 2 + 1] * factor + y;
+      }
+    }
+  }
+
+  DEVICE void addDense(Scores &s, i64 n0) const {
+    const bool pairs = p.N % 2 == 0;
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const i64 m = m0 + 8 * i + group();
+      if (m >= p.M) continue;
+      const float *from = p.dense + p.densePlane(b, h) + m * p.N + n0 + first();
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++) {
+        const i64 n = n0 + 8 * j + first();
+        float2 x = {0, 0};
+        if (n + 1 < p.N && pairs) x = *reinterpret_cast<const float2 *>(from + 8 * j);
+        else {
+          if (n < p.N) x.x = from[8 * j];
+          if (n + 1 < p.N) x.y = from[8 * j + 1];
+        }
+        s[i / 2][j][i % 2 * 2] += x.x * LOG2E;
+        s[i / 2][j][i % 2 * 2 + 1] += x.y * LOG2E;
+      }
+    }
+  }
+
+  DEVICE void hide(Scores &s, int relative, int end, const int *keySegments) const {
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        const int n = 8 * j + first() + e, other = SEGMENTS ? keySegments[n] : 0;
+#pragma unroll
+        for (int i = 0; i < 2 * TILES; i++) {
+          bool sees = n < end;
+          if (CAUSAL) sees = sees && relative + n <= 8 * i + group();
+          if (SEGMENTS) sees = sees && other >= 0;
+          if (SEGMENTS == 2) sees = sees && other == segment[i];
+          if (!sees) s[i / 2][j][i % 2 * 2 + e] = -infinity();
+        }
+      }
+  }
+};

@@ -1,0 +1,106 @@
+// Tensor cores by warpgroup: Hopper's own (sm_90a). Four warps hold 64 rows; right factors lie in shared memory.
+// Layouts of descriptors: PTX ISA, "Asynchronous warpgroup level matrix multiply-accumulate".
+#pragma once
+#include "mma.cuh"
+
+constexpr int WARPGROUP = 128, PANEL = 64;  // values of a row in one 128-byte panel
+
+/** Ordinary writes to shared memory, by cp.async too, become visible to the tensor cores after this and a barrier. */
+DEVICE void fenceShared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+DEVICE void startProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+DEVICE void commitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+/** Until at most LEFT committed groups of products are still under way. */
+template <int LEFT> DEVICE void waitProducts() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory"); }
+
+#define SUMS_4(d, j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
+#define SUMS_32(d)                                                                                              \
+  SUMS_4(d, 0), SUMS_4(d, 1), SUMS_4(d, 2), SUMS_4(d, 3), SUMS_4(d, 4), SUMS_4(d, 5), SUMS_4(d, 6), SUMS_4(d, 7)
+#define WGMMA_64(TYPE)                                                                                  \
+  "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"                                                             \
+  "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " "                                       \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                             \
+  "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, p, 1, 1, %38;}"
+
+/**
+ * c [64,64] = a [64,16] b [16,64], added to what c holds where `add`. TRANSPOSED: 0 where the tile of b holds b's columns
+ * as rows, 1 where it holds its rows. Starts only: c and a are the tensor core's until the product has been waited for.
+ */
+template <int TRANSPOSED>
+DEVICE void multiplyGroup(float (&c)[8][4], const unsigned (&a)[4], unsigned long long b, int add, const bf16 *) {
+  asm volatile(WGMMA_64("bf16")
+               : SUMS_32(c)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(TRANSPOSED));
+}
+template <int TRANSPOSED>
+DEVICE void multiplyGroup(float (&c)[8][4], const unsigned (&a)[4], unsigned long long b, int add, const f16 *) {
+  asm volatile(WGMMA_64("f16")
+               : SUMS_32(c)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(TRANSPOSED));
+}
+
+/**
+ * COUNT rows of D values in shared memory as the tensor cores want them: panels [COUNT,64] whose 16-byte chunks are
+ * exchanged within 128 bytes by the row (the 128-byte swizzle). Begins at a multiple of 1024 bytes.
+ */
+template <int D, int COUNT> struct Panels {
+  static_assert(D % PANEL == 0 && COUNT % 8 == 0, "whole panels of whole groups of rows");
+  static constexpr int SIZE = COUNT * D, STEPS = D / 16;
+
+  static DEVICE int place(int row, int column) {
+    return column / PANEL * COUNT * PANEL + row * PANEL + ((column / 8 % 8) ^ (row % 8)) * 8 + column % 8;
+  }
+
+  template <int THREADS> static DEVICE void copy(T *to, const T *from, i64 stride, i64 first, i64 end) {
+    constexpr int CHUNKS = D / 8;
+    static_assert(COUNT * CHUNKS % THREADS == 0, "the same number of chunks for every thread");
+#pragma unroll
+    for (int x = 0; x < COUNT * CHUNKS / THREADS; x++) {
+      const int i = threadIdx.x + x * THREADS, row = i / CHUNKS, column = i % CHUNKS * 8;
+      const bool real = first + row < end;
+      copyAsync16(to + place(row, column), real ? from + (first + row) * stride + column : from, real);
+    }
+  }
+
+  /** The left factor [16,16] of the warp's rows `row`.. and columns 16 step... */
+  static DEVICE void left(unsigned (&a)[4], const T *tile, int row, int step) {
+    const int lane = threadIdx.x % WARP;
+    loadMatrices(a, tile + place(row + lane % 16, step * 16 + lane / 16 * 8));
+  }
+
+  /** Right factor [16,64] whose columns are rows `row`.. of the tile: its values 16 step... */
+  static DEVICE unsigned long long right(const T *tile, int row, int step) {
+    return descriptor(tile + step / 4 * COUNT * PANEL + row * PANEL + step % 4 * 16);
+  }
+  /** Right factor [16,64] of rows `row`.. of the tile and the columns of one panel. */
+  static DEVICE unsigned long long rightTransposed(const T *tile, int row, int panel) {
+    return descriptor(tile + panel * COUNT * PANEL + row * PANEL);
+  }
+
+  /** Rounds the warp's 16 rows of sums of one panel to the tile. */
+  static DEVICE void put(T *tile, int row, int panel, const float (&sums)[8][4], float factor) {
+    const int lane = threadIdx.x % WARP;
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+#pragma unroll
+      for (int half = 0; half < 2; half++)
+        *reinterpret_cast<unsigned *>(tile + place(row + 8 * half + lane / 4, panel * PANEL + 8 * j) + lane % 4 * 2) =
+            pair(sums[j][2 * half] * factor, sums[j][2 * half + 1] * factor);
+  }
+  /** Writes 16 rows of the warp's own to rows `first`.. of memory, those before `end`. */
+  static DEVICE void write(const T *tile, int row, T *to, i64 stride, i64 first, i64 end) {
+    __syncwarp();
+    for (int i = threadIdx.x % WARP; i < 16 * D / 8; i += WARP) {
+      const int r = i / (D / 8), column = i % (D / 8) * 8;
+      if (first + r < end)
+        *reinterpret_cast<uint4 *>(to + (first + r) * stride + column) =
+            *reinterpret_cast<const uint4 *>(tile + place(row + r, column));
+    }
+  }
+
+ private:
+  /** Groups of 8 rows are 1024 bytes apart; 128-byte swizzle. */
+  static DEVICE unsigned long long descriptor(const T *at) {
+    const unsigned address = unsigned(__cvta_generic_to_shared(at));
+    return (unsigned long long)((address & 0x3ffff) >> 4) | (1ull << 16) | ((1024ull >> 4) << 32) | (1ull << 62);
+  }
+};
