@@ -52,10 +52,10 @@ template <int D, int COUNT> struct Panels {
 
   template <int THREADS> static DEVICE void copy(T *to, const T *from, i64 stride, i64 first, i64 end) {
     constexpr int CHUNKS = D / 8;
-    static_assert(COUNT * CHUNKS % THREADS == 0, "the same number of chunks for every thread");
 #pragma unroll
-    for (int x = 0; x < COUNT * CHUNKS / THREADS; x++) {
+    for (int x = 0; x < (COUNT * CHUNKS + THREADS - 1) / THREADS; x++) {
       const int i = threadIdx.x + x * THREADS, row = i / CHUNKS, column = i % CHUNKS * 8;
+      if (COUNT * CHUNKS % THREADS && i >= COUNT * CHUNKS) break;
       const bool real = first + row < end;
       copyAsync16(to + place(row, column), real ? from + (first + row) * stride + column : from, real);
     }

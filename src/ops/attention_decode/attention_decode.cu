@@ -130,7 +130,7 @@ DEVICE void merge(const float *results, i64 chunks, T *out) {
 #define DECODING {q, keys, values, position, bias, keySegments, origins, R, H, B, C, P, scale}
 
 /** A block per row and head; the chunks' results stay in shared memory. */
-KERNEL attention_decode(DECODING_PARAMETERS) {
+KERNEL __launch_bounds__(WARPS * WARP) attention_decode(DECODING_PARAMETERS) {
   const Decoding decoding DECODING;
   const i64 h = blockIdx.x, r = blockIdx.y, chunks = (decoding.end(r) + CHUNK - 1) / CHUNK;
   for (i64 c = threadIdx.x / WARP; c < chunks; c += WARPS) decoding.chunk(r, h, c, memory + c * RESULT);
@@ -139,7 +139,7 @@ KERNEL attention_decode(DECODING_PARAMETERS) {
 }
 
 /** A warp per chunk; results [R,H,chunks,RESULT] go to memory, for few rows and heads over many keys. */
-KERNEL attention_decode_chunks(DECODING_PARAMETERS, float *results) {
+KERNEL __launch_bounds__(WARPS * WARP) attention_decode_chunks(DECODING_PARAMETERS, float *results) {
   const Decoding decoding DECODING;
   const i64 c = i64(blockIdx.x) * WARPS + threadIdx.x / WARP, h = blockIdx.y, r = blockIdx.z;
   const i64 room = (C + CHUNK - 1) / CHUNK;

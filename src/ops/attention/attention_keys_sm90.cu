@@ -1,0 +1,175 @@
+// attention, CUDA, backward on Hopper's tensor cores (sm_90a): dk, dv and the bias's gradient of one block of keys, 64 to
+// a warpgroup, which walks over the queries. Contract and formulas: attention.ts.
+#include "gradients.cuh"
+#include "wgmma.cuh"
+
+// GROUPS: warpgroups of a block. STAGES: tiles of queries in shared memory. BLOCKS: of a multiprocessor.
+// BIAS_GRADIENT: 0, 1.
+constexpr int THREADS = GROUPS * WARPGROUP, WARPS = THREADS / WARP, KEYS = 64 * GROUPS, QUERIES = 64, AHEAD = STAGES - 2;
+constexpr int COLUMNS = QUERIES / 8, PANELS = HEAD_WIDTH / PANEL, MARGIN = 16 + QUERIES;
+using KeyTile = Panels<HEAD_WIDTH, KEYS>;
+using QueryTile = Panels<HEAD_WIDTH, QUERIES>;
+using Diagonals = BiasGradient<COLUMNS>;
+extern __shared__ __align__(1024) unsigned char memory[];
+
+KERNEL __launch_bounds__(THREADS, BLOCKS)
+    attention_keys_sm90(PROBLEM_PARAMETERS, const T *dout, const RowStatistics *rows, T *dk, T *dv, float *partial) {
+  const Problem p PROBLEM;
+  const i64 n0 = i64(blockIdx.x) * KEYS, h = blockIdx.y, b = blockIdx.z;
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, own = warp * 16;
+  const i64 stride = H * HEAD_WIDTH;
+  const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
+
+  T *keyTile = reinterpret_cast<T *>(memory), *valueTile = keyTile + KeyTile::SIZE;
+  T *queryTiles = valueTile + KeyTile::SIZE, *doutTiles = queryTiles + STAGES * QueryTile::SIZE;
+  RowStatistics *rowTiles = reinterpret_cast<RowStatistics *>(doutTiles + STAGES * QueryTile::SIZE);
+  int *segmentTiles = reinterpret_cast<int *>(rowTiles + STAGES * QUERIES);
+  float *diagonals = reinterpret_cast<float *>(segmentTiles + (SEGMENTS == 2 ? STAGES * QUERIES : 0));
+  float *biasRows = diagonals + (BIAS_GRADIENT ? WARPS * Diagonals::SIZE : 0);
+  float *biasShared = biasRows + (BIAS_GRADIENT ? WARPS * P : 0);
+  unsigned char *sights = reinterpret_cast<unsigned char *>(biasShared + (BIAS == 1 ? P + 2 * MARGIN : 0));
+
+  const int tiles = int((M + QUERIES - 1) / QUERIES);
+  const int firstTile = CAUSAL ? int(max(i64(0), n0 - queryOffset) / QUERIES) : 0;
+  KeyTile::copy<THREADS>(keyTile, k + keyHead, stride, n0, N);
+  KeyTile::copy<THREADS>(valueTile, v + keyHead, stride, n0, N);
+  const BiasRow row(p, h, biasShared, MARGIN);
+  Diagonals gradient{diagonals + warp * Diagonals::SIZE, biasRows + warp * P, row.radius};
+  if (BIAS_GRADIENT)
+    for (int i = lane; i < P; i += WARP) gradient.row[i] = 0;
+  if (SEGMENTS) {
+    const Range keys = segmentRange<KEYS>(keySegments + b * N, n0, N);
+    for (int t = warp; t < tiles; t += WARPS) {
+      const Range queries = SEGMENTS == 2 ? segmentRange<QUERIES>(querySegments + b * M, i64(t) * QUERIES, M) : Range{};
+      const unsigned char s = sight(queries, keys);
+      if (lane == 0) sights[t] = s;
+    }
+    __syncthreads();
+  }
+  const auto next = [&](int t) {
+    while (SEGMENTS && t < tiles && sights[t] == NONE) t++;
+    return t;
+  };
+  // Tiles are loaded AHEAD of their use; the one a stage held before has been multiplied by all warps by then.
+  int loading = next(firstTile), loadingStage = 0;
+  const auto loadNext = [&] {
+    if (loading < tiles) {
+      const i64 m0 = i64(loading) * QUERIES;
+      QueryTile::copy<THREADS>(queryTiles + loadingStage * QueryTile::SIZE, q + queryHead, stride, m0, M);
+      QueryTile::copy<THREADS>(doutTiles + loadingStage * QueryTile::SIZE, dout + queryHead, stride, m0, M);
+      if (threadIdx.x < QUERIES) {
+        const int at = loadingStage * QUERIES + threadIdx.x;
+        copyAsync<8>(rowTiles + at, rows + (b * H + h) * paddedRows(M) + m0 + threadIdx.x);
+        if (SEGMENTS == 2 && m0 + threadIdx.x < M)
+          copyAsync<4>(segmentTiles + at, querySegments + b * M + m0 + threadIdx.x);
+      }
+      loading = next(loading + 1);
+      loadingStage = loadingStage + 1 == STAGES ? 0 : loadingStage + 1;
+    }
+    commitCopies();
+  };
+
+  const KeyRows<COLUMNS> keys(p, row, b, h, n0 + own);
+  unsigned ks[KeyTile::STEPS][4], vs[KeyTile::STEPS][4], leftShares[QUERIES / 16][4], leftDs[QUERIES / 16][4];
+  float dkSums[PANELS][8][4] = {}, dvSums[PANELS][8][4] = {}, s[COLUMNS][4], ds[COLUMNS][4];
+  const auto ready = [&] {
+    waitCopies<AHEAD - 1>();
+    fenceShared();
+    __syncthreads();
+  };
+  const auto startScores = [&](int stage) {
+    startProducts();
+#pragma unroll
+    for (int step = 0; step < KeyTile::STEPS; step++)
+      multiplyGroup<0>(s, ks[step], QueryTile::right(queryTiles + stage * QueryTile::SIZE, 0, step), step > 0, q);
+    commitProducts();
+#pragma unroll
+    for (int step = 0; step < KeyTile::STEPS; step++)
+      multiplyGroup<0>(ds, vs[step], QueryTile::right(doutTiles + stage * QueryTile::SIZE, 0, step), step > 0, q);
+    commitProducts();
+  };
+  const auto startSums = [&](int stage) {
+#pragma unroll
+    for (int j = 0; j < QUERIES / 16; j++)
+#pragma unroll
+      for (int panel = 0; panel < PANELS; panel++) {
+        multiplyGroup<1>(dvSums[panel], leftShares[j],
+                         QueryTile::rightTransposed(doutTiles + stage * QueryTile::SIZE, 16 * j, panel), 1, q);
+        multiplyGroup<1>(dkSums[panel], leftDs[j],
+                         QueryTile::rightTransposed(queryTiles + stage * QueryTile::SIZE, 16 * j, panel), 1, q);
+      }
+    commitProducts();
+  };
+  const auto share = [&](int tile, int stage) {
+    keys.shares(s, i64(tile) * QUERIES, rowTiles + stage * QUERIES, segmentTiles + stage * QUERIES,
+                SEGMENTS && sights[tile] == PARTLY);
+  };
+  const auto differentiate = [&](int tile, int stage) {
+    const i64 m0 = i64(tile) * QUERIES;
+    keys.gradients(s, ds, m0, rowTiles + stage * QUERIES);
+    if (BIAS_GRADIENT) gradient.add(ds, keys.relative(m0), keys.far(keys.relative(m0)));
+  };
+  const auto round = [&] {
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j += 2) {
+      asLeft(leftShares[j / 2], s[j], s[j + 1]);
+      asLeft(leftDs[j / 2], ds[j], ds[j + 1]);
+    }
+  };
+
+#pragma unroll
+  for (int i = 0; i < AHEAD; i++) loadNext();
+  if (int tile = next(firstTile); tile < tiles) {
+    ready();
+#pragma unroll
+    for (int step = 0; step < KeyTile::STEPS; step++) {
+      KeyTile::left(ks[step], keyTile, own, step);
+      KeyTile::left(vs[step], valueTile, own, step);
+    }
+    loadNext();
+    startScores(0);
+    waitProducts<1>();
+    share(tile, 0);
+    waitProducts<0>();
+    differentiate(tile, 0);
+    round();
+    int stage = 0;
+    // The products with a tile's queries run beside the next tile's exponentials.
+    for (tile = next(tile + 1); tile < tiles; tile = next(tile + 1)) {
+      const int following = stage + 1 == STAGES ? 0 : stage + 1;
+      ready();
+      loadNext();
+      startScores(following);
+      startSums(stage);
+      waitProducts<2>();
+      share(tile, following);
+      waitProducts<1>();
+      differentiate(tile, following);
+      waitProducts<0>();
+      round();
+      stage = following;
+    }
+    startProducts();
+    startSums(stage);
+    waitProducts<0>();
+  }
+  waitCopies<0>();
+  __syncthreads();
+#pragma unroll
+  for (int panel = 0; panel < PANELS; panel++) {
+    KeyTile::put(keyTile, own, panel, dkSums[panel], scale);
+    KeyTile::put(valueTile, own, panel, dvSums[panel], 1);
+  }
+  KeyTile::write(keyTile, own, dk + keyHead, stride, n0 + own, N);
+  KeyTile::write(valueTile, own, dv + keyHead, stride, n0 + own, N);
+  if (!BIAS_GRADIENT) return;
+  gradient.finish(P);
+  __syncthreads();
+  float *to = partial + ((b * H + h) * gridDim.x + blockIdx.x) * P;
+  for (int i = threadIdx.x; i < P; i += THREADS) {
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) sum += biasRows[w * P + i];
+    to[i] = sum;
+  }
+}
