@@ -14,6 +14,8 @@ const STRIP = 32;
 const WARP = 32;
 
 const ceil = (n: number, step: number): number => Math.ceil(n / step);
+/** Floats that a warp's BiasGradient of gradients.cuh takes for strips of `span` queries. */
+const diagonals = (span: number): number => (span / 8 + 1) * 72;
 const paddedRows = (M: number): number => 128 * ceil(M, 128);
 
 /** Whether the kernels on tensor cores know the call. */
@@ -120,14 +122,13 @@ export function keysLaunch(site: CudaSite, WARPS: number, QUERIES: number): Cuda
     margin: 16 + STRIP,
     tiles: ceil(M!, QUERIES),
   });
-  const diagonals = (STRIP / 8 + 1) * 72;
   return {
     source: 'attention/attention_keys.cu',
     entry: 'attention_keys',
     defines: { ...options(site), WARPS, QUERIES, BIAS_GRADIENT },
     grid: [ceil(N!, keys), H!, B!],
     block: WARPS * WARP,
-    sharedBytes: shared + 2 * QUERIES * 8 + BIAS_GRADIENT * WARPS * (diagonals + P!) * 4,
+    sharedBytes: shared + 2 * QUERIES * 8 + BIAS_GRADIENT * WARPS * (diagonals(STRIP) + P!) * 4,
     arguments: [...problem, 'dout', 'rows', 'dk', 'dv', 'partial'],
   };
 }
@@ -146,6 +147,49 @@ export function queriesLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): 
       segments: 2 * KEYS,
       margin: 16 * ROW_TILES + STRIP,
       tiles: ceil(N!, KEYS),
+    }),
+    arguments: [...problem, 'dout', 'rows', 'dq'],
+  };
+}
+
+export function keysHopperLaunch(site: CudaSite, tune: { GROUPS: number; STAGES: number; BLOCKS: number }): CudaLaunch {
+  const { B, H, M, N, P } = site.sizes as Record<string, number>;
+  const { GROUPS, STAGES } = tune;
+  const BIAS_GRADIENT = site.has('dbias') ? 1 : 0;
+  const shared = panelBytes(site, {
+    rows: 2 * 64 * GROUPS + 2 * STAGES * 64,
+    segments: site.has('querySegments') ? STAGES * 64 : 0,
+    margin: 16 + 64,
+    tiles: ceil(M!, 64),
+  });
+  return {
+    source: 'attention/attention_keys_sm90.cu',
+    entry: 'attention_keys_sm90',
+    defines: { ...options(site), ...tune, BIAS_GRADIENT },
+    grid: [ceil(N!, 64 * GROUPS), H!, B!],
+    block: 128 * GROUPS,
+    sharedBytes: shared + STAGES * 64 * 8 + BIAS_GRADIENT * 4 * GROUPS * (diagonals(64) + P!) * 4,
+    arguments: [...problem, 'dout', 'rows', 'dk', 'dv', 'partial'],
+  };
+}
+
+export function queriesHopperLaunch(
+  site: CudaSite,
+  tune: { GROUPS: number; STAGES: number; BLOCKS: number },
+): CudaLaunch {
+  const { B, H, M, N } = site.sizes as Record<string, number>;
+  const { GROUPS, STAGES } = tune;
+  return {
+    source: 'attention/attention_queries_sm90.cu',
+    entry: 'attention_queries_sm90',
+    defines: { ...options(site), ...tune },
+    grid: [ceil(M!, 64 * GROUPS), H!, B!],
+    block: 128 * GROUPS,
+    sharedBytes: panelBytes(site, {
+      rows: 2 * 64 * GROUPS + 2 * STAGES * 64,
+      segments: STAGES * 64,
+      margin: 16 + 64,
+      tiles: ceil(N!, 64),
     }),
     arguments: [...problem, 'dout', 'rows', 'dq'],
   };
@@ -208,10 +252,19 @@ export const attentionForwardPlan: CudaPlan = (site) => {
 
 /** dk, dv and parts of dbias first, then dq, then ddense; how many keys each part of dbias is of. */
 function backwardLaunches(site: CudaSite): { launches: CudaLaunch[]; keysPerBlock: number } {
-  const { B, H, M, N, E, G } = site.sizes as Record<string, number>;
+  const { B, H, M, N, D, E, G } = site.sizes as Record<string, number>;
   if (onTensorCores(site)) {
-    const keys = firstThatFits(site, [keysLaunch(site, 4, 64), keysLaunch(site, 4, 32)]);
-    const queries = firstThatFits(site, [queriesLaunch(site, rowTiles(site), 64), queriesLaunch(site, 1, 32)]);
+    const hopper = false;
+    const keys = firstThatFits(site, [
+      ...(hopper && D === 64 ? [keysHopperLaunch(site, { GROUPS: 2, STAGES: 4, BLOCKS: 1 })] : []),
+      keysLaunch(site, 4, 64),
+      keysLaunch(site, 4, 32),
+    ]);
+    const queries = firstThatFits(site, [
+      ...(hopper ? [queriesHopperLaunch(site, { GROUPS: 2, STAGES: 4, BLOCKS: 1 })] : []),
+      queriesLaunch(site, rowTiles(site), 64),
+      queriesLaunch(site, 1, 32),
+    ]);
     const dense = firstThatFits(site, [denseLaunch(site)]);
     if (keys && queries && dense)
       return {
