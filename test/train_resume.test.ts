@@ -57,7 +57,7 @@ const losses = (name: string) =>
   metricsOf(name).map((r) =>
     r.kind === 'train'
       ? [r.step, r.loss, r.z_loss, r.accuracy, r.grad_norm, r.weight_norm, r.learning_rate, r.padding, r.label_tokens]
-      : [r.step, r.nll, r.accuracy, r.tokens],
+      : r.kind === 'evaluation' && [r.step, r.nll, r.accuracy, r.tokens],
   );
 
 before(async () => {

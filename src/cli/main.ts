@@ -12,6 +12,7 @@ const commands: Record<string, () => Promise<Command>> = {
   'tokenizer decode': async () => (await import('./tokenizer.ts')).tokenizerDecode,
   'data prepare': async () => (await import('./data.ts')).dataPrepare,
   pretrain: async () => (await import('./pretrain.ts')).pretrainCommand,
+  finetune: async () => (await import('./finetune.ts')).finetuneCommand,
   evaluate: async () => (await import('./evaluate.ts')).evaluateCommand,
   generate: async () => (await import('./generate.ts')).generateCommand,
   doctor: async () => (await import('./doctor.ts')).doctor,

@@ -28,6 +28,6 @@ export const pretrainCommand = defineCommand({
   },
 });
 
-function settingRow({ key, doc, default: value }: ReturnType<typeof settings>[number]): [string, string] {
+export function settingRow({ key, doc, default: value }: ReturnType<typeof settings>[number]): [string, string] {
   return [key, `${doc}${value === undefined ? '' : ` (default ${JSON.stringify(value)})`}`];
 }

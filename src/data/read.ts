@@ -23,12 +23,13 @@ export type DocumentRecord = { line: number; text: string } | { line: number; ba
 /** A document, or a line, above this is an error: a text that large is a file given the wrong `document`. */
 const LARGEST_BYTES = 2 ** 28;
 
-interface Line {
+export interface Line {
   number: number;
   bytes: Buffer;
 }
 
-async function* lines(path: string, onBytes: OnBytes): AsyncGenerator<Line> {
+/** The lines of a file, numbered from one, without their line feed. @throws FormatError for one of absurd length */
+export async function* readLines(path: string, onBytes: OnBytes): AsyncGenerator<Line> {
   let number = 0;
   let pending: Buffer[] = [];
   let pendingBytes = 0;
@@ -110,13 +111,13 @@ export async function* readDocuments(
     }
   }
   if (format === 'jsonl' || unit === 'line') {
-    for await (const { number, bytes } of lines(path, onBytes)) yield* record(number, bytes);
+    for await (const { number, bytes } of readLines(path, onBytes)) yield* record(number, bytes);
     return;
   }
   let parts: Buffer[] = [];
   let size = 0;
   let first = 1;
-  for await (const { number, bytes } of lines(path, onBytes)) {
+  for await (const { number, bytes } of readLines(path, onBytes)) {
     const blank = unit === 'blank-line' && bytes.every((byte) => byte === 32 || byte === 9 || byte === 13);
     if (blank) {
       if (parts.length > 0) yield* record(first, Buffer.concat(parts));

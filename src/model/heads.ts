@@ -14,6 +14,7 @@ import { scale } from '../ops/scale/scale.ts';
 import { selectRows } from '../ops/select_rows/select_rows.ts';
 import { reshape } from '../ops/shape.ts';
 import { transpose } from '../ops/transpose/transpose.ts';
+import { differentiate } from '../tensor/autograd.ts';
 import { scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { IGNORED } from '../util/batch.ts';
@@ -29,7 +30,7 @@ import {
   sourceOf,
 } from './inputs.ts';
 import { ANSWER_ENDS, type Architecture } from './parameter_table.ts';
-import { drop, type Pass, siteOf } from './pass.ts';
+import { drop, type Pass, type Random, siteOf } from './pass.ts';
 import { PretrainedT5, takeResult } from './pretrained.ts';
 import { type ResultTensor, resultTensor } from './result.ts';
 import { uploadSource } from './seq2seq.ts';
@@ -47,6 +48,16 @@ type Outputs = { logits: Tensor; loss?: Tensor };
 /** The loss of one batch's logits; the labels have been checked and are uploaded when it runs. */
 type Loss = (logits: Tensor) => Tensor;
 
+/** Inputs with labels for a training step. */
+export interface HeadBatch<Inputs> {
+  inputs: Inputs;
+  /** Labels that count: what the loss is a mean over. */
+  tokens: number;
+}
+export type TokenClassificationBatch = HeadBatch<TokenClassificationInputs>;
+export type SequenceClassificationBatch = HeadBatch<SequenceClassificationInputs>;
+export type QuestionAnsweringBatch = HeadBatch<QuestionAnsweringInputs>;
+
 /** What every head does: its logits and loss as results, and the gradients. */
 abstract class EncoderHead<Inputs extends EncoderInputs> extends PretrainedT5 {
   /** The head on the encoder's states [B,S,D]. */
@@ -54,8 +65,8 @@ abstract class EncoderHead<Inputs extends EncoderInputs> extends PretrainedT5 {
   /** Checks the labels; undefined where there are none. */
   protected abstract lossFor(inputs: Inputs, source: Source): Loss | undefined;
 
-  protected compute(source: Source, loss: Loss | undefined): Outputs {
-    const pass = this.pass();
+  protected compute(source: Source, loss: Loss | undefined, random?: Random): Outputs {
+    const pass = this.pass(random);
     const states = encoder(this.encoderParameters, uploadSource(this.backend, source), pass);
     const logits = this.head(states, source, pass);
     return { logits, ...(loss && { loss: loss(logits) }) };
@@ -74,6 +85,25 @@ abstract class EncoderHead<Inputs extends EncoderInputs> extends PretrainedT5 {
     const loss = this.lossFor(inputs, source);
     if (!loss) throw new UsageError('lossAndGradients: labels are missing');
     return this.gradientsOf(() => ({ loss: this.compute(source, loss).loss! }));
+  }
+
+  /**
+   * Runs a micro-batch forward and backward and adds the gradients of its mean loss * tokens / denominator to the
+   * parameters' (which must be `trainable`); with `rng` dropout is on. Returns float32 [1], to be disposed of: the mean
+   * loss * tokens. @throws UsageError for labels that do not fit
+   */
+  accumulateGradients(
+    { inputs, tokens }: HeadBatch<Inputs>,
+    { denominator, rng }: { denominator: number; rng?: Random | undefined },
+  ): Tensor {
+    const source = sourceOf(inputs, this.config);
+    const lossFor = this.lossFor(inputs, source);
+    if (!lossFor) throw new UsageError('accumulateGradients: labels are missing');
+    const { sum } = differentiate(() => {
+      const loss = this.compute(source, lossFor, rng).loss!;
+      return { loss: scale(loss, tokens / denominator), sum: scale(loss, tokens) };
+    });
+    return sum;
   }
 
   protected dense(x: Tensor, name: string): Tensor {

@@ -34,6 +34,8 @@ export interface ModelOptions {
 export interface NewModelOptions extends ModelOptions {
   /** Seed of everything random in the initialisation, 0 by default. */
   seed?: number;
+  /** from_pretrained: fields that replace config.json's, such as num_labels for a new head. */
+  config?: T5ConfigInput;
 }
 
 /** A class of models that can be made from its configuration and parameters. */
@@ -159,9 +161,12 @@ function fromConfig<M>(model: ModelClass<M>, config: T5Config, options: NewModel
   return new model(config, parameters);
 }
 
+/** What a folder's config.json says. @throws UsageError, FormatError */
+export const configOf = (folder: string): T5ConfigInput => readJson(join(folder, CONFIG_FILE)) as T5ConfigInput;
+
 function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOptions): M {
   const path = join(folder, CONFIG_FILE);
-  const written = t5Config(readJson(path), path);
+  const written = t5Config({ ...configOf(folder), ...options.config }, path);
   const file = openWeights(folder);
   try {
     const config = withSharing(written, file);

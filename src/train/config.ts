@@ -5,13 +5,13 @@ import { fat5Denoisers } from '../data/denoiser.ts';
 import { t5ConfigFields } from '../model/config.ts';
 import { scheduleNames } from '../optim/schedule.ts';
 
-const count = z.int('a whole number from 1').min(1, 'a whole number from 1');
-const countOrZero = z.int('a whole number, 0 or more').min(0, 'a whole number, 0 or more');
-const positive = z.number('a positive number').gt(0, 'a positive number');
+export const count = z.int('a whole number from 1').min(1, 'a whole number from 1');
+export const countOrZero = z.int('a whole number, 0 or more').min(0, 'a whole number, 0 or more');
+export const positive = z.number('a positive number').gt(0, 'a positive number');
 const notNegative = z.number('a number, 0 or more').min(0, 'a number, 0 or more');
-const share = z.number('a number in [0, 1)').min(0, 'a number in [0, 1)').lt(1, 'a number in [0, 1)');
-const text = z.string('a text').min(1, 'a text that is not empty');
-const oneOf = <const V extends readonly [string, ...string[]]>(...values: V) =>
+export const share = z.number('a number in [0, 1)').min(0, 'a number in [0, 1)').lt(1, 'a number in [0, 1)');
+export const text = z.string('a text').min(1, 'a text that is not empty');
+export const oneOf = <const V extends readonly [string, ...string[]]>(...values: V) =>
   z.enum(values, `one of ${values.join(', ')}`);
 
 /** One denoiser of UL2's mixture (data/denoiser.ts). */
@@ -79,7 +79,7 @@ const schedule = z.strictObject({
 });
 
 /** Settings that an optimizer does not have must be absent or null; the others get its defaults (optim/options.ts). */
-const optim = z.strictObject({
+export const optim = z.strictObject({
   name: oneOf('adamw_scale', 'adamw', 'adafactor', 'muon')
     .default('adamw_scale')
     .describe('muon: matrices by Muon, the rest by AdamWScale'),

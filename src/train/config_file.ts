@@ -18,10 +18,15 @@ const isTree = (value: unknown): value is Tree => typeof value === 'object' && v
  * @throws UsageError naming the file or override, the key, its value, and the nearest valid key
  */
 export function loadTrainConfig(path: string, overrides: readonly string[] = []): TrainConfig {
+  return checkTrainConfig(readSettings(path, overrides), path);
+}
+
+/** A file's settings with overrides applied, not checked yet; a run without a name is called after the file. @throws UsageError */
+export function readSettings(path: string, overrides: readonly string[]): Tree {
   const tree = readYaml(path);
   tree.name ??= basename(path).replace(/\.ya?ml$/, '');
   for (const override of overrides) applyOverride(tree, override);
-  return checkTrainConfig(tree, path);
+  return tree;
 }
 
 function readYaml(path: string): Tree {
@@ -58,15 +63,21 @@ function applyOverride(tree: Tree, override: string): void {
  * @throws UsageError
  */
 export function checkTrainConfig(given: unknown, source: string): TrainConfig {
-  const tree = withoutNulls(trainConfigSchema, given);
-  const { success, data, error } = trainConfigSchema.safeParse(tree);
-  if (success) return { ...data, data: completeData(data.data, source), optim: completeOptim(data.optim, source) };
+  const config = checkSettings(trainConfigSchema, given, source);
+  return { ...config, data: completeData(config.data, source), optim: completeOptim(config.optim, source) };
+}
+
+/** Checks settings against a schema and fills in its defaults. @throws UsageError naming key, value and what is expected */
+export function checkSettings<S extends z.ZodObject>(schema: S, given: unknown, source: string): z.output<S> {
+  const tree = withoutNulls(schema, given);
+  const { success, data, error } = schema.safeParse(tree);
+  if (success) return data;
   const issue = error.issues[0]!;
   const path = issue.path.map(String);
   if (issue.code === 'unrecognized_keys') {
     const key = issue.keys[0]!;
     const full = [...path, key].join('.');
-    throw new UsageError(`${source}: unknown key "${full}", ${suggestion(key, keysAt(trainConfigSchema, path))}`);
+    throw new UsageError(`${source}: unknown key "${full}", ${suggestion(key, keysAt(schema, path))}`);
   }
   const value = path.reduce<unknown>((v, key) => (v as Tree | undefined)?.[key], tree);
   const expected = issue.message.replace(/^Invalid input: expected /, '');
@@ -104,7 +115,7 @@ function completeData(data: TrainConfig['data'], source: string): TrainConfig['d
 }
 
 /** Fills in what the named optimizer and schedule mean by default. @throws UsageError for a setting they do not have */
-function completeOptim({ schedule, ...optimizer }: TrainConfig['optim'], source: string): TrainConfig['optim'] {
+export function completeOptim({ schedule, ...optimizer }: TrainConfig['optim'], source: string): TrainConfig['optim'] {
   const defaults = scheduleDefaults[schedule.name];
   const known = ['name', ...Object.keys(defaults), ...(schedule.name === 'wsd' ? ['decay_steps'] : [])];
   refuseForeign('optim.schedule', schedule.name, schedule, known, source);
@@ -131,6 +142,8 @@ function keysAt(schema: z.ZodObject, path: readonly string[]): string[] {
     if (at instanceof z.ZodObject) at = unwrap(at.shape[key]);
     else if (at instanceof z.ZodArray) at = unwrap(at.element);
   }
+  if (at instanceof z.ZodDiscriminatedUnion)
+    return [...new Set(at.options.flatMap((option) => Object.keys((option as z.ZodObject).shape)))];
   return at instanceof z.ZodObject ? Object.keys(at.shape) : [];
 }
 
@@ -140,8 +153,21 @@ export function settings(schema: z.ZodObject = trainConfigSchema): { key: string
     const section = unwrap(field);
     if (section instanceof z.ZodObject)
       return settings(section).map((setting) => ({ ...setting, key: `${name}.${setting.key}` }));
+    if (section instanceof z.ZodDiscriminatedUnion) return alternatives(name, section.options as z.ZodObject[]);
     const fallback = field.safeParse(undefined);
     return [{ key: name, doc: field.description ?? '', default: fallback.success ? fallback.data : undefined }];
+  });
+}
+
+/** The settings of a section that is one of several kinds, told apart by its `name`. */
+function alternatives(section: string, options: readonly z.ZodObject[]): ReturnType<typeof settings> {
+  return options.flatMap((option) => {
+    const { name, ...fields } = option.shape as { name: z.ZodLiteral } & Record<string, z.ZodType>;
+    return settings(z.strictObject(fields)).map(({ key, doc, default: value }) => ({
+      key: `${section}.${key}`,
+      doc: `${name.value}: ${doc}`,
+      default: value,
+    }));
   });
 }
 

@@ -51,7 +51,26 @@ export interface EvaluationRecord {
   seconds: number;
 }
 
-export type MetricsRecord = TrainRecord | EvaluationRecord;
+/** One step of a fine-tuning run. */
+export interface StepRecord {
+  kind: 'step';
+  step: number;
+  loss: number;
+  grad_norm: number;
+  learning_rate: number;
+  seconds_per_step: number;
+  memory_bytes: number;
+}
+
+/** A fine-tuning run's scores on its validation rows. */
+export interface ScoreRecord {
+  kind: 'score';
+  step: number;
+  scores: Record<string, number>;
+  seconds: number;
+}
+
+export type MetricsRecord = TrainRecord | EvaluationRecord | StepRecord | ScoreRecord;
 
 /** The records of a metrics.jsonl, damaged lines left out. */
 export function readMetrics(path: string): MetricsRecord[] {

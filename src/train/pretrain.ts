@@ -130,7 +130,7 @@ function averages({ parameters, backend }: T5ForConditionalGeneration, average: 
 }
 
 /** The files of a tokenizer beside a model, so that the checkpoint can be used alone. */
-function copyTokenizer(from: string, to: string): void {
+export function copyTokenizer(from: string, to: string): void {
   for (const name of readdirSync(from))
     if (/^(tokenizer(_config)?|special_tokens_map|generation_config)\.json$/.test(name))
       cpSync(join(from, name), join(to, name));

@@ -1,14 +1,29 @@
 /** One optimizer step: forward, backward, clipping, update. The training loop and library users share it. */
 
+import type { T5Config } from '../model/config.ts';
 import { batchOf, type Seq2SeqInputs } from '../model/inputs.ts';
-import type { T5ForConditionalGeneration } from '../model/t5.ts';
+import type { Random } from '../model/pass.ts';
+import { T5ForConditionalGeneration } from '../model/t5.ts';
 import { createOptimizer, type Optimizer } from '../optim/optimizer.ts';
 import { type OptimizerOptions, resolveOptions } from '../optim/options.ts';
 import { learningRate, type ScheduleOptions } from '../optim/schedule.ts';
+import type { Parameters } from '../tensor/parameters.ts';
 import { dispose } from '../tensor/scope.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import { RecordedStep, shapeOfStep } from './recorded_step.ts';
+
+/** A model that can be trained, on batches B. */
+export interface Trainable<B extends { tokens: number }> {
+  readonly config: T5Config;
+  readonly parameters: Parameters;
+  /** As T5ForConditionalGeneration's: sums of NLL and, where the task has them, of z-loss and right tokens. */
+  accumulateGradients(batch: B, options: { denominator: number; rng?: Random | undefined }): Tensor;
+}
+
+/** The batches that a model takes. */
+type BatchOf<M> = M extends Trainable<infer B> ? B : never;
 
 export interface TrainerOptions {
   optimizer: OptimizerOptions;
@@ -18,6 +33,8 @@ export interface TrainerOptions {
   max_grad_norm?: number | null;
   /** Of dropout. */
   seed?: number;
+  /** Which parameters are trained, by name; all when left out. */
+  trainable?: (name: string) => boolean;
 }
 
 /** What one step measured, before its update. */
@@ -34,8 +51,8 @@ export interface StepResult {
   learning_rate: number;
 }
 
-export class Trainer {
-  readonly model: T5ForConditionalGeneration;
+export class Trainer<M extends Trainable<never> = T5ForConditionalGeneration> {
+  readonly model: M;
   readonly optimizer: Optimizer;
   private readonly options: TrainerOptions;
   private readonly schedule: ScheduleOptions;
@@ -44,7 +61,7 @@ export class Trainer {
   private recorded: RecordedStep | undefined;
 
   /** @throws UsageError for unknown or contradictory options */
-  constructor(model: T5ForConditionalGeneration, options: TrainerOptions) {
+  constructor(model: M, options: TrainerOptions) {
     const schedule = options.schedule ?? { name: 'constant' };
     if (schedule.total_steps === undefined && schedule.name !== 'constant')
       throw new UsageError(`Trainer: schedule "${schedule.name}" needs total_steps, the updates of the whole run`);
@@ -52,7 +69,7 @@ export class Trainer {
     this.options = options;
     this.schedule = { ...schedule, total_steps: schedule.total_steps ?? Number.POSITIVE_INFINITY };
     this.base = resolveOptions(options.optimizer).learning_rate;
-    model.parameters.trainable();
+    model.parameters.trainable(options.trainable);
     this.optimizer = createOptimizer(model.parameters, options.optimizer);
   }
 
@@ -65,7 +82,7 @@ export class Trainer {
    * One update from a batch: input_ids and attention_mask [B,S], labels [B,T] with -100 where there is no loss.
    * @throws UsageError for inputs that do not fit each other or the model
    */
-  async step(inputs: Seq2SeqInputs): Promise<StepResult> {
+  async step(this: Trainer, inputs: Seq2SeqInputs): Promise<StepResult> {
     return this.stepOn([batchOf(inputs, this.model.config)]);
   }
 
@@ -73,20 +90,24 @@ export class Trainer {
    * One update from micro-batches of the same shape: the loss is the mean over the label tokens of all of them.
    * A loss or gradient that is not finite changes nothing; the caller sees it in the result.
    */
-  async stepOn(batches: readonly Batch[]): Promise<StepResult> {
+  async stepOn(batches: readonly BatchOf<M>[]): Promise<StepResult> {
     const result = await this.launchOn(batches);
     return result();
   }
 
   /** As `stepOn`, done when the step is launched; what it returns waits for the result. The next step may come first. */
-  async launchOn(batches: readonly Batch[]): Promise<() => Promise<StepResult>> {
-    const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0);
+  async launchOn(batches: readonly BatchOf<M>[]): Promise<() => Promise<StepResult>> {
+    const tokens = (batches as readonly { tokens: number }[]).reduce((sum, batch) => sum + batch.tokens, 0);
     if (tokens === 0) throw new UsageError('Trainer: no label in the batch, expected at least one that is not -100');
     const recorded = this.recordedFor(batches);
     if (recorded) {
       const rate = learningRate(this.schedule, this.base, this.optimizer.steps);
       const max_grad_norm = this.options.max_grad_norm ?? null;
-      const reading = recorded.run(batches, { factor: 1 / tokens, learning_rate: rate, max_grad_norm });
+      const reading = recorded.run(batches as readonly object[] as readonly Batch[], {
+        factor: 1 / tokens,
+        learning_rate: rate,
+        max_grad_norm,
+      });
       reading.catch(() => {}); // whoever asks for the result gets the error
       return async () => {
         const { sums, norm } = await reading;
@@ -98,9 +119,10 @@ export class Trainer {
   }
 
   /** A recording of steps of this shape, from the second one in a row; none where the device gains nothing by it. */
-  private recordedFor(batches: readonly Batch[]): RecordedStep | undefined {
+  private recordedFor(given: readonly BatchOf<M>[]): RecordedStep | undefined {
     const { model, optimizer } = this;
-    if (!model.backend.capture) return undefined;
+    if (!(model instanceof T5ForConditionalGeneration) || !model.backend.capture) return undefined;
+    const batches = given as readonly object[] as readonly Batch[]; // what this model's accumulateGradients takes
     const shape = shapeOfStep(batches);
     if (shape !== this.lastShape) {
       this.recorded?.dispose();
@@ -112,15 +134,15 @@ export class Trainer {
     return this.recorded;
   }
 
-  private async stepEagerly(batches: readonly Batch[], tokens: number): Promise<StepResult> {
+  private async stepEagerly(batches: readonly BatchOf<M>[], tokens: number): Promise<StepResult> {
     const { model, optimizer } = this;
     model.parameters.zeroGradients();
     const sums = [0, 0, 0];
     for (const [i, batch] of batches.entries()) {
       const rng = { seed: this.options.seed ?? 0, step: optimizer.steps * batches.length + i };
-      const stats = model.accumulateGradients(batch, { denominator: tokens, rng });
+      const stats = (model as Trainable<BatchOf<M>>).accumulateGradients(batch, { denominator: tokens, rng });
       const [nll, z, correct] = await stats.read();
-      [nll!, z!, correct!].forEach((value, j) => void (sums[j]! += value));
+      [nll!, z ?? 0, correct ?? 0].forEach((value, j) => void (sums[j]! += value));
       dispose(stats);
     }
     model.parameters.finishGradients();

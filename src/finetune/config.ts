@@ -1,0 +1,112 @@
+/** Every setting of a fine-tuning run: type, default, unit and one line of documentation, written once. */
+import * as z from 'zod';
+import { devices } from '../backend/devices.ts';
+import { count, countOrZero, oneOf, optim, positive, share, text } from '../train/config.ts';
+import { checkSettings, completeOptim, readSettings } from '../train/config_file.ts';
+import { textMetrics } from './tasks/text_to_text.ts';
+
+const columns = z.union([text.transform((name) => [name]), z.array(text).min(1)]);
+const beams = count.default(1).describe('beams while predicting');
+const labels = z.array(text).optional().describe('the classes; those of the training rows, sorted, when left out');
+
+const tasks = {
+  text_to_text: z.strictObject({
+    name: z.literal('text_to_text'),
+    input: columns.describe('column of the source, or several that are joined'),
+    target: text.describe('column of the target; a list of texts are references that are all right'),
+    prefix: z.string().default('').describe('put in front of every source'),
+    separator: z.string().default(' ').describe('between the columns of the source'),
+    metrics: z
+      .array(oneOf(...textMetrics))
+      .min(1)
+      .default(['rouge'])
+      .describe('what predictions are scored by'),
+    use_stemmer: z.boolean('true or false').default(true).describe('rouge: compare stems of English words'),
+    num_beams: beams,
+  }),
+  classification: z.strictObject({
+    name: z.literal('classification'),
+    input: columns.describe('column of the text, or the two of a pair'),
+    target: text.describe('column of the label, the list of labels, or the number'),
+    kind: oneOf('single_label', 'multi_label', 'regression').default('single_label').describe('what is predicted'),
+    labels,
+    threshold: share.default(0.5).describe('multi_label: probability from which a class is predicted'),
+  }),
+  token_classification: z.strictObject({
+    name: z.literal('token_classification'),
+    tokens: text.default('tokens').describe('column of the list of words'),
+    tags: text.default('tags').describe('column of the list of tags'),
+    labels,
+  }),
+  instructions: z.strictObject({
+    name: z.literal('instructions'),
+    tasks: text.optional().describe('folder of the task files; ../../tasks beside the list of names when left out'),
+    instances: count.default(100).describe('instances of a task'),
+    definition: z.boolean('true or false').default(true).describe("begin with the task's definition"),
+    positive_examples: countOrZero.default(2).describe('worked examples to follow'),
+    negative_examples: countOrZero.default(0).describe('worked examples of what is wrong'),
+    explanations: z.boolean('true or false').default(false).describe('explain the worked examples'),
+    num_beams: beams,
+  }),
+};
+
+const sources = z.union([text.transform((path) => [path]), z.array(text).min(1)]);
+
+const data = z.strictObject({
+  train: sources.describe('files or globs: .jsonl, .csv, .tsv, .conll (.gz, .zst)'),
+  validation: sources.optional().describe('rows that choose the best step'),
+  test: sources.optional().describe('rows that the best step is scored on at the end'),
+  limit: count.optional().describe('rows of a split at most; all when left out'),
+});
+
+const train = z.strictObject({
+  epochs: positive.default(3).describe('passes over the training rows; 0.5: half of them'),
+  rows: count.default(16).describe('examples of one micro-batch'),
+  accumulation: count.default(1).describe('micro-batches of one step'),
+  max_length: count.default(512).describe('longest source, tokens; longer ones are cut'),
+  max_target_length: count.default(128).describe('longest target, tokens, also while predicting'),
+  max_grad_norm: positive.nullable().default(1).describe('gradients are scaled to this global L2 norm; null: never'),
+  label_smoothing: share
+    .optional()
+    .describe("share of the target probability spread over the vocabulary; the model's when left out"),
+  dropout: share.optional().describe("share of elements that is dropped; the model's when left out"),
+  frozen: z.array(text).default([]).describe('parameters whose name contains one of these stay as they are'),
+  seed: countOrZero.default(42).describe('of new weights, order of the rows and dropout'),
+  dtype: oneOf('float32', 'bfloat16').default('float32').describe('type of weights and activations'),
+  device: oneOf(...devices)
+    .default('auto')
+    .describe('where the model lives'),
+});
+
+const evaluate = z.strictObject({
+  every: positive.default(1).describe('epochs between scores on the validation rows'),
+  rows: count.default(32).describe('examples predicted at a time'),
+  metric: text.optional().describe("score that decides which step is the best; the task's own when left out"),
+  patience: countOrZero.default(0).describe('stop after this many scores in a row that are no better; 0: never'),
+});
+
+export const finetuneConfigSchema = z.strictObject({
+  name: text.describe('the run directory is runs_directory/name'),
+  runs_directory: text.default('runs').describe('where run directories are'),
+  model: text.describe('folder of a model or of a run; its shape alone where weights is random'),
+  weights: oneOf('checkpoint', 'random').default('checkpoint').describe('start from the checkpoint, or from nothing'),
+  tokenizer: text.optional().describe("folder with a tokenizer; the model's own when left out"),
+  task: z.discriminatedUnion(
+    'name',
+    Object.values(tasks) as [(typeof tasks)['text_to_text'], ...(typeof tasks)[keyof typeof tasks][]],
+  ),
+  data,
+  optim: optim.prefault({ name: 'adamw', learning_rate: 3e-4, schedule: { name: 'linear' } }),
+  train: train.prefault({}),
+  evaluate: evaluate.prefault({}),
+  log: z.strictObject({ every: count.default(20).describe('steps between records of metrics.jsonl') }).prefault({}),
+});
+
+/** A fine-tuning run's settings, every default filled in. */
+export type FinetuneConfig = z.output<typeof finetuneConfigSchema>;
+
+/** The settings of a file with overrides applied. @throws UsageError as train/config_file.ts */
+export function loadFinetuneConfig(path: string, overrides: readonly string[] = []): FinetuneConfig {
+  const config = checkSettings(finetuneConfigSchema, readSettings(path, overrides), path);
+  return { ...config, optim: completeOptim(config.optim, path) };
+}

@@ -1,0 +1,19 @@
+/** Which examples a batch holds: another seeded order every epoch, examples of similar length together. */
+import { permutation } from '../data/random.ts';
+
+/** Batches whose examples are sorted by length among themselves: fewer would waste padding, more would lose chance. */
+const BATCHES_SORTED_TOGETHER = 32;
+
+/** Indices of the examples of every batch of an epoch. */
+export function epochBatches(lengths: readonly number[], rows: number, seed: number, epoch: number): number[][] {
+  const at = permutation(lengths.length, seed, 2 * epoch);
+  const order = Array.from(lengths, (_, i) => at(i));
+  const batches: number[][] = [];
+  const pool = rows * BATCHES_SORTED_TOGETHER;
+  for (let start = 0; start < order.length; start += pool) {
+    const part = order.slice(start, start + pool).sort((a, b) => lengths[a]! - lengths[b]!);
+    for (let i = 0; i < part.length; i += rows) batches.push(part.slice(i, i + rows));
+  }
+  const place = permutation(batches.length, seed, 2 * epoch + 1);
+  return batches.map((_, i) => batches[place(i)]!);
+}

@@ -1,0 +1,99 @@
+/** What a task is: how rows become examples, batches, predictions and scores. The loop knows tasks by this alone. */
+
+import type { T5Config } from '../model/config.ts';
+import type { PretrainedT5 } from '../model/pretrained.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Trainable } from '../train/trainer.ts';
+import type { Row } from './rows.ts';
+
+/** Scores by name; what they mean is said where they are computed (eval/metrics). */
+export type Scores = Record<string, number>;
+
+/** What a task may use. */
+export interface TaskTools {
+  tokenizer: Tokenizer;
+  /** Longest source and target, in tokens; longer ones are cut at their end. */
+  max_length: number;
+  max_target_length: number;
+  /** Rows of a batch while predicting. */
+  rows: number;
+}
+
+/** A model that a task trains. */
+export type TaskModel<B extends { tokens: number }> = PretrainedT5 & Trainable<B>;
+
+/** A class of such models, opened for a number of labels. */
+export interface TaskModelClass<M> {
+  from_pretrained(folder: string, options: object): Promise<M>;
+  from_config(config: T5Config, options: object): M;
+}
+
+export interface Task<E, B extends { tokens: number }, M extends TaskModel<B>> {
+  /** Columns that every row must have. */
+  readonly columns: readonly string[];
+  /** The score that decides which step is the best, unless the settings name another; higher is better. */
+  readonly metric: string;
+  readonly model: TaskModelClass<M>;
+  /** What the model's configuration must say besides the checkpoint's, known once the training examples are read. */
+  configuration(): Partial<T5Config>;
+  /** Reads labels from training rows; later rows with others are errors. @throws UsageError naming the row */
+  examples(rows: readonly Row[], split: 'train' | 'held-out'): E[];
+  /** Tokens of an example: batches hold examples of similar length. */
+  lengthOf(example: E): number;
+  batch(examples: readonly E[], config: T5Config): B;
+  /** One prediction an example, as it is written to predictions.jsonl. */
+  predict(model: M, examples: readonly E[]): Promise<unknown[]>;
+  /** What each example wanted, in the form of the predictions. */
+  wanted(example: E): unknown;
+  scores(examples: readonly E[], predictions: readonly unknown[]): Scores;
+}
+
+/** A task whose types only it knows: what the loop handles. */
+// biome-ignore lint/suspicious/noExplicitAny: examples, batches and models meet only in the task that made them
+export type AnyTask = Task<any, any, any>;
+
+/** Ids padded to one length, a multiple of 8, with their mask. */
+export function padded(
+  ids: readonly (readonly number[])[],
+  pad: number,
+): { input_ids: number[][]; attention_mask: number[][] } {
+  const length = Math.ceil(Math.max(...ids.map((row) => row.length), 1) / 8) * 8;
+  const fill = (row: readonly number[], value: number) => [
+    ...row,
+    ...new Array<number>(length - row.length).fill(value),
+  ];
+  return {
+    input_ids: ids.map((row) => fill(row, pad)),
+    attention_mask: ids.map((row) =>
+      fill(
+        row.map(() => 1),
+        0,
+      ),
+    ),
+  };
+}
+
+/** Ids of a text with its end token, cut to a length with the end token kept. */
+export function encoded(tokenizer: Tokenizer, text: string, maxLength: number): number[] {
+  const ids = tokenizer.encode(text, { split_special_tokens: false });
+  return ids.length <= maxLength ? ids : [...ids.slice(0, maxLength - 1), tokenizer.eos_token_id];
+}
+
+/** Runs `one` over groups of examples of similar length and puts the results back in order. */
+export async function inGroups<E, P>(
+  examples: readonly E[],
+  rows: number,
+  lengthOf: (example: E) => number,
+  one: (group: readonly E[]) => Promise<P[]>,
+): Promise<P[]> {
+  const order = examples.map((_, i) => i).sort((a, b) => lengthOf(examples[a]!) - lengthOf(examples[b]!) || a - b);
+  const results = new Array<P>(examples.length);
+  for (let start = 0; start < order.length; start += rows) {
+    const group = order.slice(start, start + rows);
+    const found = await one(group.map((i) => examples[i]!));
+    group.forEach((i, k) => {
+      results[i] = found[k]!;
+    });
+  }
+  return results;
+}

@@ -1,0 +1,20 @@
+/** The tasks by the names that settings give them. */
+import type { FinetuneConfig } from './config.ts';
+import type { AnyTask, TaskTools } from './task.ts';
+import { classification } from './tasks/classification.ts';
+import { instructions } from './tasks/instructions.ts';
+import { textToText } from './tasks/text_to_text.ts';
+import { tokenClassification } from './tasks/token_classification.ts';
+
+export function createTask({ task, train }: FinetuneConfig, tools: TaskTools): AnyTask {
+  switch (task.name) {
+    case 'text_to_text':
+      return textToText(task, tools);
+    case 'classification':
+      return classification(task, tools);
+    case 'token_classification':
+      return tokenClassification(task, tools);
+    case 'instructions':
+      return instructions({ ...task, seed: train.seed }, tools);
+  }
+}

@@ -1,0 +1,133 @@
+/** Text to text: summarisation, translation, answers, any pair of columns. Scored by the metrics that are asked for. */
+import { bleu } from '../../eval/metrics/bleu.ts';
+import { chrf } from '../../eval/metrics/chrf.ts';
+import { answerScores } from '../../eval/metrics/question_answering.ts';
+import { type RougeScore, rouge } from '../../eval/metrics/rouge.ts';
+import { batchOf, type Seq2SeqBatch } from '../../model/inputs.ts';
+import { T5ForConditionalGeneration } from '../../model/t5.ts';
+import { IGNORED } from '../../util/batch.ts';
+import { listOf, type Row, textOf } from '../rows.ts';
+import { encoded, inGroups, padded, type Scores, type Task, type TaskTools } from '../task.ts';
+
+export const textMetrics = ['rouge', 'bleu', 'chrf', 'squad'] as const;
+
+export interface TextToTextOptions {
+  /** Column of the source; several are joined by `separator`. */
+  input: readonly string[];
+  /** Column of the target: a text, or a list of texts that are all right (the first is trained on). */
+  target: string;
+  /** Put in front of every source, as T5's "summarize: ". */
+  prefix: string;
+  separator: string;
+  metrics: readonly (typeof textMetrics)[number][];
+  use_stemmer: boolean;
+  num_beams: number;
+}
+
+interface Example {
+  source: number[];
+  target: number[];
+  references: string[];
+}
+
+export function textToText(
+  options: TextToTextOptions,
+  tools: TaskTools,
+): Task<Example, Seq2SeqBatch, T5ForConditionalGeneration> {
+  const { tokenizer } = tools;
+  const example = (row: Row): Example => {
+    const references = listOf(row, options.target);
+    const source = options.prefix + options.input.map((column) => textOf(row, column)).join(options.separator);
+    return {
+      source: encoded(tokenizer, source, tools.max_length),
+      target: encoded(tokenizer, references[0] ?? '', tools.max_target_length),
+      references,
+    };
+  };
+  return {
+    ...textTraining(tools),
+    columns: [...options.input, options.target],
+    metric: { rouge: 'rougeL', bleu: 'bleu', chrf: 'chrf', squad: 'f1' }[options.metrics[0]!],
+    examples: (rows) => rows.map(example),
+    wanted: ({ references }) => (references.length === 1 ? references[0] : references),
+    predict: (model, examples) => written(model, tools, examples, options.num_beams),
+    scores: (examples, predictions) =>
+      textScores(
+        predictions as string[],
+        examples.map(({ references }) => references),
+        options,
+      ),
+  };
+}
+
+/** What all tasks that write text have in common. */
+export function textTraining({ tokenizer }: TaskTools) {
+  return {
+    model: T5ForConditionalGeneration,
+    configuration: () => ({}),
+    lengthOf: ({ source, target }: Pick<Example, 'source' | 'target'>) => source.length + target.length,
+    batch(examples: readonly Pick<Example, 'source' | 'target'>[], config: T5ForConditionalGeneration['config']) {
+      const source = padded(
+        examples.map((e) => e.source),
+        tokenizer.pad_token_id,
+      );
+      const target = padded(
+        examples.map((e) => e.target),
+        IGNORED,
+      );
+      return batchOf({ ...source, labels: target.input_ids }, config);
+    },
+  };
+}
+
+/** What the model writes for each example. */
+export function written(
+  model: T5ForConditionalGeneration,
+  { tokenizer, rows, max_target_length }: TaskTools,
+  examples: readonly Pick<Example, 'source'>[],
+  num_beams: number,
+): Promise<string[]> {
+  const lengthOf = ({ source }: Pick<Example, 'source'>) => source.length;
+  return inGroups(examples, rows, lengthOf, async (group) => {
+    const inputs = padded(
+      group.map((e) => e.source),
+      tokenizer.pad_token_id,
+    );
+    const beams = num_beams > 1 ? { num_beams } : {};
+    const ids = await model.generate({ ...inputs, max_new_tokens: max_target_length, ...beams });
+    return ids.map((row) => tokenizer.decode(row, { skip_special_tokens: true }).trim());
+  });
+}
+
+function textScores(
+  predictions: readonly string[],
+  references: readonly (readonly string[])[],
+  { metrics, use_stemmer }: TextToTextOptions,
+): Scores {
+  const scores: Scores = {};
+  if (metrics.includes('rouge')) {
+    const best = predictions.map((prediction, i) => bestRouge(prediction, references[i]!, use_stemmer));
+    for (const type of Object.keys(best[0]!))
+      scores[type] = (100 * best.reduce((sum, row) => sum + row[type]!.fmeasure, 0)) / best.length;
+  }
+  if (metrics.includes('bleu')) scores.bleu = bleu(predictions, references).score;
+  if (metrics.includes('chrf')) scores.chrf = chrf(predictions, references).score;
+  if (metrics.includes('squad')) {
+    const { exact_match, f1 } = answerScores(predictions, references);
+    Object.assign(scores, { exact_match, f1 });
+  }
+  return scores;
+}
+
+/** Each type's score against the reference that fits best. */
+function bestRouge(
+  prediction: string,
+  references: readonly string[],
+  use_stemmer: boolean,
+): Record<string, RougeScore> {
+  const [first, ...others] = references.map((reference) => rouge(prediction, reference, { use_stemmer }));
+  const best = first ?? rouge(prediction, '');
+  for (const other of others)
+    for (const [type, score] of Object.entries(other)) if (score.fmeasure > best[type]!.fmeasure) best[type] = score;
+  return best;
+}
