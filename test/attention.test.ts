@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { attention } from '../src/ops/attention/attention.ts';
 import { dispose } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
+import { testedBackend } from './harness.ts';
 import { randomTensor, twoLayers } from './two_attention_layers.ts';
 
-const backend = openCpu();
+const backend = testedBackend();
 
 test('the gradient of a table that two layers share adds up to zero in each head', async () => {
   const before = backend.usage.bytes;

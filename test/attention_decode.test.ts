@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { attention } from '../src/ops/attention/attention.ts';
 import { appendToCache, attendCache } from '../src/ops/attention_decode/attention_decode.ts';
 import { dispose, scope } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
+import { testedBackend } from './harness.ts';
 import { randomTensor } from './two_attention_layers.ts';
 
-const backend = openCpu();
+const backend = testedBackend();
 const int32 = (...values: number[]) => Tensor.from(backend, 'i32', [values.length], values);
 const rowsOf = (x: Float32Array, t: number, S: number, size: number) =>
   [0, 1].flatMap((b) => Array.from(x.subarray((b * S + t) * size, (b * S + t + 1) * size)));

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { openReference } from '../src/backend/reference.ts';
 import { rmsNorm } from '../src/ops/rms_norm/rms_norm.ts';
 import { checkpoint, differentiate, markParameter } from '../src/tensor/autograd.ts';
 import { dispose, scope } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
+import { testedBackend } from './harness.ts';
 
 const D = 16;
 const wave = (n: number, f: number) => Float32Array.from({ length: n }, (_, i) => 1 + 0.5 * Math.sin(i * f));
 
-for (const backend of [openReference(), openCpu()]) {
+for (const backend of [openReference(), testedBackend()]) {
   const name = backend.name;
 
   test(`${name}: two chained norms give the finite-difference gradient, checkpointed or not`, async () => {

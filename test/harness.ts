@@ -8,11 +8,10 @@ import {
   roundTo,
   toHost,
 } from '../src/backend/backend.ts';
-import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { CudaBackend } from '../src/backend/cuda/cuda.ts';
-import { openCuda } from '../src/backend/cuda/open.ts';
 import type { CudaDevice } from '../src/backend/cuda/plan.ts';
 import { type Prepared, prepare, type Specialisation } from '../src/backend/cuda/program.ts';
+import { openDevice } from '../src/backend/devices.ts';
 import { type AnyKernel, argumentsOf, bindSizes, dimOrder, parsePattern, shapeOf } from '../src/backend/kernel.ts';
 import { elements } from '../src/tensor/tensor.ts';
 
@@ -32,11 +31,14 @@ export function uniform(seed: number): () => number {
 export type TestCase = AnyKernel['cases'][number];
 type Values = Record<string, Float64Array | undefined>;
 
+/** The device that tests judge by the reference: the CPU, or the GPU with FAT5_DEVICE=cuda. */
+export const testedDevice = process.env.FAT5_DEVICE === 'cuda' ? 'cuda' : 'cpu';
+export const testedBackend = (): Backend => openDevice(testedDevice);
+
 /** The backend on which every kernel is compared with its reference: the CPU, or what FAT5_DEVICE names. */
-export const testBackends = (): { backend: Backend; types: FloatType[] }[] =>
-  process.env.FAT5_DEVICE === 'cuda'
-    ? [{ backend: openCuda(), types: ['f32', 'bf16', 'f16'] }]
-    : [{ backend: openCpu(), types: ['f32', 'bf16'] }];
+export const testBackends = (): { backend: Backend; types: FloatType[] }[] => [
+  { backend: testedBackend(), types: testedDevice === 'cuda' ? ['f32', 'bf16', 'f16'] : ['f32', 'bf16'] },
+];
 
 /** Why a backend cannot run a kernel at all, false where it can. */
 export const cannotRun = (backend: Backend, kernel: AnyKernel): string | false =>

@@ -1,15 +1,15 @@
 /** linear as the model uses it: leading dimensions, shared inputs, where gradients go. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { linear, linears } from '../src/ops/linear/linear.ts';
 import { differentiate } from '../src/tensor/autograd.ts';
 import { Parameters } from '../src/tensor/parameters.ts';
 import { scope } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
 import { ShapeError } from '../src/util/errors.ts';
+import { testedBackend } from './harness.ts';
 
-const cpu = openCpu();
+const cpu = testedBackend();
 const f32 = (shape: number[], values: number[]) => Tensor.from(cpu, 'f32', shape, values);
 const close = (got: ArrayLike<number>, want: number[]) => {
   assert.equal(got.length, want.length);

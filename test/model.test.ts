@@ -10,6 +10,7 @@ import { dispose } from '../src/tensor/scope.ts';
 import type { Tensor } from '../src/tensor/tensor.ts';
 import { type Batch, IGNORED, PADDING } from '../src/util/batch.ts';
 import { UsageError } from '../src/util/errors.ts';
+import { testedDevice } from './harness.ts';
 import { positional, published } from './model_configs.ts';
 
 interface Golden {
@@ -31,7 +32,7 @@ const worst = (got: ArrayLike<number>, want: ArrayLike<number>) =>
 const relative = (got: ArrayLike<number>, want: ArrayLike<number>) =>
   norm(Array.from(want, (v, i) => got[i]! - v)) / Math.max(1e-12, norm(want));
 
-const create = (config: T5ConfigInput, device: 'cpu' | 'reference' = 'cpu', seed = 7) =>
+const create = (config: T5ConfigInput, device: typeof testedDevice | 'reference' = testedDevice, seed = 7) =>
   T5ForConditionalGeneration.from_config(config, { device, seed });
 
 /** Sums of a batch: NLL, z-loss, right tokens, tokens. */
@@ -50,7 +51,7 @@ async function gradientsOf(model: T5ForConditionalGeneration, batch: Batch, rng?
 }
 
 for (const [name, config] of Object.entries(published))
-  for (const device of ['cpu', 'reference'] as const)
+  for (const device of [testedDevice, 'reference'] as const)
     test(`${name} on ${device}: logits, loss and gradients are those of an independent implementation`, async () => {
       const want = golden.models[name]!;
       const model = create(config, device);
@@ -206,7 +207,7 @@ for (const [name, config] of Object.entries(positional)) {
   });
 
   test(`${name}: decoding with the cache writes the tokens that the whole forward pass prefers`, async () => {
-    const model = create(config, 'cpu', 3);
+    const model = create(config, testedDevice, 3);
     const max_new_tokens = 12;
     const ids = await model.generate({ input_ids, attention_mask, max_new_tokens });
     const decoder_input_ids = ids.map((row) => row.slice(0, -1));
@@ -330,7 +331,11 @@ test('randomised positions need room for the tokens', () => {
 
 test('bfloat16 is close to float32', async () => {
   const exactly = create(published.v1_1);
-  const rounded = T5ForConditionalGeneration.from_config(published.v1_1, { device: 'cpu', dtype: 'bfloat16', seed: 7 });
+  const rounded = T5ForConditionalGeneration.from_config(published.v1_1, {
+    device: testedDevice,
+    dtype: 'bfloat16',
+    seed: 7,
+  });
   const [want, got] = [await exactly.lossAndGradients(inputs), await rounded.lossAndGradients(inputs)];
   assert.ok(Math.abs(got.loss - want.loss) < 0.02 * want.loss);
   const all = (gradients: Record<string, ResultTensor>) => Object.values(gradients).flatMap((g) => Array.from(g.data));

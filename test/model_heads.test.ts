@@ -10,6 +10,7 @@ import {
 import type { T5ConfigInput } from '../src/model/config.ts';
 import type { Tensor } from '../src/tensor/tensor.ts';
 import { UsageError } from '../src/util/errors.ts';
+import { testedDevice } from './harness.ts';
 import { published } from './model_configs.ts';
 
 const config = (change: T5ConfigInput = {}): T5ConfigInput => ({ ...published.v1_1, num_layers: 1, ...change });
@@ -35,8 +36,11 @@ interface Differentiable<I> {
 }
 
 /** Gradients on the CPU against float64's, and float64's against slopes of the loss. */
-async function checkGradients<I>(make: (device: 'cpu' | 'reference') => Differentiable<I>, inputs: I): Promise<void> {
-  const [cpu, reference] = [make('cpu'), make('reference')];
+async function checkGradients<I>(
+  make: (device: typeof testedDevice | 'reference') => Differentiable<I>,
+  inputs: I,
+): Promise<void> {
+  const [cpu, reference] = [make(testedDevice), make('reference')];
   const [got, want] = [await cpu.lossAndGradients(inputs), await reference.lossAndGradients(inputs)];
   near(got.loss, want.loss);
   near((await cpu.forward(inputs)).loss, want.loss);
@@ -66,13 +70,13 @@ async function checkGradients<I>(make: (device: 'cpu' | 'reference') => Differen
 }
 
 test('token classification: the mean cross entropy of the labelled tokens', async () => {
-  const make = (device: 'cpu' | 'reference') =>
+  const make = (device: typeof testedDevice | 'reference') =>
     T5ForTokenClassification.from_config(config({ num_labels: 5 }), { device, seed: 3 });
   const labels = [
     [0, 4, 2, -100, 1, 3, -100],
     [2, 2, 0, -100, -100, -100, -100],
   ];
-  const model = make('cpu');
+  const model = make(testedDevice);
   const { loss, logits } = await model.forward({ ...source, labels });
   assert.deepEqual(logits.dims, [2, 7, 5]);
   const rows = (logits.tolist() as number[][][]).flat();
@@ -86,9 +90,9 @@ test('token classification: the mean cross entropy of the labelled tokens', asyn
 });
 
 test('sequence classification: one class per row, read at its last end token', async () => {
-  const make = (device: 'cpu' | 'reference') =>
+  const make = (device: typeof testedDevice | 'reference') =>
     T5ForSequenceClassification.from_config(config({ num_labels: 3 }), { device, seed: 3 });
-  const model = make('cpu');
+  const model = make(testedDevice);
   const { loss, logits } = await model.forward({ ...source, labels: [2, 0] });
   assert.deepEqual(logits.dims, [2, 3]);
   const rows = logits.tolist() as number[][];
@@ -112,13 +116,13 @@ test('sequence classification: one class per row, read at its last end token', a
 });
 
 test('sequence classification: several labels at once, and numbers', async () => {
-  const several = (device: 'cpu' | 'reference') =>
+  const several = (device: typeof testedDevice | 'reference') =>
     T5ForSequenceClassification.from_config(config({ num_labels: 3 }), { device, seed: 3 });
   const labels = [
     [1, 0, 1],
     [0, 0, 1],
   ];
-  const model = several('cpu');
+  const model = several(testedDevice);
   const { loss, logits } = await model.forward({ ...source, labels });
   const binary = (x: number, t: number) => Math.log1p(Math.exp(x)) - t * x;
   near(loss, mean((logits.tolist() as number[][]).flatMap((row, b) => row.map((x, i) => binary(x, labels[b]![i]!)))));
@@ -136,9 +140,9 @@ test('sequence classification: several labels at once, and numbers', async () =>
   model.dispose();
   await checkGradients(several, { ...source, labels });
 
-  const one = (device: 'cpu' | 'reference') =>
+  const one = (device: typeof testedDevice | 'reference') =>
     T5ForSequenceClassification.from_config(config({ num_labels: 1 }), { device, seed: 3 });
-  const regression = one('cpu');
+  const regression = one(testedDevice);
   const result = await regression.forward({ ...source, labels: [0.25, -3] });
   const [a, b] = result.logits.data as unknown as [number, number];
   near(result.loss, ((a - 0.25) ** 2 + (b + 3) ** 2) / 2);
@@ -148,9 +152,10 @@ test('sequence classification: several labels at once, and numbers', async () =>
 });
 
 test('question answering: the mean of the losses of start and end, positions beyond the row ignored', async () => {
-  const make = (device: 'cpu' | 'reference') => T5ForQuestionAnswering.from_config(config(), { device, seed: 3 });
+  const make = (device: typeof testedDevice | 'reference') =>
+    T5ForQuestionAnswering.from_config(config(), { device, seed: 3 });
   const positions = { start_positions: [1, 9], end_positions: [4, 2] };
-  const model = make('cpu');
+  const model = make(testedDevice);
   const { loss, start_logits, end_logits } = await model.forward({ ...source, ...positions });
   assert.deepEqual(
     [start_logits.dims, end_logits.dims],

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Backend } from '../src/backend/backend.ts';
-import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { openReference } from '../src/backend/reference.ts';
 import { activation, gatedActivation } from '../src/ops/activation/activation.ts';
 import { add } from '../src/ops/add/add.ts';
@@ -24,7 +23,7 @@ import { differentiate, markParameter } from '../src/tensor/autograd.ts';
 import { dispose, scope } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
 import { IGNORED } from '../src/util/batch.ts';
-import { uniform } from './harness.ts';
+import { testedBackend, uniform } from './harness.ts';
 
 const V = 11;
 const LABELS = [3, IGNORED, 10, 0, 7, 3];
@@ -136,7 +135,7 @@ describe('gradients on the tape', () => {
 
     test(`${name}: CPU as reference`, async () => {
       const want = await gradientsOf(openReference(), example, [-1, 0, 0]);
-      const got = await gradientsOf(openCpu(), example, [-1, 0, 0]);
+      const got = await gradientsOf(testedBackend(), example, [-1, 0, 0]);
       assert.ok(Math.abs(got.value - want.value) < 1e-5, `loss ${got.value}, expected ${want.value}`);
       for (const [which, g] of want.gradients.entries())
         g?.forEach((w, i) => {
@@ -147,7 +146,7 @@ describe('gradients on the tape', () => {
   }
 });
 
-const cpu = openCpu();
+const cpu = testedBackend();
 const f32 = (shape: number[], values: ArrayLike<number>) => Tensor.from(cpu, 'f32', shape, values);
 const i32 = (...values: number[]) => Tensor.from(cpu, 'i32', [values.length], values);
 

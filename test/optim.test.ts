@@ -5,7 +5,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Backend, FloatType } from '../src/backend/backend.ts';
-import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { openReference } from '../src/backend/reference.ts';
 import { createAverage } from '../src/optim/ema.ts';
 import { createOptimizer } from '../src/optim/optimizer.ts';
@@ -13,6 +12,7 @@ import { type OptimizerOptions, optimizerDefaults } from '../src/optim/options.t
 import { Parameters } from '../src/tensor/parameters.ts';
 import { elements } from '../src/tensor/tensor.ts';
 import { fromBfloat16 } from '../src/util/bfloat16.ts';
+import { testedBackend } from './harness.ts';
 
 const wide = [[5, 7], [3, 70], [9]];
 const square = [
@@ -115,7 +115,7 @@ const close = (got: number, want: number, what: string, tolerance = 2e-5) =>
   assert.ok(Math.abs(got - want) <= tolerance * Math.max(Math.abs(want), 1e-3), `${what} is ${got}, expected ${want}`);
 
 for (const golden of goldens)
-  for (const backend of [openCpu(), openReference()])
+  for (const backend of [testedBackend(), openReference()])
     test(`${golden.options.name} agrees with PyTorch after five updates (${backend.name})`, async () => {
       const parameters = makeParameters(backend, golden.shapes);
       const optimizer = createOptimizer(parameters, golden.options);
@@ -140,7 +140,7 @@ for (const golden of goldens)
       parameters.dispose();
     });
 
-const cpu = openCpu();
+const cpu = testedBackend();
 const allNames = Object.keys(optimizerDefaults) as (keyof typeof optimizerDefaults)[];
 
 async function train(

@@ -1,13 +1,12 @@
 /** Attention with a shared bias table twice in a row; run with "print", its results as text. */
-import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { attention } from '../src/ops/attention/attention.ts';
 import { relativeBias } from '../src/ops/relative_bias/relative_bias.ts';
 import { differentiate, markParameter } from '../src/tensor/autograd.ts';
 import { dispose } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
-import { uniform } from './harness.ts';
+import { testedBackend, uniform } from './harness.ts';
 
-const backend = openCpu();
+const backend = testedBackend();
 
 /** Uniform values in [-1, 1). */
 export const randomTensor = (seed: number, ...shape: number[]) => {

@@ -23,6 +23,13 @@ const fat5Small = t5Config({ ...v11, d_model: 512, d_ff: 2048, num_layers: 12, n
 const xl = t5Config({ ...v11, d_model: 2048, d_ff: 5120, num_layers: 24, num_heads: 32, vocab_size: 32128 });
 const xxl = t5Config({ ...v11, d_model: 4096, d_ff: 10240, num_layers: 24, num_heads: 64, vocab_size: 32128 });
 
+/** Timed runs, after those that are not. */
+const STEPS = 10;
+const WARM_UP = 3;
+/** Decoding: source tokens of a row, and tokens written. */
+const SOURCE = 512;
+const NEW_TOKENS = 128;
+
 type Case = { name: string; measure: (backend: Backend, name: string) => Promise<Measurement> };
 
 const cases: Case[] = [
@@ -69,9 +76,6 @@ function randomParameters(backend: Backend, table: ReturnType<typeof parameterTa
 
 const ids = (length: number, vocabulary: number, seed: number) =>
   Int32Array.from({ length }, (_, i) => 3 + ((i * 7919 + seed) % (vocabulary - 13)));
-
-const STEPS = 10;
-const WARM_UP = 3;
 
 function train(model: string, config: typeof base, shape: readonly [number, number, number]): Case {
   const [rows, sourceLength, targetLength] = shape;
@@ -135,9 +139,6 @@ async function replayed(backend: Backend, probe: Tensor, work: () => void): Prom
   recording.dispose();
   return milliseconds;
 }
-
-const SOURCE = 512;
-const NEW_TOKENS = 128;
 
 function decode(model: string, config: typeof base, rows: number): Case {
   const measure: Case['measure'] = async (backend, name) => {
