@@ -3,6 +3,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Arena, type CudaMemory } from '../src/backend/cuda/memory.ts';
 import { type AnyKernel, defineKernel } from '../src/backend/kernel.ts';
+import { t5Config } from '../src/model/config.ts';
+import { parameterTable } from '../src/model/parameter_table.ts';
+import { T5ForConditionalGeneration } from '../src/model/t5.ts';
+import { Parameters } from '../src/tensor/parameters.ts';
+import { Trainer } from '../src/train/trainer.ts';
+import type { Batch } from '../src/util/batch.ts';
 import { BackendError } from '../src/util/errors.ts';
 import { FakeDriver, fakeCuda } from './fake_cuda.ts';
 import { uniform } from './harness.ts';
@@ -184,4 +190,42 @@ test('an error of a launch names the kernel and its sizes', () => {
     () => backend.launch(copy, 'bf16', [x, x], [8], [1]),
     /copy bf16, sizes N=8: cuLaunchKernel: CUDA_ERROR_INVALID_VALUE/,
   );
+});
+
+test('a training step is recorded as it was launched: the same kernels on the same grids, no upload of a batch among them', async () => {
+  const { backend, driver } = fakeCuda();
+  const config = t5Config({
+    ...{ vocab_size: 100, d_model: 64, d_kv: 64, d_ff: 128, num_layers: 2, num_heads: 2, dropout_rate: 0.1 },
+    ...{ feed_forward_proj: 'gated-gelu', tie_word_embeddings: false },
+  });
+  const parameters = new Parameters(backend, 'bf16', parameterTable(config, 'conditional_generation'));
+  const trainer = new Trainer(new T5ForConditionalGeneration(config, parameters), {
+    optimizer: { name: 'adamw_scale' },
+    max_grad_norm: 1,
+  });
+  const ints = (length: number) => new Int32Array(length).fill(5);
+  const batch: Batch = {
+    ...{ rows: 2, sourceLength: 32, targetLength: 16, tokens: 32 },
+    ...{
+      input_ids: ints(64),
+      decoder_input_ids: ints(32),
+      labels: ints(32),
+      segments: ints(64),
+      decoder_segments: ints(32),
+    },
+  };
+  const steps: string[][] = [];
+  for (let i = 0; i < 4; i++) {
+    driver.log.length = 0;
+    await trainer.stepOn([batch]);
+    steps.push(driver.log.map((line) => line.replace(/ \(.*| at .*| to .*| \d+$/, '')));
+  }
+  const kernels = (log: string[]) => log.filter((line) => /^(launch|gemm)/.test(line));
+  assert.ok(kernels(steps[0]!).length > 100);
+  // One more: the sums of micro-batches are put together on the device.
+  assert.equal(kernels(steps[1]!).length, kernels(steps[0]!).length + 1);
+  assert.deepEqual(kernels(steps[2]!), kernels(steps[1]!));
+  assert.deepEqual(steps[3], steps[2]);
+  const uploads = (log: string[]) => log.filter((line) => line.startsWith('upload')).length;
+  assert.equal(uploads(steps[2]!), 5 + 1 + 1 + 1 + 1); // batch, rng, factor, hyper; in the graph: the seed of the loss
 });

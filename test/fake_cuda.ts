@@ -32,7 +32,8 @@ export class FakeDriver implements Driver {
   private address = 2 ** 32;
   private hostAddress = HOST;
 
-  private run(what: string): void {
+  /** Notes work of the stream: in the graph while one is being captured. */
+  run(what: string): void {
     (this.captured ?? this.log).push(what);
   }
   view = (address: number): ArrayBuffer => this.blocks.get(address)!;
@@ -72,7 +73,8 @@ export class FakeDriver implements Driver {
   download(into: number | ArrayBufferView, from: number, bytes: number): void {
     const target =
       typeof into === 'number' ? this.host(into, bytes) : new Uint8Array(into.buffer, into.byteOffset, bytes);
-    target.set(this.values.get(from)!.subarray(0, bytes));
+    target.fill(0);
+    target.set(this.values.get(from)?.subarray(0, bytes) ?? []);
     this.run(`download ${bytes}`);
   }
   zero(at: number, bytes: number): void {
@@ -130,7 +132,7 @@ export function fakeCuda(): { backend: CudaBackend; driver: FakeDriver } {
     driver,
     compiler: { compile: () => new Uint8Array(8), compileAll: async () => {} },
     blas: () => ({
-      multiply: ({ m, n, k }, { a, b, c }) => void driver.log.push(`gemm ${m} ${n} ${k} (${a} ${b} ${c})`),
+      multiply: ({ m, n, k }, { a, b, c }) => driver.run(`gemm ${m} ${n} ${k} (${a} ${b} ${c})`),
     }),
     staging: new Staging(driver, driver.view),
     keptUploads: () => new KeptUploads(driver, driver.view),
