@@ -23,6 +23,8 @@ export interface Memory {
 
 export interface Backend {
   readonly name: 'reference' | 'cpu' | 'cuda';
+  /** Scratch memory that one operation should at most take: small beside a model, large beside a launch's cost. */
+  readonly scratchBytes: number;
   /** Contents are undefined. 256-byte aligned. @throws BackendError with the sizes in use when memory runs out */
   alloc(dtype: DType, length: number): Memory;
   /** Gives an allocation back; it may be reused once work already launched on it is done. */

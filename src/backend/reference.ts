@@ -30,6 +30,7 @@ class ReferenceMemory implements Memory {
 
 class ReferenceBackend implements Backend {
   readonly name = 'reference';
+  readonly scratchBytes = 32 << 20;
   readonly usage = { bytes: 0, peakBytes: 0 };
 
   alloc(dtype: DType, length: number): Memory {

@@ -59,6 +59,7 @@ const ZEROS_BYTES = 1 << 24;
 
 class CpuBackend implements Backend {
   readonly name = 'cpu';
+  readonly scratchBytes = 32 << 20;
   readonly isa: string;
   readonly usage = { bytes: 0, peakBytes: 0 };
   private readonly kernels: NativeLibrary;

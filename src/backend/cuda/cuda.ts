@@ -30,6 +30,8 @@ export interface CudaParts {
   keptUploads?: () => KeptUploads;
 }
 
+/** Scratch memory of one operation, as a share of the device's. */
+const SCRATCH = 1 / 128;
 /** Launches that an error of the device names. */
 const RECENT = 8;
 /** Calls of one kernel whose preparation is kept. */
@@ -42,6 +44,7 @@ interface Ready extends PreparedLaunch {
 
 export class CudaBackend implements Backend {
   readonly name = 'cuda';
+  readonly scratchBytes: number;
   readonly driver: Driver;
   readonly compiler: CudaParts['compiler'];
   readonly usage = { bytes: 0, peakBytes: 0 };
@@ -62,6 +65,7 @@ export class CudaBackend implements Backend {
 
   constructor({ driver, compiler, blas, staging, keptUploads }: CudaParts) {
     this.driver = driver;
+    this.scratchBytes = Math.floor(driver.device.totalBytes * SCRATCH);
     this.compiler = compiler;
     this.main = new Arena(driver);
     this.arena = this.main;

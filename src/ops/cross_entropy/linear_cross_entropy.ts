@@ -27,12 +27,9 @@ export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
   alpha?: number | undefined;
   /** f32[1]: a factor on the gradients that lies on the device; loss and stats do not have it. */
   factor?: Tensor | undefined;
-  /** Rows per chunk; when left out, as many as make CHUNK_BYTES of logits. */
+  /** Rows per chunk; when left out, as many as fit the backend's scratchBytes. */
   rows?: number | undefined;
 }
-
-/** Logits held at a time: small beside the weights, large enough that these are read seldom. */
-const CHUNK_BYTES = 32 << 20;
 
 /**
  * Cross entropy of alpha * x weight^T against labels: x [...,D], weight [V,D], a parameter, labels int32 [...].
@@ -51,7 +48,7 @@ export function linearCrossEntropy(
   if (weight.needsGrad && weight.grad?.dtype !== 'f32')
     throw new ShapeError(`linearCrossEntropy: weight [${weight.shape}] needs a gradient, expected a parameter`);
   const { alpha = 1, factor } = options;
-  const step = options.rows ?? Math.max(16, Math.floor(CHUNK_BYTES / (V * bytesOf[x.dtype]) / 16) * 16);
+  const step = options.rows ?? Math.max(16, Math.floor(x.backend.scratchBytes / (V * bytesOf[x.dtype]) / 16) * 16);
   const withGradient = isRecording() && (x.needsGrad || weight.needsGrad);
   const scalars = { ...lossScalars(options), writeGradient: withGradient ? 1 : 0 };
   const sums = Tensor.empty(x.backend, 'f32', [TERMS]);

@@ -1,0 +1,67 @@
+// linear_forward of a few rows, CUDA: decoding. Contract: linear.ts in this folder. Bound by reading the weights once.
+// ROWS: N; INPUTS: I, so that all loads of a short row are under way at once. A warp makes OUTPUTS columns of y.
+#include "kernel.cuh"
+
+namespace {
+
+constexpr int I = INPUTS;
+/** Steps of a warp along a row, and how many of them are loaded ahead. */
+constexpr int STEPS = (I + WARP * RUN - 1) / (WARP * RUN);
+constexpr int AHEAD = STEPS < 8 / OUTPUTS ? STEPS : 8 / OUTPUTS;
+/** 16-byte words of RUN elements. */
+constexpr int WORDS = RUN * int(sizeof(T)) / 16;
+
+/** 16 bytes that are read once; volatile, so that the loads stay ahead of what uses them. */
+DEVICE uint4 loadOnce(const uint4 *p) {
+  uint4 w;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(w.x), "=r"(w.y), "=r"(w.z), "=r"(w.w)
+               : "l"(p));
+  return w;
+}
+
+}  // namespace
+
+KERNEL linear_rows(const T *x, const T *weight, T *y, i64 O, float alpha) {
+  const int lane = threadIdx.x % WARP;
+  const i64 first = (i64(blockIdx.x) * (blockDim.x / WARP) + threadIdx.x / WARP) * OUTPUTS;
+  if (first >= O) return;
+  float sum[OUTPUTS][ROWS] = {};
+  for (int step = 0; step < STEPS; step += AHEAD) {
+    uint4 words[AHEAD][OUTPUTS][WORDS];
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++) {
+      const int i = ((step + a) * WARP + lane) * RUN;
+#pragma unroll
+      for (int j = 0; j < OUTPUTS; j++)
+#pragma unroll
+        for (int k = 0; k < WORDS; k++)
+          words[a][j][k] = i < I ? loadOnce(reinterpret_cast<const uint4 *>(weight + min(first + j, O - 1) * I + i) + k)
+                                 : make_uint4(0, 0, 0, 0);
+    }
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++) {
+      const int i = ((step + a) * WARP + lane) * RUN;
+      if (i >= I) break;
+#pragma unroll
+      for (int n = 0; n < ROWS; n++) {
+        float v[RUN];
+        load(x + n * I + i, v);
+#pragma unroll
+        for (int j = 0; j < OUTPUTS; j++) {
+          float w[RUN];
+          load(reinterpret_cast<const T *>(words[a][j]), w);
+#pragma unroll
+          for (int k = 0; k < RUN; k++) sum[j][n] += w[k] * v[k];
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < OUTPUTS; j++)
+#pragma unroll
+    for (int n = 0; n < ROWS; n++) {
+      const float total = acrossLanes<Sum>(sum[j][n]);
+      if (lane == 0 && first + j < O) y[n * O + first + j] = T(alpha * total);
+    }
+}
