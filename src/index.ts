@@ -38,10 +38,11 @@ export type { TextBatch } from './tokenizer/text_batch.ts';
 export type { DecodeOptions, EncodeBatchOptions, EncodeOptions, Tokenizer } from './tokenizer/tokenizer.ts';
 export type { SpecialTokens } from './tokenizer/tokenizer_config.ts';
 export {
+  saveTrainedTokenizer,
   type TokenizerProgress,
   type TrainedTokenizer,
-  type TrainTokenizerOptions,
   trainTokenizer,
 } from './tokenizer/train.ts';
+export type { TrainTokenizerOptions } from './tokenizer/training_options.ts';
 export { type StepResult, Trainer, type TrainerOptions } from './train/trainer.ts';
 export { BackendError, FormatError, ShapeError, UsageError } from './util/errors.ts';

@@ -39,12 +39,12 @@ export const number = single('X', (t) => {
 export const choice = <const C extends readonly string[]>(
   doc: string,
   choices: C,
-  fallback: C[number],
+  ...fallback: [] | [C[number]]
 ): Flag<C[number]> => ({
   ...single<C[number]>(choices.join('|'), (t) => {
     if (!choices.includes(t)) throw new UsageError(`got "${t}", ${suggestion(t, choices)}`);
     return t;
-  })(doc, fallback),
+  })(doc, ...fallback),
 });
 
 /** A flag that may be left out: undefined then. */

@@ -10,6 +10,7 @@ const commands: Record<string, () => Promise<Command>> = {
   'tokenizer train': async () => (await import('./tokenizer.ts')).tokenizerTrain,
   'tokenizer encode': async () => (await import('./tokenizer.ts')).tokenizerEncode,
   'tokenizer decode': async () => (await import('./tokenizer.ts')).tokenizerDecode,
+  'tokenizer inspect': async () => (await import('./tokenizer_inspect.ts')).tokenizerInspect,
   'data prepare': async () => (await import('./data.ts')).dataPrepare,
   pretrain: async () => (await import('./pretrain.ts')).pretrainCommand,
   finetune: async () => (await import('./finetune.ts')).finetuneCommand,

@@ -1,7 +1,5 @@
 #include "bpe_trainer.h"
-#include "threads.h"
-#include <algorithm>
-#include <numeric>
+#include "alphabet.h"
 
 namespace tokenizer {
 
@@ -10,53 +8,6 @@ constexpr int32_t BARRIER = -1; // between words, and in place of characters out
 constexpr int32_t INSIDE = -2;  // neither first nor last character of its piece
 
 static uint64_t keyOf(int32_t left, int32_t right) { return uint64_t(uint32_t(left)) << 32 | uint32_t(right); }
-
-void BpeTrainer::feed(const uint8_t *bytes, const uint32_t *offsets, uint32_t count, int threads) {
-  while (int(counted.size()) < threads) counted.emplace_back();
-  std::atomic<uint64_t> next{0};
-  inThreads(threads, [&](int thread) {
-    StringTable &words = counted[thread];
-    for (uint64_t i; (i = next.fetch_add(1)) < count;) {
-      const uint8_t *end = bytes + offsets[i + 1];
-      for (const uint8_t *p = bytes + offsets[i]; p < end;) {
-        const uint8_t *stop = preTokenizer.pieceEnd(p, end);
-        words(p, uint32_t(stop - p))++;
-        p = stop;
-      }
-    }
-  });
-}
-
-template <class OnCharacter> static void eachCharacter(const uint8_t *p, uint32_t bytes, OnCharacter character) {
-  for (const uint8_t *end = p + bytes; p < end;) {
-    const Character c = characterAt(p, end);
-    character(c);
-    p += c.bytes;
-  }
-}
-
-/** Keeps the most frequent characters, of equals the lowest code points. */
-void BpeTrainer::chooseAlphabet(const StringTable &words) {
-  std::vector<uint64_t> frequency(0x110000);
-  for (size_t i = 0; i < words.size(); i++) {
-    const auto &word = words.entry(i);
-    eachCharacter(words.text(word), word.bytes, [&](Character c) {
-      if (c.codePoint != INVALID) frequency[c.codePoint] += word.value;
-    });
-  }
-  for (uint32_t c = 0; c < frequency.size(); c++)
-    if (frequency[c] > 0) alphabet.push_back(c);
-  distinctCharacters = alphabet.size();
-  std::stable_sort(alphabet.begin(), alphabet.end(),
-                   [&](uint32_t a, uint32_t b) { return frequency[a] > frequency[b]; });
-  const uint64_t total = std::accumulate(frequency.begin(), frequency.end(), uint64_t(0));
-  const size_t limit = std::min<size_t>({alphabet.size(), options.limitAlphabet, options.room});
-  size_t kept = 0;
-  for (uint64_t covered = 0; kept < limit && double(covered) < options.characterCoverage * double(total); kept++)
-    covered += frequency[alphabet[kept]];
-  alphabet.resize(kept);
-  std::sort(alphabet.begin(), alphabet.end());
-}
 
 /** Writes the words that can merge as pieces of one character each. */
 void BpeTrainer::layOut(const StringTable &words) {
@@ -143,20 +94,14 @@ void BpeTrainer::countPairs() {
   eachPair([&](size_t i, uint64_t key) { chunks[cursor[pairIndex(key)]++] = uint32_t(i); });
 }
 
-void BpeTrainer::prepare(const TrainerOptions &wanted) {
+void BpeTrainer::prepare(StringTable &&words, const TrainerOptions &wanted) {
   options = wanted;
-  StringTable words;
-  std::sort(counted.begin(), counted.end(), [](auto &a, auto &b) { return a.size() > b.size(); });
-  for (StringTable &table : counted) {
-    if (words.size() == 0) std::swap(words, table);
-    for (size_t i = 0; i < table.size(); i++) {
-      const auto &word = table.entry(i);
-      words(table.text(word), word.bytes) += word.value;
-    }
-    table = {};
-  }
-  distinctWords = words.size();
-  chooseAlphabet(words);
+  const Alphabet chosen = chooseAlphabet(words, options.characterCoverage, std::min(options.limitAlphabet, options.room));
+  distinctCharacters = chosen.distinct;
+  alphabet = chosen.codePoints;
+  alphabet.insert(alphabet.end(), options.wanted.begin(), options.wanted.end());
+  std::sort(alphabet.begin(), alphabet.end());
+  alphabet.erase(std::unique(alphabet.begin(), alphabet.end()), alphabet.end());
   layOut(words);
   words = {};
   countPairs();

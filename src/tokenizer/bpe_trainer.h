@@ -1,7 +1,6 @@
 // Learns BPE merges from counted words, in the order in which Hugging Face's BpeTrainer finds them: the most frequent
 // pair first, of equals the one with the lowest ids (alphabet by code point, then merges by age).
 #pragma once
-#include "pretokenize.h"
 #include "string_table.h"
 #include <queue>
 
@@ -13,16 +12,13 @@ struct TrainerOptions {
   uint32_t room;              // pieces to learn, alphabet included
   uint64_t minFrequency;      // of a pair
   uint32_t maxTokenLength;    // characters in a piece
+  std::vector<uint32_t> wanted; // code points that are in the alphabet in any case
 };
 
 class BpeTrainer {
 public:
-  PreTokenizer preTokenizer;
-
-  /** Counts the words of texts [offsets[i], offsets[i+1]). The sum does not depend on `threads`. */
-  void feed(const uint8_t *bytes, const uint32_t *offsets, uint32_t count, int threads);
-  /** Ends the feeding: chooses the alphabet and counts its pairs. */
-  void prepare(const TrainerOptions &options);
+  /** Chooses the alphabet of the counted words and counts its pairs. */
+  void prepare(StringTable &&words, const TrainerOptions &options);
   /** Learns up to `count` more merges; fewer: nothing is left to learn or no room. */
   uint32_t learn(uint32_t count);
 
@@ -31,7 +27,7 @@ public:
   };
   std::vector<uint32_t> alphabet;    // code points, ascending; piece i < alphabet.size()
   std::vector<LearnedMerge> merges;  // of pieces
-  uint64_t distinctWords = 0, distinctCharacters = 0;
+  uint64_t distinctCharacters = 0;
   size_t pieceCount() const { return lengths.size(); }
 
 private:
@@ -58,7 +54,6 @@ private:
   };
 
   TrainerOptions options{};
-  std::vector<StringTable> counted; // one per thread
   std::vector<int32_t> text;        // pieces of all words, BARRIER between them; see replace()
   std::vector<uint32_t> weights;    // how often the word at this position occurs
   std::vector<uint32_t> lengths;    // characters of each piece
@@ -70,7 +65,6 @@ private:
   std::vector<uint64_t> fresh; // pairs that the merge at hand creates
   Neighbours left, right;
 
-  void chooseAlphabet(const StringTable &words);
   void layOut(const StringTable &words);
   void countPairs();
   uint32_t pairIndex(uint64_t key);

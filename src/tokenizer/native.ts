@@ -15,13 +15,20 @@ const prototypes = {
     'int64_t fat5_tokenizer_template(uint64_t handle, const int32_t *prefix, uint32_t prefixCount, const int32_t *suffix, uint32_t suffixCount)',
   encode:
     'int64_t fat5_tokenizer_encode(uint64_t handle, const uint8_t *bytes, const uint32_t *offsets, uint32_t count, int32_t flags, int32_t threads, int32_t *ids, uint32_t *idOffsets)',
-  createTrainer: 'uint64_t fat5_trainer_create(const int32_t *rules, uint32_t count)',
-  freeTrainer: 'int fat5_trainer_free(uint64_t handle)',
-  feed: 'int64_t fat5_trainer_feed(uint64_t handle, const uint8_t *bytes, const uint32_t *offsets, uint32_t count, int32_t threads)',
-  prepare:
-    'int64_t fat5_trainer_prepare(uint64_t handle, double characterCoverage, uint32_t limitAlphabet, uint32_t room, double minFrequency, uint32_t maxTokenLength, double *statistics)',
-  learn: 'int64_t fat5_trainer_learn(uint64_t handle, uint32_t count, uint32_t *pieces)',
-  result: 'int64_t fat5_trainer_result(uint64_t handle, uint32_t *alphabet, int32_t *merges)',
+  createTraining: 'uint64_t fat5_training_create(const int32_t *rules, uint32_t count, uint32_t cuts)',
+  freeTraining: 'int fat5_training_free(uint64_t handle)',
+  normalization: 'int64_t fat5_training_rules(uint64_t handle, const uint8_t *charsmap, uint64_t bytes)',
+  symbol: 'int64_t fat5_training_symbol(uint64_t handle, const uint8_t *symbol, uint64_t bytes)',
+  feed: 'int64_t fat5_training_feed(uint64_t handle, const uint8_t *bytes, const uint32_t *offsets, uint32_t count, int32_t threads)',
+  prepareBpe:
+    'int64_t fat5_bpe_prepare(uint64_t handle, double characterCoverage, uint32_t limitAlphabet, uint32_t room, double minFrequency, uint32_t maxTokenLength, double *statistics)',
+  learnBpe: 'int64_t fat5_bpe_learn(uint64_t handle, uint32_t count, uint32_t *pieces)',
+  resultBpe: 'int64_t fat5_bpe_result(uint64_t handle, uint32_t *alphabet, int32_t *merges)',
+  prepareUnigram:
+    'int64_t fat5_unigram_prepare(uint64_t handle, double characterCoverage, double minFrequency, double shrinkingFactor, const uint32_t *sizes, int32_t threads, double *statistics)',
+  roundUnigram: 'int64_t fat5_unigram_round(uint64_t handle, uint32_t *pieces)',
+  resultUnigram:
+    'int64_t fat5_unigram_result(uint64_t handle, uint32_t *characters, uint32_t *lengths, double *scores)',
 } as const;
 
 type Library = Record<keyof typeof prototypes, NativeFunction>;

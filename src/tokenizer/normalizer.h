@@ -1,61 +1,58 @@
-// sentencepiece's normalisation: characters and sequences replaced by the rules of a precompiled charsmap, the longest
-// that matches first; spaces collapsed, one put before the text, all of them written as ▁.
+// Text as a trainer counts it: characters and sequences replaced by the rules of a precompiled charsmap, the longest
+// that matches first; in sentencepiece's way spaces are collapsed, one is put before the text, all are written as ▁.
 #pragma once
 #include "unicode.h"
+#include <algorithm>
 #include <cstring>
+#include <string>
 #include <vector>
 
 namespace tokenizer {
 
-struct Normalizer {
-  bool addDummyPrefix = true, removeExtraSpaces = true;
+/** Stands before and behind a symbol in normalised text; never part of UTF-8. */
+constexpr uint8_t SYMBOL_MARK = 0xff;
 
-  /** units: a double array trie, Darts-clone's format; replacements: texts that end in zero bytes, where leaves point. */
+class Normalizer {
+public:
+  bool marksSpaces = false;
+
+  /** units: a double array trie, Darts-clone's format; text: what its leaves point to, each ended by a zero byte. */
   void setRules(const uint32_t *first, size_t count, const uint8_t *text, size_t bytes) {
     units.assign(first, first + count);
     replacements.assign(text, text + bytes);
     replacements.push_back(0);
   }
+  /** Text that stays as it is and is a piece of its own. */
+  void addSymbol(std::string symbol) {
+    auto &symbols = symbolsByByte[uint8_t(symbol[0])];
+    symbols.push_back(std::move(symbol));
+    std::sort(symbols.begin(), symbols.end(), [](auto &a, auto &b) { return a.size() > b.size(); });
+    hasSymbols = true;
+  }
+  bool changesNothing() const { return !marksSpaces && !hasSymbols && units.empty(); }
 
-  /** Appends the normal form of p … end to `out`. keep(p): bytes at p to jump over, what it appends itself, or 0. */
-  template <class Keep>
-  void normalize(const uint8_t *p, const uint8_t *end, std::vector<uint8_t> &out, Keep keep) const {
-    const size_t start = out.size();
-    const auto space = [&] { out.insert(out.end(), {0xe2, 0x96, 0x81}); };
-    const auto endsInSpace = [&] { return out.size() >= start + 3 && memcmp(&out[out.size() - 3], "\xe2\x96\x81", 3) == 0; };
-    bool pending = addDummyPrefix, blank = true; // a space to write before the next character; nothing written yet
-    const auto append = [&](const uint8_t *text, size_t bytes) {
-      for (size_t i = 0; i < bytes; i++) {
-        if (text[i] == ' ') {
-          if (!removeExtraSpaces) {
-            if (pending) space();
-            pending = false;
-            space();
-          } else if (!blank) pending = true;
-          continue;
-        }
-        if (pending) space();
-        pending = blank = false;
-        out.push_back(text[i]);
-      }
-    };
-    (void)endsInSpace;
+  /** Appends the normal form of p … end to `out`. */
+  void normalize(const uint8_t *p, const uint8_t *end, std::vector<uint8_t> &out) const {
+    Writer writer{out, marksSpaces};
     while (p < end) {
-      if (const size_t kept = keep(p)) {
-        p += kept;
-        pending = blank = false;
+      if (const size_t symbol = symbolAt(p, end)) {
+        writer.mark();
+        out.insert(out.end(), p, p + symbol);
+        out.push_back(SYMBOL_MARK);
+        p += symbol;
         continue;
       }
       const Match match = longest(p, end);
       if (match.bytes > 0) {
-        const uint8_t *text = replacements.data() + match.replacement;
-        append(text, strlen(reinterpret_cast<const char *>(text)));
+        for (const uint8_t *text = &replacements[match.replacement]; *text; text++) writer.put(*text);
         p += match.bytes;
         continue;
       }
       const Character c = characterAt(p, end);
-      if (c.codePoint == INVALID) append(reinterpret_cast<const uint8_t *>("\xef\xbf\xbd"), 3);
-      else append(p, c.bytes);
+      if (c.codePoint == INVALID)
+        for (const uint8_t byte : {0xef, 0xbf, 0xbd}) writer.put(byte); // U+FFFD
+      else
+        for (uint32_t i = 0; i < c.bytes; i++) writer.put(p[i]);
       p += c.bytes;
     }
   }
@@ -64,9 +61,37 @@ private:
   struct Match {
     uint32_t bytes, replacement;
   };
+  struct Writer {
+    std::vector<uint8_t> &out;
+    bool marksSpaces;
+    bool spaceDue = true; // before the next byte
+
+    void put(uint8_t byte) {
+      if (marksSpaces && byte == ' ') spaceDue = true;
+      else {
+        settle();
+        out.push_back(byte);
+      }
+    }
+    void mark() {
+      settle();
+      out.push_back(SYMBOL_MARK);
+    }
+    void settle() {
+      if (marksSpaces && spaceDue) out.insert(out.end(), {0xe2, 0x96, 0x81}); // ▁
+      spaceDue = false;
+    }
+  };
   std::vector<uint32_t> units;
   std::vector<uint8_t> replacements;
+  std::vector<std::string> symbolsByByte[256]; // long ones first
+  bool hasSymbols = false;
 
+  size_t symbolAt(const uint8_t *p, const uint8_t *end) const {
+    for (const std::string &symbol : symbolsByByte[*p])
+      if (symbol.size() <= size_t(end - p) && memcmp(p, symbol.data(), symbol.size()) == 0) return symbol.size();
+    return 0;
+  }
   static uint32_t offsetOf(uint32_t unit) { return (unit >> 10) << ((unit & 512) >> 6); }
   Match longest(const uint8_t *p, const uint8_t *end) const {
     Match found{0, 0};

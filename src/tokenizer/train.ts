@@ -1,61 +1,37 @@
 /**
- * Trains a BPE vocabulary from text, natively. The merges are those of Hugging Face's BpeTrainer (bpe_trainer.h) and do
- * not depend on threads or on how the text is cut into calls.
+ * Trains a BPE or Unigram vocabulary from text, natively. The result does not depend on threads or on how the text is
+ * cut into calls. The merges are those of Hugging Face's BpeTrainer (bpe_trainer.h); Unigram is sentencepiece's
+ * (unigram_trainer.h).
  */
-import { availableParallelism } from 'node:os';
-import { z } from 'zod';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { BackendError, UsageError } from '../util/errors.ts';
 import { checked, tokenizerLibrary } from './native.ts';
-import { FRENCH_PATTERN, patternRules } from './patterns.ts';
-import { endOfSequence } from './pipeline/post_processors.ts';
-import { type Layout, layoutOf, recipes } from './recipes.ts';
-import type { AddedToken } from './schema.ts';
+import { charsmap } from './normalization.ts';
+import { patternRules } from './patterns.ts';
+import { type Layout, layoutOf } from './recipes.ts';
+import { formatSentencePieceModel, type SentencePieceModel } from './sentencepiece_model.ts';
 import { TextFeed } from './text_feed.ts';
 import { Tokenizer } from './tokenizer.ts';
-import type { TokenizerFile } from './tokenizer_json.ts';
-
-/** What can be chosen; the defaults are FAT5's recipe. */
-export const trainTokenizerOptions = z.strictObject({
-  /** Pieces in all, special tokens included. */
-  vocab_size: z
-    .int()
-    .min(1)
-    .max(1 << 20)
-    .default(32768),
-  recipe: z.enum(recipes).default('fat5'),
-  /** Tokens <extra_id_0> … for masked spans. */
-  sentinels: z.int().min(0).max(4096).default(256),
-  /** Further special tokens. */
-  special_tokens: z.array(z.string().min(1)).default([]),
-  /** Regular expression that cuts text into words: FRENCH_PATTERN, ENGLISH_PATTERN or another of their alternatives. */
-  pattern: z.string().default(FRENCH_PATTERN),
-  /** Unknown characters become the tokens of their UTF-8 bytes. */
-  byte_fallback: z.boolean().default(true),
-  /** Pairs that occur less often are not merged. */
-  min_frequency: z.int().min(0).default(2),
-  /** No piece of this many characters or more is made from others. */
-  max_token_length: z.int().min(2).default(20),
-  /** Share of the text that the alphabet covers, most frequent characters first. */
-  character_coverage: z.number().gt(0).max(1).default(0.999999),
-  /** Characters in the alphabet at most. */
-  limit_alphabet: z.int().min(1).max(0x110000).default(0x110000),
-  threads: z.int().min(1).max(1024).default(availableParallelism()),
-});
-export type TrainTokenizerOptions = z.input<typeof trainTokenizerOptions>;
-type Settings = z.output<typeof trainTokenizerOptions>;
+import { bpeFiles, type LearnedBpe, type TrainedFiles, unigramFiles } from './trained_files.ts';
+import { type TrainingSettings, type TrainTokenizerOptions, trainingSettings } from './training_options.ts';
 
 export interface TokenizerProgress {
-  stage: 'reading' | 'merging';
+  stage: 'reading' | 'learning';
   documents: number;
   /** Bytes of text read. */
   bytes: number;
-  /** Pieces so far, and wanted. */
+  /** Pieces so far: BPE grows to vocab_size, Unigram shrinks to it. */
   pieces: number;
   vocab_size: number;
+  /** Share of the learning done, 0 to 1. */
+  share: number;
 }
 
 export interface TrainedTokenizer {
   tokenizer: Tokenizer;
+  /** The same vocabulary as a spiece.model, where sentencepiece can do it. */
+  sentencepiece: SentencePieceModel | undefined;
   /** What the user should know, such as a vocabulary size that was not reached. */
   notes: string[];
   statistics: { documents: number; bytes: number; distinctWords: number; distinctCharacters: number; alphabet: number };
@@ -63,6 +39,33 @@ export interface TrainedTokenizer {
 
 /** Merges between two reports of progress. */
 const MERGES_PER_CALL = 256;
+/** CutOption of word_counter.h. */
+const CUT_SPACES = 1;
+const CUT_SCRIPTS = 2;
+const CUT_NUMBERS = 4;
+const CUT_DIGITS = 8;
+const BYTE_LEVEL = 16;
+
+/** Rounds end at this many times the vocabulary; the likeliest pieces of them are taken. */
+const TARGET = 1.1;
+
+/** Writes the tokenizer's folder, with a spiece.model where there is one. */
+export function saveTrainedTokenizer(directory: string, { tokenizer, sentencepiece }: TrainedTokenizer): void {
+  tokenizer.save(directory);
+  if (sentencepiece) writeFileSync(join(directory, 'spiece.model'), formatSentencePieceModel(sentencepiece));
+}
+
+const call = (result: number) => checked('trainTokenizer', result);
+
+/** What a training is made of while it runs. */
+interface Training {
+  handle: number;
+  settings: TrainingSettings;
+  layout: Layout;
+  /** Pieces that can be learned. */
+  room: number;
+  learning: (pieces: number, share: number) => void;
+}
 
 /**
  * Trains a tokenizer on documents, strings or UTF-8.
@@ -73,89 +76,92 @@ export async function trainTokenizer(
   texts: AsyncIterable<string | Uint8Array> | Iterable<string | Uint8Array>,
   onProgress: (progress: TokenizerProgress) => void = () => {},
 ): Promise<TrainedTokenizer> {
-  const settings = checkOptions(options);
+  const settings = trainingSettings(options);
+  const { vocab_size } = settings;
   const layout = layoutOf(settings);
   const reserved = layout.first.length + layout.last.length;
-  if (reserved >= settings.vocab_size)
+  if (reserved >= vocab_size)
     throw new UsageError(
-      `trainTokenizer: vocab_size is ${settings.vocab_size}, expected more than the ${reserved} fixed tokens (${settings.sentinels} sentinels${settings.byte_fallback ? ', 256 bytes' : ''})`,
+      `trainTokenizer: vocab_size is ${vocab_size}, expected more than the ${reserved} fixed tokens (${settings.sentinels} sentinels${settings.byte_fallback ? ', 256 bytes' : ''})`,
     );
-  const rules = patternRules(settings.pattern);
-  if (typeof rules === 'string')
-    throw new UsageError(`trainTokenizer: pattern is ${JSON.stringify(settings.pattern)}: ${rules} is not supported`);
-  const library = tokenizerLibrary();
-  const handle = library.createTrainer(rules, rules.length / 2);
-  if (handle === 0) throw new BackendError('trainTokenizer: out of memory');
+  const handle = openTraining(settings, layout);
   try {
-    const progress = { stage: 'reading', documents: 0, bytes: 0, pieces: reserved, vocab_size: settings.vocab_size };
-    const report = (stage: TokenizerProgress['stage']) => onProgress({ ...progress, stage });
+    const progress: TokenizerProgress = { stage: 'reading', documents: 0, bytes: 0, pieces: reserved, vocab_size, share: 0 };
+    const library = tokenizerLibrary();
     const feed = new TextFeed((bytes, offsets) => {
-      checked('trainTokenizer', library.feed(handle, bytes, offsets, offsets.length - 1, settings.threads));
+      call(library.feed(handle, bytes, offsets, offsets.length - 1, settings.threads));
       progress.bytes += bytes.length;
-      report('reading');
+      onProgress({ ...progress });
     });
     for await (const text of texts) {
       feed.add(text);
       progress.documents++;
     }
     feed.flush();
-    if (progress.bytes === 0)
-      throw new UsageError(`trainTokenizer: ${progress.documents} documents without text, expected a corpus`);
-
-    const found = new Float64Array(3);
-    const room = settings.vocab_size - reserved;
-    const { character_coverage, limit_alphabet, min_frequency, max_token_length } = settings;
-    checked(
-      'trainTokenizer',
-      library.prepare(handle, character_coverage, limit_alphabet, room, min_frequency, max_token_length, found),
-    );
-    const known = new Uint32Array(1);
-    for (;;) {
-      const learned = checked('trainTokenizer', library.learn(handle, MERGES_PER_CALL, known));
-      progress.pieces = reserved + known[0]!;
-      report('merging');
-      if (learned < MERGES_PER_CALL) break;
-      await new Promise(setImmediate);
-    }
-    const [distinctWords, distinctCharacters, alphabet] = found as unknown as [number, number, number];
     const { documents, bytes } = progress;
-    const file = tokenizerFile(settings, layout, learnedPieces(handle, alphabet));
-    const tokenizer = new Tokenizer(file, layout.names, 'trainTokenizer');
-    const { vocab_size } = tokenizer;
-    const missing = settings.vocab_size - vocab_size;
-    const notes =
-      missing > 0
-        ? [
-            `vocabulary of ${vocab_size} pieces instead of ${settings.vocab_size}: the text has no more pairs that occur ${Math.max(min_frequency, 1)} times and make pieces shorter than ${max_token_length} characters`,
-          ]
-        : [];
+    if (bytes === 0) throw new UsageError(`trainTokenizer: ${documents} documents without text, expected a corpus`);
+    const learning = (pieces: number, share: number) =>
+      onProgress({ ...progress, stage: 'learning', pieces: pieces + reserved, share });
+    const training = { handle, settings, layout, room: vocab_size - reserved, learning };
+    const { files, found } = await (settings.model === 'bpe' ? learnBpe(training) : learnUnigram(training));
+    const { tokenizer, sentencepiece, notes } = files;
     return {
-      tokenizer,
+      tokenizer: new Tokenizer(tokenizer, layout.names, 'trainTokenizer'),
+      sentencepiece,
       notes,
-      statistics: { documents, bytes, distinctWords, distinctCharacters, alphabet },
+      statistics: { documents, bytes, distinctWords: found[0]!, distinctCharacters: found[1]!, alphabet: found[2]! },
     };
   } finally {
-    library.freeTrainer(handle);
+    tokenizerLibrary().freeTraining(handle);
   }
 }
 
-function checkOptions(options: TrainTokenizerOptions): Settings {
-  const parsed = trainTokenizerOptions.safeParse(options);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  throw new UsageError(`trainTokenizer: ${issue.path.join('.') || 'options'}: ${issue.message}`);
+function openTraining(settings: TrainingSettings, { symbols }: Layout): number {
+  const rules = settings.pattern === null ? new Int32Array() : patternRules(settings.pattern);
+  if (typeof rules === 'string')
+    throw new UsageError(`trainTokenizer: pattern is ${JSON.stringify(settings.pattern)}: ${rules} is not supported`);
+  const cuts =
+    (settings.split_by_whitespace ? CUT_SPACES : 0) |
+    (settings.split_by_unicode_script ? CUT_SCRIPTS : 0) |
+    (settings.split_by_number ? CUT_NUMBERS : 0) |
+    (settings.split_digits ? CUT_DIGITS : 0) |
+    (settings.byte_level ? BYTE_LEVEL : 0);
+  const handle = tokenizerLibrary().createTraining(rules, rules.length / 2, cuts);
+  if (handle === 0) throw new BackendError('trainTokenizer: out of memory');
+  const map = charsmap(settings.normalization);
+  if (map.length > 0) call(tokenizerLibrary().normalization(handle, map, map.length));
+  for (const symbol of symbols) {
+    const bytes = Buffer.from(symbol);
+    call(tokenizerLibrary().symbol(handle, bytes, bytes.length));
+  }
+  return handle;
 }
 
 interface Learned {
-  alphabet: string[];
-  merges: [string, string][];
+  files: TrainedFiles;
+  /** Distinct words, distinct characters, characters in the alphabet. */
+  found: Float64Array;
 }
 
-function learnedPieces(handle: number, alphabetSize: number): Learned {
+async function learnBpe({ handle, settings, layout, room, learning }: Training): Promise<Learned> {
+  const found = new Float64Array(3);
+  const { character_coverage, limit_alphabet, min_frequency, max_token_length } = settings;
   const library = tokenizerLibrary();
+  call(library.prepareBpe(handle, character_coverage, limit_alphabet, room, min_frequency, max_token_length, found));
+  const known = new Uint32Array(1);
+  for (;;) {
+    const learned = call(tokenizerLibrary().learnBpe(handle, MERGES_PER_CALL, known));
+    learning(known[0]!, known[0]! / room);
+    if (learned < MERGES_PER_CALL) break;
+    await new Promise(setImmediate);
+  }
+  return { files: bpeFiles(settings, layout, learnedMerges(handle, found[2]!)), found };
+}
+
+function learnedMerges(handle: number, alphabetSize: number): LearnedBpe {
   const codePoints = new Uint32Array(alphabetSize);
-  const pairs = new Int32Array(2 * library.result(handle, null, null));
-  library.result(handle, codePoints, pairs);
+  const pairs = new Int32Array(2 * tokenizerLibrary().resultBpe(handle, null, null));
+  tokenizerLibrary().resultBpe(handle, codePoints, pairs);
   const alphabet = Array.from(codePoints, (c) => String.fromCodePoint(c));
   // Pieces are numbered as they first appear; a merge may make a piece that another merge has made before.
   const pieces = [...alphabet];
@@ -173,47 +179,36 @@ function learnedPieces(handle: number, alphabetSize: number): Learned {
   return { alphabet, merges };
 }
 
-function tokenizerFile(settings: Settings, layout: Layout, { alphabet, merges }: Learned): TokenizerFile {
-  const vocab = new Map<string, number>();
-  const add = (piece: string) => {
-    if (!vocab.has(piece)) vocab.set(piece, vocab.size);
-  };
-  layout.first.forEach(add);
-  alphabet.forEach(add);
-  for (const [left, right] of merges) add(left + right);
-  layout.last.forEach(add);
-  const added_tokens: AddedToken[] = [...layout.special]
-    .map((content) => ({
-      id: vocab.get(content)!,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    }))
-    .sort((a, b) => a.id - b.id);
-  return {
-    truncation: null,
-    padding: null,
-    added_tokens,
-    normalizer: null,
-    pre_tokenizer: {
-      type: 'Sequence',
-      pretokenizers: [{ type: 'Split', pattern: { Regex: settings.pattern }, behavior: 'Isolated', invert: false }],
-    },
-    post_processor: endOfSequence('</s>', vocab.get('</s>')!),
-    decoder: { type: 'Sequence', decoders: [{ type: 'ByteFallback' }, { type: 'Fuse' }] },
-    model: {
-      type: 'BPE',
-      unk_token: '<unk>',
-      continuing_subword_prefix: '',
-      end_of_word_suffix: '',
-      fuse_unk: false,
-      byte_fallback: settings.byte_fallback,
-      ignore_merges: false,
-      vocab,
-      merges,
-    },
-  };
+async function learnUnigram({ handle, settings, layout, room, learning }: Training): Promise<Learned> {
+  const found = new Float64Array(3);
+  const target = Math.trunc(settings.vocab_size * TARGET);
+  const { limit_alphabet, max_token_length, seed_size, sub_iterations } = settings;
+  const sizes = Uint32Array.of(limit_alphabet, room, target, max_token_length - 1, seed_size, sub_iterations);
+  const { character_coverage, min_frequency, shrinking_factor, threads } = settings;
+  const library = tokenizerLibrary();
+  call(library.prepareUnigram(handle, character_coverage, min_frequency, shrinking_factor, sizes, threads, found));
+  const alphabet = found[2]!;
+  if (alphabet === 0) throw new UsageError('trainTokenizer: no text besides spaces and symbols, expected a corpus');
+  if (alphabet > room)
+    throw new UsageError(
+      `trainTokenizer: vocab_size leaves room for ${room} pieces, expected at least the ${alphabet} characters of the alphabet; raise vocab_size or lower character_coverage`,
+    );
+  const pieces = new Uint32Array(1);
+  let most = 0;
+  for (let more = 1; more !== 0; ) {
+    await new Promise(setImmediate);
+    more = call(tokenizerLibrary().roundUnigram(handle, pieces));
+    most = Math.max(most, pieces[0]!);
+    learning(pieces[0]!, most <= target ? 1 : Math.log(most / pieces[0]!) / Math.log(most / target));
+  }
+  const characters = new Uint32Array(tokenizerLibrary().resultUnigram(handle, null, null, null));
+  const lengths = new Uint32Array(pieces[0]!);
+  const scores = new Float64Array(pieces[0]!);
+  tokenizerLibrary().resultUnigram(handle, characters, lengths, scores);
+  let at = 0;
+  const learned = Array.from(lengths, (length, i): [string, number] => {
+    const piece = String.fromCodePoint(...characters.subarray(at, (at += length)));
+    return [piece, Math.fround(scores[i]!)];
+  });
+  return { files: unigramFiles(settings, layout, learned), found };
 }

@@ -29,8 +29,8 @@ struct UnigramOptions {
 
 class UnigramTrainer {
 public:
-  /** Takes fragments of text and how often each occurs; pieces do not reach across them. */
-  void prepare(const StringTable &fragments, const UnigramOptions &options);
+  /** Takes words and how often each occurs; pieces do not reach across them. */
+  void prepare(StringTable &&words, const UnigramOptions &options);
   /** One round; false: it was the last, and pieces are ready. */
   bool round();
 
@@ -82,7 +82,6 @@ private:
   std::vector<Weight> weights;
   size_t live = 0;
 
-  void chooseAlphabet(const StringTable &words);
   void layOut(const StringTable &words);
   std::vector<uint32_t> sortSuffixes() const;
   std::vector<Candidate> findSeeds(const std::vector<uint32_t> &suffixes) const;
