@@ -23,12 +23,22 @@ const spaces = [
 const FULL_WIDTH_TILDE = '\uff5e';
 /** Characters of Unicode 17 that an older JavaScript engine does not know. */
 const newest = new Map([['\ua7f1', 'S']]);
-/** Planes above hold no character with another normal form. */
-const LAST = 0x2ffff;
+/** Where characters with another normal form or another case are: all but ideographs, private use and higher planes. */
+const blocks = [
+  [0x1, 0x33ff],
+  [0xa000, 0xd7ff],
+  [0xf900, 0x1ffff],
+  [0x2f800, 0x2fa1f],
+] as const;
 /** Characters in the longest sequence that composes to one. */
 const LONGEST = 4;
 
+function* characters(): Generator<string> {
+  for (const [first, last] of blocks) for (let c = first; c <= last; c++) yield String.fromCodePoint(c);
+}
+
 const made = new Map<Normalization, Uint8Array>();
+let base: ReadonlyMap<string, string> | undefined; // of nfkc
 
 /** The charsmap of a rule; empty for identity. */
 export function charsmap(name: Normalization): Uint8Array {
@@ -42,7 +52,8 @@ export function charsmap(name: Normalization): Uint8Array {
 
 /** Sequence -> normal form, for every sequence that does not follow from shorter ones by the longest match first. */
 export function normalizationRules(name: Exclude<Normalization, 'identity'>): Map<string, string> {
-  const rules = nfkc();
+  base ??= nfkc();
+  const rules = new Map(base);
   if (name.startsWith('nmt')) {
     for (const c of removed) rules.set(String.fromCodePoint(c), '');
     for (const c of spaces) rules.set(String.fromCodePoint(c), ' ');
@@ -50,46 +61,37 @@ export function normalizationRules(name: Exclude<Normalization, 'identity'>): Ma
   }
   if (name.endsWith('cf')) {
     for (const [from, to] of rules) rules.set(from, fold(to));
-    for (let c = 1; c <= LAST; c++) {
-      const character = String.fromCodePoint(c);
-      const folded = isSurrogate(c) ? character : fold(character);
+    for (const character of characters()) {
+      const folded = fold(character);
       if (folded !== character && !rules.has(character)) rules.set(character, folded);
     }
   }
   return rules;
 }
 
-const isSurrogate = (c: number) => c >= 0xd800 && c < 0xe000;
-
 function nfkc(): Map<string, string> {
-  const single = new Map<string, string>();
-  const spelledBy = new Map<string, string[]>(); // one character -> all characters with that normal form
+  const rules = new Map<string, string>();
+  const spelledBy = new Map<string, string[]>(); // one character -> other characters with that normal form
   const composed: [string, string][] = []; // canonical or compatible parts, the one character that they make
-  for (let c = 1; c <= LAST; c++) {
-    if (isSurrogate(c)) continue;
-    const character = String.fromCodePoint(c);
+  for (const character of characters()) {
     const form = newest.get(character) ?? character.normalize('NFKC');
-    if (form !== character) single.set(character, form);
-    if (isOne(form)) {
-      const spelled = spelledBy.get(form);
-      if (spelled) spelled.push(character);
-      else spelledBy.set(form, [character]);
-      const parts = form.normalize('NFKD');
-      if (!isOne(parts)) composed.push([parts, form]);
-    }
+    if (form !== character) rules.set(character, form);
+    if (!isOne(form)) continue;
+    if (form !== character) spelledBy.set(form, [...(spelledBy.get(form) ?? []), character]);
+    const parts = form.normalize('NFKD');
+    if (!isOne(parts)) composed.push([parts, form]);
   }
   const bySize: Map<string, string>[] = [];
   for (const [parts, form] of composed) {
     let sequences = [''];
     for (const part of parts) {
-      const spelled = spelledBy.get(part) ?? [part];
+      const spelled = [part, ...(spelledBy.get(part) ?? [])];
       sequences = sequences.flatMap((start) => spelled.map((c) => start + c));
     }
     const size = [...parts].length;
     bySize[size] ??= new Map();
     for (const sequence of sequences) bySize[size].set(sequence, form);
   }
-  const rules = single;
   for (const sequences of bySize) {
     const needed = [...(sequences ?? [])].filter(([from, to]) => apply(rules, from) !== to);
     for (const [from, to] of needed) rules.set(from, to);

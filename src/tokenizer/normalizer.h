@@ -49,10 +49,12 @@ public:
         continue;
       }
       const Character c = characterAt(p, end);
-      if (c.codePoint == INVALID)
-        for (const uint8_t byte : {0xef, 0xbf, 0xbd}) writer.put(byte); // U+FFFD
-      else
+      if (c.codePoint == INVALID) { // cuts, as a symbol without text
+        writer.mark();
+        out.push_back(SYMBOL_MARK);
+      } else {
         for (uint32_t i = 0; i < c.bytes; i++) writer.put(p[i]);
+      }
       p += c.bytes;
     }
   }
