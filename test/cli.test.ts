@@ -16,6 +16,7 @@ const commands = [
   'tokenizer train',
   'tokenizer encode',
   'tokenizer decode',
+  'tokenizer inspect',
   'data prepare',
   'pretrain',
   'evaluate',

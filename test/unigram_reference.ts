@@ -68,8 +68,7 @@ function expectationMaximisation(words: Map<string, number>, scores: Scores): Sc
     const ways = segmentations(word, scores);
     const total = sum(ways.map((way) => Math.exp(way.score)));
     for (const { pieces, score } of ways)
-      for (const piece of pieces)
-        expected.set(piece, (expected.get(piece) ?? 0) + (weight * Math.exp(score)) / total);
+      for (const piece of pieces) expected.set(piece, (expected.get(piece) ?? 0) + (weight * Math.exp(score)) / total);
   }
   const kept = [...expected].filter(([piece, count]) => scores.has(piece) && count >= 0.5);
   const total = digamma(sum(kept.map(([, count]) => count)));

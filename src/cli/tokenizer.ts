@@ -39,14 +39,19 @@ const byRecipe = (doc: string, defaults: string) => `${doc} (default ${defaults}
 
 export const tokenizerTrain = defineCommand({
   name: 'tokenizer train',
-  summary: "Learn a BPE or Unigram vocabulary from text by FAT5's or T5's recipe; writes tokenizer.json and spiece.model.",
+  summary:
+    "Learn a BPE or Unigram vocabulary from text by FAT5's or T5's recipe; writes tokenizer.json and spiece.model.",
   positionals: {
     usage: 'SOURCE…',
     doc: 'text and JSON Lines files (plain, .gz, .zst), folders, globs, - for standard input',
   },
   flags: {
     output: path('folder to write'),
-    recipe: choice("fat5: FAT5's BPE with its special tokens; t5: T5's Unigram, as sentencepiece trains it", recipes, 'fat5'),
+    recipe: choice(
+      "fat5: FAT5's BPE with its special tokens; t5: T5's Unigram, as sentencepiece trains it",
+      recipes,
+      'fat5',
+    ),
     model: optional(choice(byRecipe('kind of vocabulary', "the recipe's"), ['bpe', 'unigram'])),
     'vocab-size': optional(integer(byRecipe('pieces in all, special tokens included', '32768; t5: 32100'))),
     sentinels: optional(integer(byRecipe('tokens <extra_id_0> … that mark masked spans', '256; t5: 100'))),

@@ -67,11 +67,13 @@ function place(states: readonly State[], root: number): Uint32Array {
   const grow = (end: number) => {
     size = Math.max(size, (end + 255) & ~255);
     if (size <= units.length) return;
-    const longer = <A extends Uint8Array | Uint32Array>(old: A, made: A): A => (made.set(old), made);
-    const room = size * 2;
-    units = longer(units, new Uint32Array(room).fill(NEVER));
-    used = longer(used, new Uint8Array(room));
-    isBase = longer(isBase, new Uint8Array(room));
+    const [oldUnits, oldUsed, oldBase] = [units, used, isBase];
+    units = new Uint32Array(size * 2).fill(NEVER);
+    used = new Uint8Array(size * 2);
+    isBase = new Uint8Array(size * 2);
+    units.set(oldUnits);
+    used.set(oldUsed);
+    isBase.set(oldBase);
   };
   const findBase = (labels: readonly number[]): number => {
     // Far behind the end there is hardly room: only what is free near it is looked at.

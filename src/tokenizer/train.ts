@@ -86,7 +86,14 @@ export async function trainTokenizer(
     );
   const handle = openTraining(settings, layout);
   try {
-    const progress: TokenizerProgress = { stage: 'reading', documents: 0, bytes: 0, pieces: reserved, vocab_size, share: 0 };
+    const progress: TokenizerProgress = {
+      stage: 'reading',
+      documents: 0,
+      bytes: 0,
+      pieces: reserved,
+      vocab_size,
+      share: 0,
+    };
     const library = tokenizerLibrary();
     const feed = new TextFeed((bytes, offsets) => {
       call(library.feed(handle, bytes, offsets, offsets.length - 1, settings.threads));
