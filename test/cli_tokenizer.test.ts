@@ -73,27 +73,19 @@ test('flags reach the training', () => {
 });
 
 test('inspect shows pieces, and counts corpora against another tokenizer', () => {
-  const shown = output([
-    'inspect',
-    '--tokenizer',
-    't5',
-    'the dogs',
-    '--corpus',
-    'en.txt',
-    'fr.txt',
-    '--against',
-    'bpe',
-  ]);
+  const corpus = ['--corpus', 'fr.jsonl.gz', '--field', 'body'];
+  const shown = output(['inspect', '--tokenizer', 't5', 'the dogs', '--against', 'bpe', ...corpus]);
   const lines = shown.split('\n');
   assert.match(lines[0]!, /^t5: Unigram, \d+ pieces, 7 of them special \(4 sentinels\)$/);
   assert.match(lines[1]!, /^bpe: BPE, \d+ pieces/);
   assert.equal(lines[2], '2 pieces: ▁the | ▁dogs');
-  const row = lines.find((line) => line.startsWith('en.txt'))!.split(/ {2,}/);
-  const line = english.slice(0, english.indexOf('\n'));
+  const row = lines.find((line) => line.startsWith('fr.jsonl.gz'))!.split(/ {2,}/);
+  const line = french.slice(0, french.indexOf('\n'));
   const tokens = 40 * output(['encode', '--tokenizer', 't5', '--no-special-tokens', line]).split(' ').length;
-  assert.deepEqual(row.slice(0, 5), ['en.txt', '0.00', '560', `${tokens}`, (tokens / 560).toFixed(3)]);
-  assert.match(shown, /^ {2}bpe +0\.00 +560 /m);
-  assert.match(shown, /^fr\.txt: \d+ tokens against \d+, [\d.]+ % fewer$/m);
+  const words = 40 * line.split(' ').length;
+  assert.deepEqual(row.slice(0, 5), ['fr.jsonl.gz', '0.00', `${words}`, `${tokens}`, (tokens / words).toFixed(3)]);
+  assert.match(shown, new RegExp(`^ {2}bpe +0\\.00 +${words} `, 'm'));
+  assert.match(shown, /^fr\.jsonl\.gz: \d+ tokens against \d+, [\d.]+ % fewer$/m);
 });
 
 for (const [args, status, message] of [
