@@ -13,13 +13,13 @@ struct Chunk {
 template <class X> DEVICE float sumSquares(const X *x, i64 count) {
   const bool whole = aligned(x);
   float sum = 0;
-  forRow(whole ? count / RUN * RUN : count, whole, threadIdx.x, blockDim.x, [&](i64 i, auto n) {
+  forRow(whole ? count / VECTOR * VECTOR : count, whole, threadIdx.x, blockDim.x, [&](i64 i, auto n) {
     float v[n.value];
     load(x + i, v);
     for (float value : v) sum += value * value;
   });
-  if (whole && threadIdx.x < count % RUN) {
-    const float value = float(x[count / RUN * RUN + threadIdx.x]);
+  if (whole && threadIdx.x < count % VECTOR) {
+    const float value = float(x[count / VECTOR * VECTOR + threadIdx.x]);
     sum += value * value;
   }
   return acrossBlock<Sum>(sum);

@@ -13,7 +13,9 @@ using i64 = long long;
 #define KERNEL extern "C" __global__ void
 #define DEVICE __device__ __forceinline__
 
-/** Elements that one thread handles together: 16 bytes of a 2-byte type, twice that of float. */
+/** Elements that a thread handles together: 16 bytes of T, so that neighbouring threads read neighbouring bytes. */
+constexpr int VECTOR = 16 / int(sizeof(T));
+/** Elements per thread of a launch over flat elements: RUN of launch.ts. */
 constexpr int RUN = 8;
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
@@ -96,20 +98,24 @@ template <int N> struct Count {
 };
 
 /**
- * body(i, n) for this thread's RUN of the elements [0, N) of a launch over them (perElement in launch.ts): once with
- * Count<RUN>, or with Count<1> for each where the end or the pointers' alignment forbids whole vectors.
+ * body(i, n) for this thread's elements of [0, N) in a launch over them (perElement in launch.ts): with Count<VECTOR>, or
+ * with Count<1> for each where the end or the pointers' alignment forbids whole vectors.
  */
 template <class Body> DEVICE void forElements(i64 N, bool whole, const Body &body) {
-  const i64 first = (i64(blockIdx.x) * blockDim.x + threadIdx.x) * RUN;
-  if (whole && first + RUN <= N) body(first, Count<RUN>());
-  else
-    for (i64 i = first; i < N && i < first + RUN; i++) body(i, Count<1>());
+  const i64 block = i64(blockIdx.x) * blockDim.x * RUN;
+#pragma unroll
+  for (int step = 0; step < RUN / VECTOR; step++) {
+    const i64 first = block + i64(step * blockDim.x + threadIdx.x) * VECTOR;
+    if (whole && first + VECTOR <= N) body(first, Count<VECTOR>());
+    else
+      for (i64 i = first; i < N && i < first + VECTOR; i++) body(i, Count<1>());
+  }
 }
 
-/** body(d, n) for the parts of a row [0, D) that fall to thread `lane` of `lanes`: RUN elements each, or single ones. */
+/** body(d, n) for the parts of a row [0, D) that fall to thread `lane` of `lanes`: vectors, or single elements. */
 template <class Body> DEVICE void forRow(i64 D, bool whole, int lane, int lanes, const Body &body) {
   if (whole)
-    for (i64 d = i64(lane) * RUN; d < D; d += i64(lanes) * RUN) body(d, Count<RUN>());
+    for (i64 d = i64(lane) * VECTOR; d < D; d += i64(lanes) * VECTOR) body(d, Count<VECTOR>());
   else
     for (i64 d = lane; d < D; d += lanes) body(d, Count<1>());
 }

@@ -1,5 +1,5 @@
 /** Sizes of launches that many kernels share; RUN agrees with kernel.cuh. */
-import type { CudaDevice, CudaPlan } from './plan.ts';
+import type { CudaPlan } from './plan.ts';
 
 /** Elements that one thread handles together. */
 export const RUN = 8;
@@ -13,10 +13,6 @@ export const blocksFor = (count: number, each: number): number => Math.max(1, Ma
 
 /** Blocks of BLOCK threads for `count` pieces of work at a warp each. */
 export const warpBlocks = (count: number): number => blocksFor(count, WARPS);
-
-/** Blocks that go through their work with a stride: as many as the device runs at once, or fewer for little work. */
-export const strideBlocks = (count: number, device: CudaDevice, perMultiprocessor: number): number =>
-  Math.max(1, Math.min(count, device.multiprocessors * perMultiprocessor));
 
 /** A kernel over flat elements, `forElements` of kernel.cuh; the product of some letters says how many there are. */
 export const perElement =

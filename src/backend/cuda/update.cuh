@@ -84,7 +84,7 @@ template <class Body> DEVICE void forSlice(int count, bool whole, const Body &bo
     for (int k = first + threadIdx.x; k < end; k += blockDim.x) body(k, Count<1>());
     return;
   }
-  int k = first + threadIdx.x * RUN;
-  for (; k + RUN <= end; k += blockDim.x * RUN) body(k, Count<RUN>());
+  int k = first + threadIdx.x * VECTOR;
+  for (; k + VECTOR <= end; k += blockDim.x * VECTOR) body(k, Count<VECTOR>());
   for (; k < end; k++) body(k, Count<1>());  // the one thread that has a broken run
 }

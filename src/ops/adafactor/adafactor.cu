@@ -162,12 +162,12 @@ KERNEL adafactor(const float *gradients, const Place *places, const Rows *chunks
   withRounding(compensation, rng, [=](auto rounding) {
     constexpr Rounding R = decltype(rounding)::value;
     // Short rows go to warps, long ones to the block.
-    const int lanes = columns > WARP * RUN ? THREADS : WARP;
+    const int lanes = columns > WARP * VECTOR ? THREADS : WARP;
     for (int r = threadIdx.x / lanes; r < lines; r += THREADS / lanes) {
       const i64 line = i64(r) * columns;
       const Target target{values + value + line, at(compensation, state + line), rng, 0, value + line};
       const float factor = step * (isVector ? 1 : rowFactors[r]);
-      const bool whole = columns % RUN == 0 && aligned(g + line, columnFactors, target.values, target.compensation);
+      const bool whole = columns % VECTOR == 0 && aligned(g + line, columnFactors, target.values, target.compensation);
       forRow(columns, whole, threadIdx.x % lanes, lanes, [=](i64 k, auto n) {
         float u[n.value], old[n.value], c[n.value];
         load(g + line + k, u);

@@ -2,7 +2,7 @@
 #include "kernel.cuh"
 
 KERNEL add_bias(const T *x, const T *bias, T *y, i64 N, i64 D) {
-  forElements(N * D, D % RUN == 0 && aligned(x, bias, y), [=](i64 i, auto n) {
+  forElements(N * D, D % VECTOR == 0 && aligned(x, bias, y), [=](i64 i, auto n) {
     float v[n.value], w[n.value];
     load(x + i, v);
     load(bias + i % D, w);

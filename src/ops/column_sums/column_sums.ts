@@ -15,6 +15,7 @@ export const columnSums = defineKernel({
     { sizes: { N: 1, D: 1 }, scalars: { beta: 1 } },
     { sizes: { N: 70, D: 5 }, scalars: { beta: 0 } },
     { sizes: { N: 300, D: 203 }, scalars: { beta: 0.5 } },
+    { sizes: { N: 3000, D: 5 }, scalars: { beta: 0 } },
   ],
   reference({ x, sums }, { N, D }, { beta }) {
     for (let d = 0; d < D; d++) {

@@ -21,7 +21,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                   float zLoss, float scale, int writeGradient) {
   extern __shared__ uint4 staged[];
   const i64 n = blockIdx.x;
-  const bool whole = V % RUN == 0 && aligned(logits);
+  const bool whole = V % VECTOR == 0 && aligned(logits);
   T *x = logits + n * V;
   const int label = labels[n];
   if (label == IGNORED) {
@@ -40,8 +40,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   if constexpr (STAGED) {
     forRow(V, whole, threadIdx.x, THREADS, [=](i64 i, auto count) {
       if constexpr (count.value == 1) kept[i] = x[i];
-      else
-        for (int k = 0; k < count.value; k += 16 / int(sizeof(T))) copyAsync(kept + i + k, x + i + k);
+      else copyAsync(kept + i, x + i);
     });
     waitForCopies();  // each thread reads what it copied itself
   }

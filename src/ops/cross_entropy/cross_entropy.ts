@@ -43,6 +43,7 @@ export const crossEntropyKernel = defineKernel({
       absent: ['terms'],
     },
     { sizes: { N: 3, V: 32128 }, scalars: { labelSmoothing: 0, zLoss: 1e-4, scale: 1, writeGradient: 1 } }, // T5
+    { sizes: { N: 2, V: 70_000 }, scalars: { labelSmoothing: 0.1, zLoss: 0, scale: 1, writeGradient: 1 } },
   ],
   fill: {
     labels: (random, { V }, n) => (n % 4 === 2 ? IGNORED : Math.floor(random() * V)),

@@ -7,31 +7,25 @@
 namespace {
 
 constexpr int DIGITS = 256;                        // of one sorting pass
-constexpr int WARPS = 8, ROUNDS = 8;               // a sorting block has WARPS warps and takes ROUNDS positions per thread
+constexpr int WARPS = 8, ROUNDS = 4;               // a sorting block has WARPS warps and takes ROUNDS positions per thread
 constexpr int BLOCK = WARPS * WARP * ROUNDS;
 
 /** Ids outside the table sort behind all others, as V. */
 DEVICE int keyOf(int id, i64 V) { return id >= 0 && id < V ? id : int(V); }
 
-/** Exclusive sum over a block of 1024 threads; `total` becomes the sum of all. */
-DEVICE int sumBefore(int v, int &total) {
-  __shared__ int sums[WARP];
+/** Sum of v over the threads before this one of a block of DIGITS threads. */
+DEVICE int sumBefore(int v) {
+  __shared__ int sums[WARPS];
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   int inclusive = v;
   for (int apart = 1; apart < WARP; apart *= 2) {
     const int other = __shfl_up_sync(ALL_LANES, inclusive, apart);
     if (lane >= apart) inclusive += other;
   }
-  __syncthreads();
   if (lane == WARP - 1) sums[warp] = inclusive;
   __syncthreads();
-  int before = 0;
-  total = 0;
-  for (int w = 0; w < WARP; w++) {
-    before += w < warp ? sums[w] : 0;
-    total += sums[w];
-  }
-  return before + inclusive - v;
+  for (int w = 0; w < warp; w++) inclusive += sums[w];
+  return inclusive - v;
 }
 
 }  // namespace
@@ -42,7 +36,7 @@ KERNEL embedding_forward(const T *table, const int *ids, T *y, i64 V, i64 D, i64
   if (n >= N) return;
   const int id = ids[n];
   const bool known = id >= 0 && id < V;  // others show as NaN: a kernel cannot refuse
-  forRow(D, D % RUN == 0 && aligned(table, y), threadIdx.x % WARP, WARP, [=](i64 d, auto count) {
+  forRow(D, D % VECTOR == 0 && aligned(table, y), threadIdx.x % WARP, WARP, [=](i64 d, auto count) {
     float v[count.value];
     if (known) load(table + id * D + d, v);
     else
@@ -51,7 +45,7 @@ KERNEL embedding_forward(const T *table, const int *ids, T *y, i64 V, i64 D, i64
   });
 }
 
-// How often each digit occurs in each block, [DIGITS, blocks]. The first pass takes keys from ids and clears `touched`.
+// How often each digit occurs in each block, [blocks, DIGITS]. The first pass takes keys from ids and clears `touched`.
 KERNEL embedding_count(const int *ids, const int *keys, int *counts, int *touched, i64 N, i64 V) {
   __shared__ int count[DIGITS];
   count[threadIdx.x] = 0;
@@ -64,29 +58,11 @@ KERNEL embedding_count(const int *ids, const int *keys, int *counts, int *touche
   if (SHIFT == 0)
     for (i64 v = i64(blockIdx.x) * blockDim.x + threadIdx.x; v < V; v += i64(gridDim.x) * blockDim.x) touched[v] = 0;
   __syncthreads();
-  counts[i64(threadIdx.x) * gridDim.x + blockIdx.x] = count[threadIdx.x];
-}
-
-// counts -> where each block's keys of each digit go: the sums before them. One block of 1024 threads.
-KERNEL embedding_places(int *counts, i64 N) {
-  constexpr int PER_THREAD = 8;
-  const i64 length = DIGITS * ((N + BLOCK - 1) / BLOCK);
-  int start = 0;
-  for (i64 tile = 0; tile < length; tile += i64(blockDim.x) * PER_THREAD) {
-    const i64 first = tile + i64(threadIdx.x) * PER_THREAD;
-    int values[PER_THREAD], sum = 0, total;
-    for (int k = 0; k < PER_THREAD; k++) sum += values[k] = first + k < length ? counts[first + k] : 0;
-    int before = start + sumBefore(sum, total);
-    for (int k = 0; k < PER_THREAD; k++) {
-      if (first + k < length) counts[first + k] = before;
-      before += values[k];
-    }
-    start += total;
-  }
+  counts[i64(blockIdx.x) * DIGITS + threadIdx.x] = count[threadIdx.x];
 }
 
 // One stable sorting pass: warps own consecutive positions and place them in order.
-KERNEL embedding_scatter(const int *ids, const int *keys, const int *order, const int *places, int *nextKeys,
+KERNEL embedding_scatter(const int *ids, const int *keys, const int *order, const int *counts, int *nextKeys,
                          int *nextOrder, i64 N, i64 V) {
   __shared__ int next[WARPS][DIGITS + 1];  // where the warp's next key of a digit goes; one for positions past the end
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -106,8 +82,15 @@ KERNEL embedding_scatter(const int *ids, const int *keys, const int *order, cons
     if (lane == __ffs(same) - 1) next[warp][digit] += __popc(same);
     __syncwarp();
   }
-  __syncthreads();
-  int place = places[i64(threadIdx.x) * gridDim.x + blockIdx.x];
+  // Where this block's keys of digit threadIdx.x go: behind all smaller digits and behind those of earlier blocks.
+  int all = 0, earlier = 0;
+#pragma unroll 8
+  for (int b = 0; b < gridDim.x; b++) {
+    const int count = counts[i64(b) * DIGITS + threadIdx.x];
+    all += count;
+    earlier += b < blockIdx.x ? count : 0;
+  }
+  int place = sumBefore(all) + earlier;  // its barrier stands before the reading of `next` too
   for (int w = 0; w < WARPS; w++) {
     const int count = next[w][threadIdx.x];
     next[w][threadIdx.x] = place;
@@ -215,7 +198,7 @@ KERNEL embedding_join(const int *keys, const float *heads, const float *tails, f
 KERNEL embedding_rest(const int *touched, float *dtable, i64 D, i64 V, float beta) {
   const i64 row = (i64(blockIdx.x) * blockDim.x + threadIdx.x) / WARP;
   if (row >= V || touched[row]) return;
-  forRow(D, D % RUN == 0 && aligned(dtable), threadIdx.x % WARP, WARP, [=](i64 d, auto n) {
+  forRow(D, D % VECTOR == 0 && aligned(dtable), threadIdx.x % WARP, WARP, [=](i64 d, auto n) {
     float v[n.value] = {};
     if (beta != 0) {
       load(dtable + row * D + d, v);

@@ -3,9 +3,9 @@ import { BLOCK, blocksFor, RUN, WARP, warpBlocks } from '../../backend/cuda/laun
 import type { CudaLaunch, CudaPlan } from '../../backend/cuda/plan.ts';
 
 const source = 'embedding/embedding.cu';
-const SORTED = 2048; // positions of a sorting block
+const SORTED = 1024; // positions of a sorting block
 const DIGIT_BITS = 8;
-const PIECE = 64; // positions of a piece of the sums
+const PIECE = 32; // positions of a piece of the sums
 
 export const embeddingForwardPlan: CudaPlan = ({ sizes: { N } }) => ({
   launches: [
@@ -32,7 +32,6 @@ export const embeddingBackwardPlan: CudaPlan = ({ sizes, scalars: { beta } }) =>
     const pass = { source, defines: { ...defines, SHIFT }, grid: [blocks] as const, block: BLOCK };
     launches.push(
       { ...pass, entry: 'embedding_count', arguments: ['ids', keys, 'counts', 'touched', 'N', 'V'] },
-      { ...pass, entry: 'embedding_places', grid: [1], block: 1024, arguments: ['counts', 'N'] },
       {
         ...pass,
         entry: 'embedding_scatter',

@@ -34,6 +34,8 @@ export const embeddingBackward = defineKernel({
     { sizes: { V: 11, D: 77, N: 23 }, scalars: { beta: 0.5 } },
     { sizes: { V: 500, D: 512, N: 300 }, scalars: { beta: 1 } },
     { sizes: { V: 700, D: 200, N: 30 }, scalars: { beta: 0 } },
+    { sizes: { V: 5, D: 24, N: 2500 }, scalars: { beta: 0.5 } }, // frequent ids
+    { sizes: { V: 70_000, D: 8, N: 1500 }, scalars: { beta: 0 } },
   ],
   fill: { ids: (random, { V }) => Math.floor(random() * V) },
   reference({ dy, ids, dtable }, { N, D, V }, { beta }) {

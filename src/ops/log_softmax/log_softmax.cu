@@ -4,7 +4,7 @@
 KERNEL log_softmax(const T *x, float *y, i64 N, i64 V) {
   const T *row = x + i64(blockIdx.x) * V;
   float *to = y + i64(blockIdx.x) * V;
-  const bool whole = V % RUN == 0 && aligned(x, y);
+  const bool whole = V % VECTOR == 0 && aligned(x, y);
   LogSumExp mine;
   forRow(V, whole, threadIdx.x, blockDim.x, [&](i64 i, auto n) {
     float v[n.value];

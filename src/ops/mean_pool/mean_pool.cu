@@ -37,7 +37,7 @@ KERNEL mean_pool_backward(const T *dy, const int *segments, T *dx, i64 B, i64 D,
   const float weight = weightOf(segments + b * S, S);
   for (i64 s = first + threadIdx.x / WARP; s < S && s < first + WARP; s += blockDim.x / WARP) {
     const float w = segments[b * S + s] < 0 ? 0 : weight;
-    forRow(D, D % RUN == 0 && aligned(dy, dx), threadIdx.x % WARP, WARP, [=](i64 d, auto n) {
+    forRow(D, D % VECTOR == 0 && aligned(dy, dx), threadIdx.x % WARP, WARP, [=](i64 d, auto n) {
       float v[n.value];
       load(dy + b * D + d, v);
       for (float &value : v) value *= w;

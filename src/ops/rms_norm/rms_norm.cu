@@ -1,7 +1,8 @@
 // rms_norm, add_rms_norm, CUDA. Contracts, formulas and source: rms_norm.ts and add_rms_norm.ts.
 //
-// LANES threads hold a row of WIDTH in registers, EACH elements at a time: every input is read once and every output
-// written once. Blocks go through the rows with a stride; the weight stays in registers.
+// LANES threads hold a row of WIDTH in registers, EACH elements at a time, as they lie in memory: every input is read once
+// and every output written once. Groups of LANES threads go through the rows with a stride and fetch the next row before
+// they work on this one; the weight comes from the L1 cache.
 #include "column_sum.cuh"
 
 namespace {
@@ -9,113 +10,173 @@ namespace {
 constexpr int PIECES = (WIDTH / EACH + LANES - 1) / LANES;
 
 DEVICE int lane() { return threadIdx.x % LANES; }
-DEVICE i64 firstRow() { return (i64(blockIdx.x) * blockDim.x + threadIdx.x) / LANES; }
-DEVICE i64 rowStride() { return i64(gridDim.x) * blockDim.x / LANES; }
+DEVICE int group() { return threadIdx.x / LANES; }
+DEVICE i64 firstRow() { return i64(blockIdx.x) * (THREADS / LANES) + group(); }
+DEVICE i64 rowStride() { return i64(gridDim.x) * (THREADS / LANES); }
 
-/** body(piece, d) for this thread's parts of a row. */
-template <class Body> DEVICE void forPieces(const Body &body) {
+/** This thread's elements of a row. */
+struct Row {
+  alignas(16) T values[PIECES][EACH];
+
+  template <class Body> static DEVICE void forPieces(const Body &body) {
 #pragma unroll
-  for (int p = 0; p < PIECES; p++) {
-    const int d = (lane() + p * LANES) * EACH;
-    if (WIDTH % (LANES * EACH) == 0 || d < WIDTH) body(p, d);
+    for (int p = 0; p < PIECES; p++) {
+      const int d = (lane() + p * LANES) * EACH;
+      if (WIDTH % (LANES * EACH) == 0 || d < WIDTH) body(p, d);
+    }
   }
+  DEVICE void fetch(const T *row) {
+    forPieces([&](int p, int d) {
+      if constexpr (EACH == 1) values[p][0] = row[d];
+      else *reinterpret_cast<uint4 *>(values[p]) = *reinterpret_cast<const uint4 *>(row + d);
+    });
+  }
+  DEVICE void piece(int p, float (&v)[EACH]) const { load(values[p], v); }
+};
+
+DEVICE void waitForGroup() {
+  if constexpr (LANES == THREADS) __syncthreads();
+  else asm volatile("bar.sync %0, %1;" ::"r"(group() + 1), "n"(LANES) : "memory");
 }
 
+/** Sum over the threads of a row's group. */
 DEVICE float acrossRow(float v) {
-  if constexpr (LANES == WARP) return acrossLanes<Sum>(v);
-  else return acrossBlock<Sum>(v);
+  v = acrossLanes<Sum>(v);
+  if constexpr (LANES > WARP) {
+    constexpr int WARPS = LANES / WARP;
+    __shared__ float partial[THREADS / WARP];
+    waitForGroup();  // the last call's readers are done
+    if (threadIdx.x % WARP == 0) partial[threadIdx.x / WARP] = v;
+    waitForGroup();
+    v = 0;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) v += partial[group() * WARPS + w];
+  }
+  return v;
 }
 
 template <bool ADD>
 DEVICE void forward(const T *x, const T *y, const T *weight, T *sum, T *normed, float *rstd, i64 N, float eps) {
-  float w[PIECES][EACH];
-  forPieces([&](int p, int d) { load(weight + d, w[p]); });
+  Row here, other, next, nextOther;
+  const auto fetch = [&](i64 n) {
+    if (n >= N) return;
+    next.fetch(x + n * WIDTH);
+    if constexpr (ADD) nextOther.fetch(y + n * WIDTH);
+  };
+  fetch(firstRow());
   for (i64 n = firstRow(); n < N; n += rowStride()) {
-    float v[PIECES][EACH], square = 0;
-    forPieces([&](int p, int d) { load(x + n * WIDTH + d, v[p]); });
-    if constexpr (ADD) {
-      float other[PIECES][EACH];
-      forPieces([&](int p, int d) { load(y + n * WIDTH + d, other[p]); });
-      forPieces([&](int p, int d) {
-        for (int k = 0; k < EACH; k++) v[p][k] = float(T(v[p][k] + other[p][k]));  // as the next layer will read it
-        store(sum + n * WIDTH + d, v[p]);
-      });
-    }
-    forPieces([&](int p, int) {
-      for (float value : v[p]) square += value * value;
+    here = next;
+    other = nextOther;
+    fetch(n + rowStride());
+    float square = 0;
+    Row::forPieces([&](int p, int d) {
+      float v[EACH];
+      here.piece(p, v);
+      if constexpr (ADD) {
+        float added[EACH];
+        other.piece(p, added);
+        for (int k = 0; k < EACH; k++) v[k] += added[k];
+        store(here.values[p], v);
+        here.piece(p, v);  // as rounded: what the next layer reads is what is normalised
+        store(sum + n * WIDTH + d, v);
+      }
+      for (float value : v) square += value * value;
     });
     const float r = rsqrtf(acrossRow(square) / WIDTH + eps);
     if (lane() == 0) rstd[n] = r;
-    forPieces([&](int p, int d) {
-      for (int k = 0; k < EACH; k++) v[p][k] *= r * w[p][k];
-      store(normed + n * WIDTH + d, v[p]);
+    Row::forPieces([&](int p, int d) {
+      float v[EACH], scale[EACH];
+      here.piece(p, v);
+      load(weight + d, scale);
+      for (int k = 0; k < EACH; k++) v[k] *= r * scale[k];
+      store(normed + n * WIDTH + d, v);
     });
   }
 }
 
 /** dx, plus dsum where given; the sums of this block's rows for dweight go to its row of `parts` [gridDim.x, WIDTH]. */
+template <bool ADD>
 DEVICE void backward(const T *dy, const T *dsum, const T *x, const T *weight, const float *rstd, T *dx, float *parts,
                      i64 N) {
-  float w[PIECES][EACH], total[PIECES][EACH] = {};
-  forPieces([&](int p, int d) { load(weight + d, w[p]); });
+  Row here, slope, next, nextSlope;
+  float total[PIECES][EACH] = {};
+  const auto fetch = [&](i64 n) {
+    if (n >= N) return;
+    next.fetch(x + n * WIDTH);
+    nextSlope.fetch(dy + n * WIDTH);
+  };
+  fetch(firstRow());
   for (i64 n = firstRow(); n < N; n += rowStride()) {
-    float v[PIECES][EACH], g[PIECES][EACH], dot = 0;
-    forPieces([&](int p, int d) {
-      load(x + n * WIDTH + d, v[p]);
-      load(dy + n * WIDTH + d, g[p]);
-    });
     const float r = rstd[n];
-    forPieces([&](int p, int) {
+    Row above;
+    if (ADD && dsum) above.fetch(dsum + n * WIDTH);
+    here = next;
+    slope = nextSlope;
+    fetch(n + rowStride());
+    float dot = 0;
+    Row::forPieces([&](int p, int d) {
+      float v[EACH], g[EACH], scale[EACH];
+      here.piece(p, v);
+      slope.piece(p, g);
+      load(weight + d, scale);
       for (int k = 0; k < EACH; k++) {
-        g[p][k] *= r;
-        total[p][k] += g[p][k] * v[p][k];
-        g[p][k] *= w[p][k];
-        dot += g[p][k] * v[p][k];
+        const float product = g[k] * v[k];
+        total[p][k] += r * product;
+        dot += scale[k] * product;
       }
     });
-    const float along = acrossRow(dot) * r * r / WIDTH;
-    forPieces([&](int p, int d) {
-      for (int k = 0; k < EACH; k++) g[p][k] -= v[p][k] * along;
-      if (dsum) {
-        load(dsum + n * WIDTH + d, v[p]);
-        for (int k = 0; k < EACH; k++) g[p][k] += v[p][k];
+    const float along = acrossRow(dot) * r * r * r / WIDTH;
+    Row::forPieces([&](int p, int d) {
+      float v[EACH], g[EACH], scale[EACH];
+      here.piece(p, v);
+      slope.piece(p, g);
+      load(weight + d, scale);
+      for (int k = 0; k < EACH; k++) g[k] = r * scale[k] * g[k] - v[k] * along;
+      if (ADD && dsum) {
+        above.piece(p, v);
+        for (int k = 0; k < EACH; k++) g[k] += v[k];
       }
-      store(dx + n * WIDTH + d, g[p]);
+      store(dx + n * WIDTH + d, g);
     });
   }
-  if constexpr (LANES == WARP) {  // a block has several rows at a time
+  if constexpr (LANES == THREADS) {
+    Row::forPieces([&](int p, int d) { store(parts + i64(blockIdx.x) * WIDTH + d, total[p]); });
+  } else {  // a block has several rows at a time
     __shared__ float block[WIDTH];
-    for (int warp = 0; warp < blockDim.x / WARP; warp++) {
-      if (threadIdx.x / WARP == warp)
-        forPieces([&](int p, int d) {
-          for (int k = 0; k < EACH; k++) block[d + k] = total[p][k] + (warp ? block[d + k] : 0);
+    for (int g = 0; g < THREADS / LANES; g++) {
+      if (group() == g)
+        Row::forPieces([&](int p, int d) {
+          for (int k = 0; k < EACH; k++) block[d + k] = total[p][k] + (g ? block[d + k] : 0);
         });
       __syncthreads();
     }
-    for (int d = threadIdx.x; d < WIDTH; d += blockDim.x) parts[i64(blockIdx.x) * WIDTH + d] = block[d];
-  } else {
-    forPieces([&](int p, int d) { store(parts + i64(blockIdx.x) * WIDTH + d, total[p]); });
+    for (int d = threadIdx.x; d < WIDTH; d += THREADS) parts[i64(blockIdx.x) * WIDTH + d] = block[d];
   }
 }
 
 }  // namespace
 
-KERNEL rms_norm_forward(const T *x, const T *weight, T *y, float *rstd, i64 N, i64, float eps) {
+#define BOUNDED(blocks) extern "C" __global__ void __launch_bounds__(THREADS, blocks)
+
+BOUNDED(FORWARD_BLOCKS)
+rms_norm_forward(const T *x, const T *weight, T *y, float *rstd, i64 N, i64, float eps) {
   forward<false>(x, nullptr, weight, nullptr, y, rstd, N, eps);
 }
 
-KERNEL add_rms_norm_forward(const T *x, const T *y, const T *weight, T *normed, T *sum, float *rstd, i64 N, i64,
-                            float eps) {
+BOUNDED(ADD_FORWARD_BLOCKS)
+add_rms_norm_forward(const T *x, const T *y, const T *weight, T *normed, T *sum, float *rstd, i64 N, i64, float eps) {
   forward<true>(x, y, weight, sum, normed, rstd, N, eps);
 }
 
-KERNEL rms_norm_backward(const T *dy, const T *x, const T *weight, const float *rstd, T *dx, float *parts, i64 N) {
-  backward(dy, nullptr, x, weight, rstd, dx, parts, N);
+BOUNDED(BACKWARD_BLOCKS)
+rms_norm_backward(const T *dy, const T *x, const T *weight, const float *rstd, T *dx, float *parts, i64 N) {
+  backward<false>(dy, nullptr, x, weight, rstd, dx, parts, N);
 }
 
-KERNEL add_rms_norm_backward(const T *dnormed, const T *dsum, const T *sum, const T *weight, const float *rstd, T *dx,
-                             float *parts, i64 N) {
-  backward(dnormed, dsum, sum, weight, rstd, dx, parts, N);
+BOUNDED(BACKWARD_BLOCKS)
+add_rms_norm_backward(const T *dnormed, const T *dsum, const T *sum, const T *weight, const float *rstd, T *dx,
+                      float *parts, i64 N) {
+  backward<true>(dnormed, dsum, sum, weight, rstd, dx, parts, N);
 }
 
 KERNEL rms_norm_dweight(const float *parts, float *dweight) {

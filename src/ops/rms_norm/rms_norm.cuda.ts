@@ -1,44 +1,63 @@
 /** rms_norm, add_rms_norm, CUDA: how the kernels of rms_norm.cu are launched. */
-import { BLOCK, blocksFor, RUN, strideBlocks, WARP } from '../../backend/cuda/launch.ts';
+import { bytesOf, type FloatType } from '../../backend/backend.ts';
+import { BLOCK, blocksFor, WARP } from '../../backend/cuda/launch.ts';
 import type { CudaPlan } from '../../backend/cuda/plan.ts';
 
 const source = 'rms_norm/rms_norm.cu';
-/** Threads of a multiprocessor that go through rows; those of the backward pass hold more registers. */
-const FORWARD_THREADS = 2048;
-const BACKWARD_THREADS = 1024;
+/** Threads that go through rows on one multiprocessor: what registers allow. */
+const FORWARD_THREADS = 1024;
+const ADD_FORWARD_THREADS = 768;
+const BACKWARD_THREADS = 512;
+/** Pieces of a row in one thread's registers: vectors, and single elements. */
+const VECTORS = 3;
+const SINGLES = 16;
 /** Blocks for a short batch. */
 const FEW = 16;
 
 /** How threads share rows of D elements. */
-function layout(D: number) {
-  const EACH = D % RUN === 0 ? RUN : 1;
-  const pieces = EACH === 1 ? 16 : 4; // of a row that one thread holds in registers
+function layout(D: number, type: FloatType) {
+  const vector = 16 / bytesOf[type];
+  const EACH = D % vector === 0 ? vector : 1;
+  const most = EACH === 1 ? SINGLES : VECTORS;
   let LANES = WARP;
-  while (LANES < 1024 && LANES * EACH * pieces < D) LANES *= 2;
-  const block = LANES === WARP ? BLOCK : LANES;
-  return { defines: { WIDTH: D, EACH, LANES }, block, rowsPerBlock: block / LANES };
+  while (LANES < 1024 && LANES * EACH * most < D) LANES *= 2;
+  const THREADS = Math.max(BLOCK, LANES);
+  const blocks = (threads: number) => Math.max(1, Math.floor(threads / THREADS));
+  return {
+    ...{ WIDTH: D, EACH, LANES, THREADS },
+    FORWARD_BLOCKS: blocks(FORWARD_THREADS),
+    ADD_FORWARD_BLOCKS: blocks(ADD_FORWARD_THREADS),
+    BACKWARD_BLOCKS: blocks(BACKWARD_THREADS),
+  };
 }
 
 const forwardPlan =
-  (entry: string): CudaPlan =>
-  ({ sizes: { N, D }, device }) => {
-    const { defines, block, rowsPerBlock } = layout(D!);
-    const grid = strideBlocks(blocksFor(N!, rowsPerBlock), device, Math.floor(FORWARD_THREADS / block));
-    return { launches: [{ source, entry, defines: { ...defines, PARTS: 1 }, grid: [grid], block }] };
+  (entry: string, bound: 'FORWARD_BLOCKS' | 'ADD_FORWARD_BLOCKS'): CudaPlan =>
+  ({ sizes: { N, D }, type, device }) => {
+    const defines = { ...layout(D!, type), PARTS: 1 };
+    const { THREADS, LANES } = defines;
+    const grid = Math.min(blocksFor(N!, THREADS / LANES), device.multiprocessors * defines[bound]);
+    return { launches: [{ source, entry, defines, grid: [grid], block: THREADS }] };
   };
 
 const backwardPlan =
   (entry: string, given: readonly string[]): CudaPlan =>
-  ({ sizes: { N, D }, device }) => {
-    const { defines, block, rowsPerBlock } = layout(D!);
+  ({ sizes: { N, D }, type, device }) => {
+    const shape = layout(D!, type);
+    const { THREADS, LANES, BACKWARD_BLOCKS } = shape;
     // Few values, since each is compiled; blocks without rows add zeros.
-    const work = blocksFor(N!, rowsPerBlock);
-    const parts = work <= FEW ? FEW : device.multiprocessors * Math.floor(BACKWARD_THREADS / block);
-    const common = { source, defines: { ...defines, PARTS: parts } };
+    const PARTS = blocksFor(N!, THREADS / LANES) <= FEW ? FEW : device.multiprocessors * BACKWARD_BLOCKS;
+    const common = { source, defines: { ...shape, PARTS } };
     return {
-      workspace: { parts: 4 * parts * D! },
+      workspace: { parts: 4 * PARTS * D! },
       launches: [
-        { ...common, entry, grid: [parts], block, arguments: [...given, 'weight', 'rstd', 'dx', 'parts', 'N'] },
+        {
+          ...common,
+          entry,
+          grid: [PARTS],
+          block: THREADS,
+          arguments: [...given, 'weight', 'rstd', 'dx', 'parts', 'N'],
+        },
         {
           ...common,
           entry: 'rms_norm_dweight',
@@ -50,7 +69,7 @@ const backwardPlan =
     };
   };
 
-export const rmsNormForwardPlan = forwardPlan('rms_norm_forward');
+export const rmsNormForwardPlan = forwardPlan('rms_norm_forward', 'FORWARD_BLOCKS');
 export const rmsNormBackwardPlan = backwardPlan('rms_norm_backward', ['dy', 'x']);
-export const addRmsNormForwardPlan = forwardPlan('add_rms_norm_forward');
+export const addRmsNormForwardPlan = forwardPlan('add_rms_norm_forward', 'ADD_FORWARD_BLOCKS');
 export const addRmsNormBackwardPlan = backwardPlan('add_rms_norm_backward', ['dnormed', 'dsum', 'sum']);

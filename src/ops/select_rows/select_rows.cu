@@ -5,7 +5,7 @@ KERNEL select_rows_backward(const T *dy, const int *indices, T *dx, i64 M, i64 D
   const i64 row = (i64(blockIdx.x) * blockDim.x + threadIdx.x) / WARP;
   const int lane = threadIdx.x % WARP;
   if (row >= N) return;
-  forRow(D, D % RUN == 0 && aligned(dy, dx), lane, WARP, [=](i64 d, auto n) {
+  forRow(D, D % VECTOR == 0 && aligned(dy, dx), lane, WARP, [=](i64 d, auto n) {
     float sum[n.value] = {};
     for (i64 m = 0; m < M; m++) {
       if (indices[m] != row) continue;

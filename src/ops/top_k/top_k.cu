@@ -41,7 +41,7 @@ KERNEL top_k(const T *x, float *values, int *ids, i64 N, i64 V, i64 K, Key *cand
   values += n * K;
   ids += n * K;
   candidates += n * CAPACITY;
-  const bool whole = V % RUN == 0 && aligned(x);
+  const bool whole = V % VECTOR == 0 && aligned(x);
   const auto put = [=](i64 rank, Key key) {
     const int id = int(~unsigned(key));
     values[rank] = float(row[id]);

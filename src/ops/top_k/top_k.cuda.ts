@@ -3,11 +3,10 @@ import { RUN } from '../../backend/cuda/launch.ts';
 import type { CudaPlan } from '../../backend/cuda/plan.ts';
 
 const THREADS = 1024;
-/** Few enough of as many groups of threads that their largest values bound the K-th well. */
-const FEW = 96;
 
 export const topKPlan: CudaPlan = ({ sizes: { N, V, K } }) => {
-  const GROUP = K! <= FEW ? 8 : 1;
+  let GROUP = 8; // threads whose largest value bounds the K-th: so many groups that the bound is good
+  while (GROUP > 1 && THREADS / GROUP < 1.3 * K!) GROUP /= 2;
   const seenByGroup = GROUP * RUN * Math.ceil(V! / (THREADS * RUN));
   // Elements not below the bound: those of K groups; all where there are fewer groups.
   const CAPACITY = K! <= THREADS / GROUP ? Math.min(V!, K! * seenByGroup) : V!;

@@ -18,6 +18,8 @@ export const topKKernel = defineKernel({
     { sizes: { N: 9, V: 203, K: 5 } },
     { sizes: { N: 2, V: 32128, K: 1 } },
     { sizes: { N: 2, V: 32128, K: 50 } },
+    { sizes: { N: 2, V: 5000, K: 300 } },
+    { sizes: { N: 1, V: 5001, K: 1500 } },
   ],
   fill: { x: (random) => Math.round(random() * 512) / 64 }, // many equal values
   reference({ x, values, ids }, { N, V, K }) {
