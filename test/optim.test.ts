@@ -173,7 +173,7 @@ async function train(
 }
 
 for (const name of allNames)
-  for (const rounding of ['nearest', 'kahan', 'stochastic'] as const)
+  for (const rounding of ['nearest', 'kahan', 'stochastic', 'master'] as const)
     test(`${name}, bf16, ${rounding}: a resumed run is bit for bit the run that was not interrupted`, async () => {
       const options = { name, rounding, seed: 5 } as OptimizerOptions;
       const whole = await train(options, { steps: 6, dtype: 'bf16' });
@@ -203,8 +203,8 @@ test('the moments in bfloat16 give nearly the same values with half the memory',
 });
 
 for (const name of allNames)
-  test(`${name}: bf16 values with compensation or by chance follow float32 ones through updates too small for bf16`, async () => {
-    const end = async (dtype: FloatType, rounding: 'nearest' | 'kahan' | 'stochastic') => {
+  test(`${name}: bf16 values with compensation, with float32 copies or by chance follow float32 ones through updates too small for bf16`, async () => {
+    const end = async (dtype: FloatType, rounding: NonNullable<OptimizerOptions['rounding']>) => {
       const parameters = new Parameters(cpu, dtype, [{ name: 'encoder.block.0.weight', shape: [64, 64] }]);
       parameters.trainable();
       parameters.values.write(new Float32Array(4096).fill(1));
@@ -225,6 +225,7 @@ for (const name of allNames)
     assert.equal(await end('bf16', 'nearest'), 1, 'rounding to the nearest loses every update');
     close(1 - (await end('bf16', 'kahan')), moved, 'the mean change with compensation', 0.15);
     close(1 - (await end('bf16', 'stochastic')), moved, 'the mean change by chance', 0.05);
+    close(1 - (await end('bf16', 'master')), moved, 'the change of the float32 values, rounded once', 0.005 / moved);
   });
 
 test('frozen parameters keep their values and have no state', async () => {

@@ -12,8 +12,8 @@ inline float clipFactor(float norm, float maxNorm) { return std::min(1.f, maxNor
 /** max(smallest, RMS) of a parameter of n elements from its L2 norm. */
 inline float parameterScale(float norm, float n, float smallest) { return std::max(smallest, norm / sqrtf(n)); }
 
-/** How a changed value becomes a T: to the nearest; to the nearest, keeping what that loses; up or down by chance. */
-enum class Rounding { NEAREST, COMPENSATED, STOCHASTIC };
+/** How a changed value becomes a T: to the nearest; the same, keeping what that loses, or all of it; up or down by chance. */
+enum class Rounding { NEAREST, COMPENSATED, MASTER, STOCHASTIC };
 
 /** Stores x rounded to one of its two neighbours, the nearer the likelier, so that the mean over words is x. */
 template <class N> inline void storeByChance(float *p, vec x, const uint32_t *, N n) { store(p, x, n); }
@@ -24,7 +24,7 @@ template <class N> inline void storeByChance(bf16 *p, vec x, const uint32_t *wor
 }
 
 /** The same place in an array that may be absent. */
-inline T *at(T *array, int64_t i) { return array ? array + i : array; }
+template <class X> inline X *at(X *array, int64_t i) { return array ? array + i : array; }
 
 /**
  * Asks for what a loop will read soon: it follows more arrays than the hardware's own prefetching keeps up with from
@@ -38,6 +38,7 @@ template <class... X> inline void ahead(int64_t i, const X *...arrays) {
 /** Where and how a run of changes is applied: pointers at its first element. */
 struct Target {
   T *values, *compensation;
+  float *master;
   const int32_t *rng;  // [seed, step]
   int32_t site;
   int64_t element;  // of the first value: random words belong to (rng, site, element)
@@ -60,18 +61,21 @@ inline void applyChanges(int64_t count, const Target &target, const Change &chan
     }
   } else {
     forVectors(0, count, [&](int64_t i, auto n) {
-      const vec old = load(values + i, n);
+      const vec old = R == Rounding::MASTER ? load(target.master + i, n) : load(values + i, n);
       vec whole = change(i, n, old);
       if (R == Rounding::COMPENSATED) whole += load(target.compensation + i, n);
       store(values + i, old + whole, n);
+      if (R == Rounding::MASTER) store(target.master + i, old + whole, n);
       if (R == Rounding::COMPENSATED) store(target.compensation + i, whole - (load(values + i, n) - old), n);
     });
   }
 }
 
 /** Calls body with the rounding that the given arguments mean, as a compile-time constant. */
-template <class Body> inline void withRounding(const T *compensation, const int32_t *rng, const Body &body) {
-  if (compensation) body(std::integral_constant<Rounding, Rounding::COMPENSATED>());
+template <class Body>
+inline void withRounding(const T *compensation, const int32_t *rng, const float *master, const Body &body) {
+  if (master) body(std::integral_constant<Rounding, Rounding::MASTER>());
+  else if (compensation) body(std::integral_constant<Rounding, Rounding::COMPENSATED>());
   else if (rng) body(std::integral_constant<Rounding, Rounding::STOCHASTIC>());
   else body(std::integral_constant<Rounding, Rounding::NEAREST>());
 }

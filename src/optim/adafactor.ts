@@ -5,7 +5,7 @@ import { writeParameterNorms } from '../ops/global_norm/global_norm.ts';
 import { run } from '../tensor/autograd.ts';
 import { type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
-import { type Group, persistent, type Shared, tablesOf, type Update } from './group.ts';
+import { type Group, persistent, roundingState, type Shared, tablesOf, type Update } from './group.ts';
 import { type AdafactorOptions, decayOf, type Resolved } from './options.ts';
 
 export function adafactorGroup(
@@ -13,7 +13,7 @@ export function adafactorGroup(
   group: readonly ParameterPlace[],
   options: Resolved<AdafactorOptions>,
 ): Group {
-  const { backend, dtype, values } = parameters;
+  const { backend, values } = parameters;
   const P = group.length;
   const names = group.map((p) => p.name);
   const table = adafactorTable(group);
@@ -25,7 +25,7 @@ export function adafactorGroup(
   const hyper = zeros(backend, 'f32', adafactorHyper.length);
   const state = {
     moments: zeros(backend, 'f32', table.moments),
-    ...(dtype === 'bf16' && options.rounding === 'kahan' ? { compensation: zeros(backend, dtype, table.state) } : {}),
+    ...roundingState(parameters, group, table.state, options.rounding),
   };
   const [eps1, eps2] = options.eps;
 
@@ -46,7 +46,7 @@ export function adafactorGroup(
     },
     launch({ norm, rng }: Shared) {
       writeParameterNorms(values, flat, norms);
-      const { moments, compensation } = state;
+      const { moments, compensation, master } = state;
       const gradients = parameters.gradients!;
       scope(() => {
         const { factors } = run(
@@ -67,6 +67,7 @@ export function adafactorGroup(
           rng,
           values,
           compensation,
+          master,
         });
         return undefined;
       });

@@ -5,7 +5,7 @@ import { run } from '../tensor/autograd.ts';
 import { type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
 import { dispose } from '../tensor/scope.ts';
 import { UsageError } from '../util/errors.ts';
-import { type Group, persistent, type Shared, tablesOf, type Update } from './group.ts';
+import { type Group, persistent, roundingState, type Shared, tablesOf, type Update } from './group.ts';
 import { type AdamWOptions, type AdamWScaleOptions, decayOf, type Resolved } from './options.ts';
 
 type Options = Omit<Resolved<AdamWOptions>, 'name'> & { name: (AdamWOptions | AdamWScaleOptions)['name'] };
@@ -28,7 +28,7 @@ export function adamwGroup(parameters: Parameters, places: readonly ParameterPla
   const state = {
     first_moment: moment(),
     second_moment: moment(),
-    ...(dtype === 'bf16' && options.rounding === 'kahan' ? { compensation: zeros(backend, dtype, stateLength) } : {}),
+    ...roundingState(parameters, places, stateLength, options.rounding),
   };
   const [beta1, beta2] = options.betas;
 
@@ -53,7 +53,7 @@ export function adamwGroup(parameters: Parameters, places: readonly ParameterPla
     },
     launch({ norm, rng }: Shared) {
       if (norms) writeParameterNorms(values, chunks, norms);
-      const { first_moment: first, second_moment: second, compensation } = state;
+      const { first_moment: first, second_moment: second, compensation, master } = state;
       run(compact ? (adamwCompact as unknown as typeof adamw) : adamw, {
         gradients: parameters.gradients!,
         chunks,
@@ -67,6 +67,7 @@ export function adamwGroup(parameters: Parameters, places: readonly ParameterPla
         first,
         second,
         compensation,
+        master,
       });
     },
     dispose: () => dispose(chunks, lengths, decay, hyper, ...(norms ? [norms] : []), ...Object.values(state)),

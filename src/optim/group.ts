@@ -1,8 +1,11 @@
 /** A group: some parameters, the state of one algorithm for them, and its update. An optimizer is a list of groups. */
 import type { Backend, DType } from '../backend/backend.ts';
+import { emaUpdate } from '../ops/ema/ema.ts';
+import { run } from '../tensor/autograd.ts';
 import { chunkTable } from '../tensor/chunks.ts';
-import { type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { ALIGNMENT, type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import type { AdamWOptions } from './options.ts';
 
 /** What changes from update to update. */
 export interface Update {
@@ -58,4 +61,29 @@ export function tablesOf(parameters: Parameters, places: readonly ParameterPlace
     lengths: persistent(parameters.backend, 'i32', [lengths.length], lengths),
     stateLength: state,
   };
+}
+
+/**
+ * The state that keeps what 16-bit values lose by rounding, by its name in checkpoints: none, `compensation` in the values'
+ * type, or `master`, float32 copies of the values as they are now. Laid out as the other state.
+ */
+export function roundingState(
+  { backend, dtype, values }: Parameters,
+  places: readonly ParameterPlace[],
+  stateLength: number,
+  rounding: AdamWOptions['rounding'],
+): { compensation?: Tensor; master?: Tensor } {
+  if (dtype === 'f32') return {};
+  if (rounding === 'kahan') return { compensation: zeros(backend, dtype, stateLength) };
+  if (rounding !== 'master') return {};
+  const master = zeros(backend, 'f32', stateLength);
+  const part = (whole: Tensor, start: number, length: number) =>
+    new Tensor(backend, whole.memory.slice(start, length), [length]);
+  let at = 0;
+  for (const { offset, length } of places) {
+    const average = part(master, at, length);
+    run(emaUpdate, { values: part(values, offset, length), average }, { scalars: { rest: 1 } }); // 0 + (value - 0)
+    at += Math.ceil(length / ALIGNMENT) * ALIGNMENT;
+  }
+  return { master };
 }

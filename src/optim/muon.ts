@@ -6,7 +6,7 @@ import { CHUNK } from '../tensor/chunks.ts';
 import { ALIGNMENT, type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { type Group, type Shared, tablesOf, type Update } from './group.ts';
+import { type Group, roundingState, type Shared, tablesOf, type Update } from './group.ts';
 import { decayOf, type MuonOptions, type Resolved } from './options.ts';
 
 /**
@@ -24,7 +24,7 @@ export function muonGroup(
   matrices: readonly ParameterPlace[],
   options: Resolved<MuonOptions>,
 ): Group {
-  const { backend, dtype, values } = parameters;
+  const { backend, values } = parameters;
   const { chunks, lengths, stateLength } = tablesOf(parameters, matrices);
   const norms = zeros(backend, 'f32', matrices.length);
   const hyper = zeros(backend, 'f32', muonHyper.length);
@@ -32,11 +32,11 @@ export function muonGroup(
     matrices.map((m) => m.name),
     options,
   );
+  const kept = roundingState(parameters, matrices, stateLength, options.rounding);
   const state = {
     muon_momentum: zeros(backend, 'f32', stateLength),
-    ...(dtype === 'bf16' && options.rounding === 'kahan'
-      ? { muon_compensation: zeros(backend, dtype, stateLength) }
-      : {}),
+    ...(kept.compensation ? { muon_compensation: kept.compensation } : {}),
+    ...(kept.master ? { muon_master: kept.master } : {}),
   };
   const part = (whole: Tensor, start: number, length: number) =>
     new Tensor(backend, whole.memory.slice(start, length), [length]);
@@ -73,7 +73,8 @@ export function muonGroup(
               hyper,
               rng,
               values: part(values, offset, length),
-              compensation: state.muon_compensation && part(state.muon_compensation, at, length),
+              compensation: kept.compensation && part(kept.compensation, at, length),
+              master: kept.master && part(kept.master, at, length),
             },
             {
               scalars: {

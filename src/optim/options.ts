@@ -9,10 +9,11 @@ interface CommonOptions {
   /** Parameters whose name contains one of these are not decayed. */
   no_decay?: readonly string[];
   /**
-   * How changes smaller than half a bf16 step survive in bf16 parameters: 'kahan' keeps what rounding took (2 more bytes
-   * per parameter), 'stochastic' rounds up or down by chance, 'nearest' loses them. Without effect on float32 parameters.
+   * How changes smaller than half a bf16 step survive in bf16 parameters: 'master' keeps the values in float32 beside them
+   * (4 more bytes per parameter), 'kahan' what rounding took (2), 'stochastic' rounds up or down by chance, 'nearest' loses
+   * them. Without effect on float32 parameters.
    */
-  rounding?: 'nearest' | 'kahan' | 'stochastic';
+  rounding?: 'nearest' | 'kahan' | 'stochastic' | 'master';
   /** Of stochastic rounding. */
   seed?: number;
 }

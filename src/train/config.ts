@@ -86,7 +86,9 @@ export const optim = z.strictObject({
   learning_rate: positive.optional().describe('the highest of the schedule; legacy has its own'),
   weight_decay: notNegative.optional().describe('per step and learning rate'),
   no_decay: z.array(text).optional().describe('parameters whose name contains one of these are not decayed'),
-  rounding: oneOf('nearest', 'kahan', 'stochastic').optional().describe('how bf16 weights keep small changes'),
+  rounding: oneOf('nearest', 'kahan', 'stochastic', 'master')
+    .optional()
+    .describe('how bf16 weights keep small changes'),
   betas: z.tuple([share, share]).optional().describe('decay of the two moments'),
   eps: z
     .union([positive, z.tuple([positive, positive])])

@@ -16,8 +16,8 @@ DEVICE float squareRoot(float x) {
   return y;
 }
 
-/** How a changed value becomes a T: to the nearest; to the nearest, keeping what that loses; up or down by chance. */
-enum class Rounding { NEAREST, COMPENSATED, STOCHASTIC };
+/** How a changed value becomes a T: to the nearest; the same, keeping what that loses, or all of it; up or down by chance. */
+enum class Rounding { NEAREST, COMPENSATED, MASTER, STOCHASTIC };
 template <Rounding R> struct RoundingIs {
   static constexpr Rounding value = R;
 };
@@ -32,17 +32,24 @@ DEVICE float roundByChance(float x, unsigned word, const f16 *) {
 }
 
 /** The same place in an array that may be absent. */
-DEVICE T *at(T *array, i64 i) { return array ? array + i : array; }
+template <class X> DEVICE X *at(X *array, i64 i) { return array ? array + i : array; }
 
 /** Where and how a run of changes is applied: pointers at its first element. */
 struct Target {
   T *values, *compensation;
+  float *master;
   const int *rng;  // [seed, step]
   int site;
   i64 element;  // of the first value: random words belong to (rng, site, element), as on the CPU
 };
 
-/** values[k] = old + change for some of a run; `old` is what was loaded from there. */
+/** What a change is added to. */
+template <Rounding R, int N> DEVICE void loadOld(const Target &from, i64 k, float (&old)[N]) {
+  if constexpr (R == Rounding::MASTER) load(from.master + k, old);
+  else load(from.values + k, old);
+}
+
+/** values[k] = old + change for some of a run. */
 template <Rounding R, int N> DEVICE void applyChange(const Target &to, i64 k, const float (&old)[N], float (&change)[N]) {
   float next[N];
   if constexpr (R == Rounding::COMPENSATED) {
@@ -64,6 +71,7 @@ template <Rounding R, int N> DEVICE void applyChange(const Target &to, i64 k, co
     }
   }
   store(to.values + k, next);
+  if constexpr (R == Rounding::MASTER) store(to.master + k, next);
   if constexpr (R == Rounding::COMPENSATED) {
     for (int j = 0; j < N; j++) change[j] -= float(T(next[j])) - old[j];
     store(to.compensation + k, change);
@@ -71,9 +79,10 @@ template <Rounding R, int N> DEVICE void applyChange(const Target &to, i64 k, co
 }
 
 /** Calls body with the rounding that the given arguments mean, as a compile-time constant. */
-template <class Body> DEVICE void withRounding(const T *compensation, const int *rng, const Body &body) {
-  if (compensation) body(RoundingIs<Rounding::COMPENSATED>());
-  else if (rng) body(RoundingIs<Rounding::STOCHASTIC>());
+template <class Body> DEVICE void withRounding(const Target &target, const Body &body) {
+  if (target.master) body(RoundingIs<Rounding::MASTER>());
+  else if (target.compensation) body(RoundingIs<Rounding::COMPENSATED>());
+  else if (target.rng) body(RoundingIs<Rounding::STOCHASTIC>());
   else body(RoundingIs<Rounding::NEAREST>());
 }
 

@@ -110,7 +110,8 @@ KERNEL(adafactor_moments)(const float *gradients, const int32_t *places, const i
 
 KERNEL(adafactor)(const float *gradients, const int32_t *places, const int32_t *chunks, const float *factors,
                   const int32_t *lengths, const float *decay, const float *norms, const float *norm,
-                  const float *hyper, const int32_t *rng, T *values, T *compensation, float *partial, float *scale, int64_t, int64_t P,
+                  const float *hyper, const int32_t *rng, T *values, T *compensation, float *master,
+                  float *partial, float *scale, int64_t, int64_t P,
                   int64_t C, int64_t, int64_t) {
   if (!std::isfinite(*norm)) return OK;
   const Hyper h = read(hyper);
@@ -137,7 +138,7 @@ KERNEL(adafactor)(const float *gradients, const int32_t *places, const int32_t *
     const float rms = float(sqrt(sum / lengths[p]));
     scale[p] = h.rate * parameterScale(norms[p], float(lengths[p]), h.eps2) / std::max(1.f, rms / h.threshold);
   }
-  withRounding(compensation, rng, [=](auto rounding) {
+  withRounding(compensation, rng, master, [=](auto rounding) {
     parallelFor(C, 1, [=](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; c++) {
         const auto [place, isVector, inside, element, row, count] = partOf(placeOf, table[c]);
@@ -149,7 +150,7 @@ KERNEL(adafactor)(const float *gradients, const int32_t *places, const int32_t *
           const int64_t i = element + r * n, s = place.state * UNIT + inside + r * n;
           const float step = -clip * scale[p] * (isVector ? 1 : rowFactors[r]);
           const float *g = gradients + i, *factor = isVector ? rowFactors : factors + place.column;
-          applyChanges<rounding.value>(n, {values + i, at(compensation, s), rng, 0, i}, [=](int64_t k, auto part, vec old) {
+          applyChanges<rounding.value>(n, {values + i, at(compensation, s), at(master, s), rng, 0, i}, [=](int64_t k, auto part, vec old) {
             return step * load(g + k, part) * load(factor + k, part) - lost * old;
           });
         }

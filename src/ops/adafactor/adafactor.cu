@@ -143,7 +143,7 @@ KERNEL adafactor_scale(const Rows *chunks, const int *lengths, const float *norm
 
 KERNEL adafactor(const float *gradients, const Place *places, const Rows *chunks, const float *factors,
                  const int *lengths, const float *decay, const float *norms, const float *norm, const Hyper *hyper,
-                 const int *rng, T *values, T *compensation, const float *scale) {
+                 const int *rng, T *values, T *compensation, float *master, const float *scale) {
   if (!isFinite(*norm)) return;
   const Hyper h = *hyper;
   const float clip = clipFactor(*norm, h.maxNorm);
@@ -159,20 +159,21 @@ KERNEL adafactor(const float *gradients, const Place *places, const Rows *chunks
   const float *g = gradients + i64(place.start) * UNIT + from;
   const i64 value = i64(place.start) * UNIT + from, state = i64(place.state) * UNIT + from;
   const float *columnFactors = isVector ? rowFactors : factors + place.column;
-  withRounding(compensation, rng, [=](auto rounding) {
+  const Target whole{values + value, at(compensation, state), at(master, state), rng, 0, value};
+  withRounding(whole, [=](auto rounding) {
     constexpr Rounding R = decltype(rounding)::value;
     // Short rows go to warps, long ones to the block.
     const int lanes = columns > WARP * VECTOR ? THREADS : WARP;
     for (int r = threadIdx.x / lanes; r < lines; r += THREADS / lanes) {
       const i64 line = i64(r) * columns;
-      const Target target{values + value + line, at(compensation, state + line), rng, 0, value + line};
+      const Target target{whole.values + line, at(whole.compensation, line), at(whole.master, line), rng, 0, value + line};
       const float factor = step * (isVector ? 1 : rowFactors[r]);
-      const bool whole = columns % VECTOR == 0 && aligned(g + line, columnFactors, target.values, target.compensation);
-      forRow(columns, whole, threadIdx.x % lanes, lanes, [=](i64 k, auto n) {
+      const bool vectors = columns % VECTOR == 0 && aligned(g + line, columnFactors, target.values, target.compensation, target.master);
+      forRow(columns, vectors, threadIdx.x % lanes, lanes, [=](i64 k, auto n) {
         float u[n.value], old[n.value], c[n.value];
         load(g + line + k, u);
         load(columnFactors + k, c);
-        load(target.values + k, old);
+        loadOld<R>(target, k, old);
         for (int j = 0; j < n.value; j++) u[j] = factor * u[j] * c[j] - lost * old[j];
         applyChange<R>(target, k, old, u);
       });

@@ -42,7 +42,7 @@ export const adafactorPlan: CudaPlan = ({ sizes: { P, C } }) => ({
       grid: [C!],
       arguments: [
         ...['gradients', 'places', 'chunks', 'factors', 'lengths', 'decay', 'norms', 'norm', 'hyper', 'rng'],
-        ...['values', 'compensation', 'scale'],
+        ...['values', 'compensation', 'master', 'scale'],
       ],
     },
   ],

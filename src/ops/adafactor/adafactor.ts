@@ -9,7 +9,7 @@
  *
  * A vector has one moment per element: U = G / sqrt(moment). Two launches: moments and their factors, then values.
  * Tables as table.ts; `factors` are the factors of U, laid out like the moments [M]; lengths, decay, norms [P] as in
- * adamw, and so are compensation [S] and rng; columnSums [W] is scratch.
+ * adamw, and so are compensation [S], master [S] and rng; columnSums [W] is scratch.
  *
  * Source: Shazeer & Stern 2018, arXiv:1804.04235, algorithms 4 and 5.
  */
@@ -117,13 +117,14 @@ export const adafactor = defineKernel({
     hyper: 'f32[7]',
     rng: 'i32[2]?',
   },
-  updates: { values: '[N]', compensation: '[S]?' },
+  updates: { values: '[N]', compensation: '[S]?', master: 'f32[S]?' },
   outputs: { partial: 'f32[C]', scale: 'f32[P]' },
   cases: [
-    { sizes: { ...sizesOf(testShapes[0]!), S: 0 }, absent: ['compensation', 'rng'] },
-    { sizes: { ...sizesOf(testShapes[1]!), S: 0 }, absent: ['compensation'] },
-    { sizes: { ...sizesOf(testShapes[1]!), S: testShapes[1]!.table.state }, absent: ['rng'] },
-    { sizes: { ...sizesOf(testShapes[2]!), S: testShapes[2]!.table.state }, absent: ['rng'] },
+    { sizes: { ...sizesOf(testShapes[0]!), S: 0 }, absent: ['compensation', 'rng', 'master'] },
+    { sizes: { ...sizesOf(testShapes[1]!), S: 0 }, absent: ['compensation', 'master'] },
+    { sizes: { ...sizesOf(testShapes[1]!), S: testShapes[1]!.table.state }, absent: ['rng', 'master'] },
+    { sizes: { ...sizesOf(testShapes[1]!), S: testShapes[1]!.table.state }, absent: ['compensation', 'rng'] },
+    { sizes: { ...sizesOf(testShapes[2]!), S: testShapes[2]!.table.state }, absent: ['rng', 'master'] },
   ],
   fill: {
     ...fill,
@@ -133,7 +134,7 @@ export const adafactor = defineKernel({
   },
   reference(arrays, { C, P }) {
     const { gradients, places, chunks, factors, lengths, decay, norms, norm, hyper } = arrays;
-    const { values, compensation, partial, scale } = arrays;
+    const { values, compensation, master, partial, scale } = arrays;
     if (!Number.isFinite(norm[0]!)) return;
     const [, , , eps2, threshold, rate] = hyper as unknown as [number, number, number, number, number, number];
     const clip = clipOf(norm, hyper);
@@ -155,12 +156,13 @@ export const adafactor = defineKernel({
       const parameterRate = rate * Math.max(eps2, norms[p]! / Math.sqrt(lengths[p]!));
       scale[p] = parameterRate / Math.max(1, Math.sqrt(sums[p]! / lengths[p]!) / threshold);
       for (let i = 0; i < rows * columns; i++) {
-        const old = values[start + i]!;
+        const old = master?.[state + i] ?? values[start + i]!;
         const kept = compensation?.[state + i] ?? 0;
         const lost = parameterRate * decay[p]! * old;
         const change = kept - scale[p]! * update(p, Math.floor(i / columns), i % columns) - lost;
         values[start + i] = old + change;
         if (compensation) compensation[state + i] = change - (values[start + i]! - old);
+        if (master) master[state + i] = values[start + i]!;
       }
     }
   },

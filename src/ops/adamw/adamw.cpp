@@ -30,13 +30,13 @@ void updateChunk(int64_t count, const Hyper h, const Factors f, const float *gra
 template <class State>
 int update(const float *gradients, const int32_t *chunks, const int32_t *lengths, const float *decay,
            const float *norms, const float *norm, const float *hyper, const int32_t *rng, T *values, State *first,
-           State *second, T *compensation, int64_t C) {
+           State *second, T *compensation, float *master, int64_t C) {
   if (!std::isfinite(*norm)) return OK;
   const Chunk *table = reinterpret_cast<const Chunk *>(chunks);
   Hyper h;
   memcpy(&h, hyper, sizeof h);
   const float clip = clipFactor(*norm, h.maxNorm);
-  withRounding(compensation, rng, [=](auto rounding) {
+  withRounding(compensation, rng, master, [=](auto rounding) {
     parallelFor(C, 1, [=](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; c++) {
         const auto [start, count, p, state] = table[c];
@@ -44,7 +44,7 @@ int update(const float *gradients, const int32_t *chunks, const int32_t *lengths
         const float lost = h.rate * decay[p];
         const int64_t i = start * UNIT, s = state * UNIT;
         updateChunk<rounding.value>(count, h, {clip, h.step * scale * (1 - h.after * lost), lost}, gradients + i,
-                                    first + s, second + s, {values + i, at(compensation, s), rng, 0, i});
+                                    first + s, second + s, {values + i, at(compensation, s), at(master, s), rng, 0, i});
       }
     });
   });
@@ -55,12 +55,12 @@ int update(const float *gradients, const int32_t *chunks, const int32_t *lengths
 
 KERNEL(adamw)(const float *gradients, const int32_t *chunks, const int32_t *lengths, const float *decay,
               const float *norms, const float *norm, const float *hyper, const int32_t *rng, T *values, float *first,
-              float *second, T *compensation, int64_t, int64_t C, int64_t, int64_t) {
-  return update(gradients, chunks, lengths, decay, norms, norm, hyper, rng, values, first, second, compensation, C);
+              float *second, T *compensation, float *master, int64_t, int64_t C, int64_t, int64_t) {
+  return update(gradients, chunks, lengths, decay, norms, norm, hyper, rng, values, first, second, compensation, master, C);
 }
 
 KERNEL(adamw_compact)(const float *gradients, const int32_t *chunks, const int32_t *lengths, const float *decay,
                       const float *norms, const float *norm, const float *hyper, const int32_t *rng, T *values,
-                      T *first, T *second, T *compensation, int64_t, int64_t C, int64_t, int64_t) {
-  return update(gradients, chunks, lengths, decay, norms, norm, hyper, rng, values, first, second, compensation, C);
+                      T *first, T *second, T *compensation, float *master, int64_t, int64_t C, int64_t, int64_t) {
+  return update(gradients, chunks, lengths, decay, norms, norm, hyper, rng, values, first, second, compensation, master, C);
 }

@@ -12,7 +12,7 @@ struct Hyper {
 template <class State>
 DEVICE void update(const float *gradients, const Chunk *chunks, const int *lengths, const float *decay,
                    const float *norms, const float *norm, const Hyper *hyper, const int *rng, T *values, State *first,
-                   State *second, T *compensation) {
+                   State *second, T *compensation, float *master) {
   if (!isFinite(*norm)) return;
   const Hyper h = *hyper;
   const Chunk chunk = chunks[blockIdx.x];
@@ -24,16 +24,16 @@ DEVICE void update(const float *gradients, const Chunk *chunks, const int *lengt
   gradients += i;
   first += s;
   second += s;
-  const Target target{values + i, at(compensation, s), rng, 0, i};
-  const bool whole = aligned(gradients, first, second, target.values, target.compensation);
-  withRounding(compensation, rng, [=](auto rounding) {
+  const Target target{values + i, at(compensation, s), at(master, s), rng, 0, i};
+  const bool whole = aligned(gradients, first, second, target.values, target.compensation, target.master);
+  withRounding(target, [=](auto rounding) {
     constexpr Rounding R = decltype(rounding)::value;
     forSlice(chunk.count, whole, [=](int k, auto n) {
       float g[n.value], m[n.value], v[n.value], old[n.value];
       load(gradients + k, g);
       load(first + k, m);
       load(second + k, v);
-      load(target.values + k, old);
+      loadOld<R>(target, k, old);
       for (int j = 0; j < n.value; j++) {
         g[j] *= clip;
         m[j] = h.beta1 * m[j] + h.oneMinusBeta1 * g[j];
@@ -51,12 +51,12 @@ DEVICE void update(const float *gradients, const Chunk *chunks, const int *lengt
 
 KERNEL adamw(const float *gradients, const Chunk *chunks, const int *lengths, const float *decay, const float *norms,
              const float *norm, const Hyper *hyper, const int *rng, T *values, float *first, float *second,
-             T *compensation) {
-  update(gradients, chunks, lengths, decay, norms, norm, hyper, rng, values, first, second, compensation);
+             T *compensation, float *master) {
+  update(gradients, chunks, lengths, decay, norms, norm, hyper, rng, values, first, second, compensation, master);
 }
 
 KERNEL adamw_compact(const float *gradients, const Chunk *chunks, const int *lengths, const float *decay,
                      const float *norms, const float *norm, const Hyper *hyper, const int *rng, T *values, T *first,
-                     T *second, T *compensation) {
-  update(gradients, chunks, lengths, decay, norms, norm, hyper, rng, values, first, second, compensation);
+                     T *second, T *compensation, float *master) {
+  update(gradients, chunks, lengths, decay, norms, norm, hyper, rng, values, first, second, compensation, master);
 }

@@ -14,7 +14,7 @@ export const adamwPlan =
         entry,
         grid: [C!, SLICES],
         block: BLOCK,
-        arguments: [...given, 'values', 'first', 'second', 'compensation'],
+        arguments: [...given, 'values', 'first', 'second', 'compensation', 'master'],
       },
     ],
   });

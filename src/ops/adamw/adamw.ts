@@ -9,8 +9,8 @@
  * `hyper` holds what changes from step to step, in device memory so that a recorded launch can be replayed. Its `step`
  * carries the bias corrections. `after` 1 is weight decay of the updated value (AdamWScale), 0 of the old one (AdamW).
  * With `compensation` what rounding to T took from a value is kept and added to its next change (Kahan 1965). With `rng`,
- * [seed, step], rounding to bf16 goes up or down by chance, right in the mean. With neither, changes below half a bf16
- * step are lost. Where `norm` is not finite nothing is written.
+ * [seed, step], rounding to bf16 goes up or down by chance, right in the mean. With `master` the values are those rounded
+ * to T. With none, changes below half a bf16 step are lost. Where `norm` is not finite nothing is written.
  *
  * values, gradients [N], chunks as src/tensor/chunks.ts; state [S] float32, or T in adamw_compact; per parameter:
  * lengths, decay, norms [P] (L2 norms of the values before this update).
@@ -53,13 +53,14 @@ const adamwKernel = <const State extends 'f32[S]' | '[S]'>(name: string, state: 
       hyper: 'f32[9]',
       rng: 'i32[2]?',
     },
-    updates: { values: '[N]', first: state, second: state, compensation: '[S]?' },
+    updates: { values: '[N]', first: state, second: state, compensation: '[S]?', master: 'f32[S]?' },
     outputs: {},
     cases: [
-      { sizes: { N: 64, S: 64, C: 1, P: 1 }, absent: ['norms', 'compensation', 'rng'] },
-      { sizes: { N: 6400, S: 4480, C: 7, P: 3 }, absent: ['compensation'] },
-      { sizes: { N: 6400, S: 4480, C: 7, P: 3 }, absent: ['norms', 'rng'] },
-      { sizes: { N: 128_000, S: 128_000, C: 4, P: 4 }, absent: ['rng'] },
+      { sizes: { N: 64, S: 64, C: 1, P: 1 }, absent: ['norms', 'compensation', 'rng', 'master'] },
+      { sizes: { N: 6400, S: 4480, C: 7, P: 3 }, absent: ['compensation', 'master'] },
+      { sizes: { N: 6400, S: 4480, C: 7, P: 3 }, absent: ['norms', 'rng', 'master'] },
+      { sizes: { N: 6400, S: 4480, C: 7, P: 3 }, absent: ['compensation', 'rng'] },
+      { sizes: { N: 128_000, S: 128_000, C: 4, P: 4 }, absent: ['rng', 'master'] },
     ],
     fill: {
       chunks: (_, sizes, i) => testChunks(sizes as { N: number; S: number; C: number; P: number })[i]!,
@@ -71,7 +72,7 @@ const adamwKernel = <const State extends 'f32[S]' | '[S]'>(name: string, state: 
       compensation: (random) => 0.01 * random(),
     },
     reference(arrays, { C }) {
-      const { gradients, chunks, lengths, decay, norms, norm, hyper, values, compensation } = arrays;
+      const { gradients, chunks, lengths, decay, norms, norm, hyper, values, compensation, master } = arrays;
       const { first, second } = arrays as unknown as Record<'first' | 'second', Float64Array>;
       const [beta1, oneMinusBeta1, beta2, oneMinusBeta2, step, eps, rate, after, maxNorm] =
         hyper as unknown as number[];
@@ -93,10 +94,11 @@ const adamwKernel = <const State extends 'f32[S]' | '[S]'>(name: string, state: 
           first[s] = beta1! * first[s]! + oneMinusBeta1! * g;
           second[s] = beta2! * second[s]! + oneMinusBeta2! * g * g;
           const direction = first[s]! / (Math.sqrt(second[s]!) + eps!);
-          const old = values[i]!;
+          const old = master?.[s] ?? values[i]!;
           const change = -step! * scale * (1 - after! * lost) * direction - lost * old + (compensation?.[s] ?? 0);
           values[i] = old + change;
           if (compensation) compensation[s] = change - (values[i]! - old);
+          if (master) master[s] = values[i]!;
         }
       }
     },

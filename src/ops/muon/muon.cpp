@@ -35,16 +35,16 @@ KERNEL(muon_momentum)(const float *gradient, const float *norm, const float *hyp
 }
 
 KERNEL(muon_update)(const float *direction, const float *norms, const float *norm, const float *hyper,
-                    const int32_t *rng, T *values, T *compensation, int64_t N, float gain, float decay, int32_t site) {
+                    const int32_t *rng, T *values, T *compensation, float *master, int64_t N, float gain, float decay, int32_t site) {
   if (!std::isfinite(*norm)) return OK;
   Hyper h;
   memcpy(&h, hyper, sizeof h);
   const float lost = h.rate * decay;
   const float step = -h.rate * parameterScale(*norms, float(N), MIN_SCALE) * gain * (1 - lost);
-  withRounding(compensation, rng, [=](auto rounding) {
+  withRounding(compensation, rng, master, [=](auto rounding) {
     parallelFor(N, CHUNK, [=](int64_t begin, int64_t end) {
       const float *d = direction + begin;
-      applyChanges<rounding.value>(end - begin, {values + begin, at(compensation, begin), rng, site, begin},
+      applyChanges<rounding.value>(end - begin, {values + begin, at(compensation, begin), at(master, begin), rng, site, begin},
                                    [=](int64_t i, auto n, vec old) { return step * load(d + i, n) - lost * old; });
     });
   });

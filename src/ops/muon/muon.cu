@@ -55,20 +55,20 @@ KERNEL muon_normalise(const float *norm, const float *partial, float *direction,
 }
 
 KERNEL muon_update(const float *direction, const float *norms, const float *norm, const Hyper *hyper, const int *rng,
-                   T *values, T *compensation, i64 N, float gain, float decay, int site) {
+                   T *values, T *compensation, float *master, i64 N, float gain, float decay, int site) {
   if (!isFinite(*norm)) return;
   const Hyper h = *hyper;
   const float lost = h.rate * decay;
   const float step = -h.rate * parameterScale(*norms, float(N), MIN_SCALE) * gain * (1 - lost);
   direction += chunkStart();
-  const Target target{values + chunkStart(), at(compensation, chunkStart()), rng, site, chunkStart()};
-  const bool whole = aligned(direction, target.values, target.compensation);
-  withRounding(compensation, rng, [=](auto rounding) {
+  const Target target{values + chunkStart(), at(compensation, chunkStart()), at(master, chunkStart()), rng, site, chunkStart()};
+  const bool whole = aligned(direction, target.values, target.compensation, target.master);
+  withRounding(target, [=](auto rounding) {
     constexpr Rounding R = decltype(rounding)::value;
     forSlice(chunkLength(N), whole, [=](int k, auto n) {
       float d[n.value], old[n.value];
       load(direction + k, d);
-      load(target.values + k, old);
+      loadOld<R>(target, k, old);
       for (int j = 0; j < n.value; j++) d[j] = step * d[j] - lost * old[j];
       applyChange<R>(target, k, old, d);
     });

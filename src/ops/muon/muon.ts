@@ -11,7 +11,7 @@
  * T5 differs: the scale by RMS(value), so that one rate serves these matrices and AdamWScale's parameters.
  *
  * g is clipped by the global norm as in adamw; where that is not finite nothing is written. norms [1] is the L2 norm of
- * the value before the update; compensation and rng as in adamw.
+ * the value before the update; compensation, rng and master as in adamw.
  *
  * Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; Liu et al. 2025,
  * arXiv:2502.16982, section 2.2, for the gain.
@@ -68,29 +68,31 @@ export const muonUpdate = defineKernel({
     hyper: 'f32[4]',
     rng: 'i32[2]?',
   },
-  updates: { values: '[N]', compensation: '[N]?' },
+  updates: { values: '[N]', compensation: '[N]?', master: 'f32[N]?' },
   outputs: {},
   scalars: { gain: 'f32', decay: 'f32', site: 'i32' },
   cases: [
-    { sizes: { N: 1 }, scalars: { gain: 2, decay: 0, site: 1 }, absent: ['compensation', 'rng'] },
-    { sizes: { N: 1003 }, scalars: { gain: 0.5, decay: 0.5, site: 1 }, absent: ['compensation'] },
-    { sizes: { N: 100_000 }, scalars: { gain: 2, decay: 0.5, site: 1 }, absent: ['rng'] },
+    { sizes: { N: 1 }, scalars: { gain: 2, decay: 0, site: 1 }, absent: ['compensation', 'rng', 'master'] },
+    { sizes: { N: 1003 }, scalars: { gain: 0.5, decay: 0.5, site: 1 }, absent: ['compensation', 'master'] },
+    { sizes: { N: 1003 }, scalars: { gain: 0.5, decay: 0.5, site: 1 }, absent: ['compensation', 'rng'] },
+    { sizes: { N: 100_000 }, scalars: { gain: 2, decay: 0.5, site: 1 }, absent: ['rng', 'master'] },
   ],
   fill: {
     ...fill,
     norms: (_, { N }) => (N === 1 ? 0 : 0.5 * Math.sqrt(N)), // the smallest scale, and an ordinary one
     compensation: (random) => 0.01 * random(),
   },
-  reference({ direction, norms, norm, hyper, values, compensation }, { N }, { gain, decay }) {
+  reference({ direction, norms, norm, hyper, values, compensation, master }, { N }, { gain, decay }) {
     if (!Number.isFinite(norm[0]!)) return;
     const rate = hyper[2]!;
     const scale = Math.max(1e-3, norms[0]! / Math.sqrt(N));
     for (let i = 0; i < N; i++) {
-      const old = values[i]!;
+      const old = master?.[i] ?? values[i]!;
       const change =
         (compensation?.[i] ?? 0) - rate * scale * gain * (1 - rate * decay) * direction[i]! - rate * decay * old;
       values[i] = old + change;
       if (compensation) compensation[i] = change - (values[i]! - old);
+      if (master) master[i] = values[i]!;
     }
   },
   cuda: muonUpdatePlan,
