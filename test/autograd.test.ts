@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { openReference } from '../src/backend/reference.ts';
+import { t5Config } from '../src/model/config.ts';
+import { feedForwardLayer, type Stream } from '../src/model/layers.ts';
+import { add } from '../src/ops/add/add.ts';
+import { linear } from '../src/ops/linear/linear.ts';
 import { rmsNorm } from '../src/ops/rms_norm/rms_norm.ts';
+import { scale } from '../src/ops/scale/scale.ts';
 import { checkpoint, differentiate, markParameter } from '../src/tensor/autograd.ts';
 import { dispose, scope } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
@@ -52,6 +57,76 @@ for (const backend of [openReference(), testedBackend()]) {
       dispose(x, w, dw, c, loss, x.grad!);
       assert.equal(backend.usage.bytes, before, 'nothing leaks');
     }
+  });
+
+  test(`${name}: one gradient for two tensors is shared until one of them is added to`, async () => {
+    const before = backend.usage.bytes;
+    const x = Tensor.from(backend, 'f32', [2, D], wave(2 * D, 1.7));
+    const w = Tensor.from(backend, 'f32', [D, D], wave(D * D, 0.3));
+    const c = Tensor.from(backend, 'f32', [2, D], wave(2 * D, 0.9));
+    x.needsGrad = true;
+    const { loss } = differentiate(() => {
+      const [a, b] = [scale(x, 2), scale(x, 3)];
+      // Both get c from the sum; then a's grows in place by the product's part, and b's must not.
+      return { loss: add(add(a, b), linear(a, w)) };
+    }, c);
+    const [dx, wide, cs] = (await Promise.all([x.grad!, w, c].map((t) => t.read()))) as Float32Array[];
+    dx!.forEach((got, i) => {
+      let through = 0;
+      for (let o = 0; o < D; o++) through += cs![Math.floor(i / D) * D + o]! * wide![o * D + (i % D)]!;
+      const want = 2 * (cs![i]! + through) + 3 * cs![i]!;
+      assert.ok(Math.abs(got - want) < 1e-4 * Math.abs(want), `dx[${i}] = ${got}, expected ${want}`);
+    });
+    dispose(x, w, c, loss, x.grad!);
+    assert.equal(backend.usage.bytes, before, 'nothing leaks');
+  });
+
+  test(`${name}: activations that are forgotten and computed again give the same gradients from less memory`, async () => {
+    const F = 64;
+    const config = t5Config({
+      d_model: D,
+      d_ff: F,
+      num_heads: 2,
+      d_kv: 8,
+      feed_forward_proj: 'gated-gelu',
+      dropout_rate: 0.25,
+    });
+    const rng = Tensor.from(backend, 'i32', [2], [3, 4]);
+    const gradients = async (lean: boolean) => {
+      const { bytes } = backend.usage;
+      const parameter = (shape: number[], f: number) => {
+        const length = shape.reduce((a, b) => a * b);
+        const t = Tensor.from(backend, 'f32', shape, wave(length, f));
+        markParameter(t, Tensor.from(backend, 'f32', shape, new Float32Array(length)));
+        return t;
+      };
+      const p = {
+        norm: parameter([D], 0.2),
+        up: parameter([F, D], 0.3),
+        gate: parameter([F, D], 0.4),
+        down: parameter([D, F], 0.7),
+      };
+      const x = Tensor.from(backend, 'f32', [300, D], wave(300 * D, 1.7));
+      const c = Tensor.from(backend, 'f32', [300, D], wave(300 * D, 0.9));
+      x.needsGrad = true;
+      backend.resetPeak();
+      const pass = { config, checkpointing: false, lean, random: { seed: 3, step: 4, rng } };
+      const { loss } = differentiate(() => {
+        let stream: Stream = { x };
+        for (let layer = 0; layer < 4; layer++) stream = feedForwardLayer(p, stream, 8 * layer, pass);
+        return { loss: add(stream.x, stream.added!) };
+      }, c);
+      const peak = backend.usage.peakBytes - bytes;
+      const all = [x, ...Object.values(p)].map((t) => t.grad!);
+      const found = await Promise.all(all.map((t) => t.read()));
+      dispose(x, c, loss, ...Object.values(p), ...all);
+      assert.equal(backend.usage.bytes, bytes, 'nothing leaks');
+      return { found, peak };
+    };
+    const [kept, again] = [await gradients(false), await gradients(true)];
+    assert.deepEqual(again.found, kept.found);
+    assert.ok(again.peak < 0.9 * kept.peak, `${again.peak} of ${kept.peak} bytes`);
+    dispose(rng);
   });
 
   test(`${name}: a wrong shape names the kernel, the argument and both shapes`, () => {

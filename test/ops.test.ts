@@ -23,7 +23,7 @@ import { differentiate, markParameter } from '../src/tensor/autograd.ts';
 import { dispose, scope } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
 import { IGNORED } from '../src/util/batch.ts';
-import { testedBackend, uniform } from './harness.ts';
+import { testedBackend, testedDevice, uniform } from './harness.ts';
 
 const V = 11;
 const LABELS = [3, IGNORED, 10, 0, 7, 3];
@@ -213,7 +213,9 @@ test('log-softmax survives infinite logits', async () => {
   dispose(y);
 });
 
-test('an id or label outside its range is refused, and named', () => {
+const unchecked = testedDevice === 'cuda' && 'kernels on a GPU cannot refuse: what users give is checked before';
+
+test('an id or label outside its range is refused, and named', { skip: unchecked }, () => {
   const table = () => f32([3, 2], new Float32Array(6));
   for (const bad of [3, -1])
     assert.throws(() => scope(() => embedding(table(), i32(0, bad))), {

@@ -12,6 +12,7 @@ import { linear, linears } from '../ops/linear/linear.ts';
 import { addRmsNorm } from '../ops/rms_norm/add_rms_norm.ts';
 import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
 import { reshape } from '../ops/shape.ts';
+import { forget } from '../tensor/autograd.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { feedForwardKind } from './config.ts';
 import type { Attention, FeedForward } from './parameter_tree.ts';
@@ -34,6 +35,7 @@ export interface Stream {
 export function normalise({ x, added }: Stream, weight: Tensor, { config }: Pass): { x: Tensor; h: Tensor } {
   if (!added) return { x, h: rmsNorm(x, weight, config.layer_norm_epsilon) };
   const { sum, normed } = addRmsNorm(x, added, weight, config.layer_norm_epsilon);
+  forget(added);
   return { x: sum, h: normed };
 }
 
@@ -118,8 +120,15 @@ export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, p
   const kind = feedForwardKind(pass.config).activation;
   const { x, h } = normalise(stream, p.norm, pass);
   const [up, gate] = linears(h, p.gate ? [p.up, p.gate] : [p.up]) as [Tensor, Tensor?];
-  const y = gate ? gatedActivation(gate, up, kind) : activation(up, kind); // [B,S,F]
-  const out = linear(drop(y, site + places.hidden, pass), p.down);
+  const hidden = () => {
+    const f = gate ? gatedActivation(gate, up, kind) : activation(up, kind); // [B,S,F]
+    const dropped = drop(f, site + places.hidden, pass);
+    if (dropped !== f) forget(f);
+    return dropped;
+  };
+  const y = hidden();
+  const out = linear(y, p.down);
+  if (pass.lean) forget(y, hidden);
   return { x, added: drop(out, site + places.feedForwardOutput, pass) };
 }
 

@@ -15,6 +15,8 @@ export interface Pass {
   random?: Random & { rng: Tensor };
   /** Whether blocks are computed again in the backward pass instead of kept. */
   checkpointing: boolean;
+  /** Whether what is quickly computed again is not kept for the backward pass. */
+  lean?: boolean;
 }
 
 /** Where a block may drop elements: a random stream each. The block's own number is added by `siteOf`. */

@@ -138,7 +138,7 @@ export function differentiate<R extends { readonly loss: Tensor } & Kept>(f: () 
     loss.grad = seed ?? Tensor.from(loss.backend, loss.dtype, loss.shape, new Float32Array(loss.length).fill(1));
     const kept = memoriesOf(result);
     if (seed) kept.add(seed.memory.base);
-    keep = new Set([...kept, ...walkBack(steps, kept, pending)]);
+    keep = new Set([...kept, ...walkBack(steps, loss.grad, kept, pending)]);
     return result;
   });
   release(allocated, keep);
@@ -173,6 +173,28 @@ export function checkpoint(f: () => Tensor, inputs: readonly Tensor[]): Tensor {
   return y;
 }
 
+/** How values that were given back are made again. */
+const recipes = new WeakMap<Memory, () => Tensor>();
+
+/**
+ * Under a tape, gives the memory of a tensor back before its step is walked back; its gradient passes as ever. From now on
+ * nobody may read its values, except backward functions through `recall`, if `again` computes them anew.
+ */
+export function forget(t: Tensor, again?: () => Tensor): void {
+  if (!tape) return;
+  const { base } = t.memory;
+  const lists = [tape.pending, ...tape.steps.map((step) => step.allocated).reverse()];
+  if (!lists.some((list) => list.delete(base))) return;
+  t.backend.free(base);
+  if (again) recipes.set(base, again);
+}
+
+/** A tensor of these values: itself, or computed again where they were forgotten. */
+export function recall(t: Tensor): Tensor {
+  const again = recipes.get(t.memory.base);
+  return again ? again().view(...t.shape) : t;
+}
+
 /** The gradients of f's leaves for the gradient `dy` of its result, from running it again under a tape of its own. */
 function rerun(f: () => Tensor, leaves: readonly Tensor[], dy: Tensor): Gradients {
   const saved = leaves.map((t) => t.grad);
@@ -204,29 +226,46 @@ function takePending({ pending }: Tape): Map<Memory, Backend> {
   return taken;
 }
 
+/** How many tensors hold each gradient of an activation in the walk that is on. */
+let holders = new Map<Memory, number>();
+
+const hold = (grad: Tensor, by: 1 | -1): void =>
+  void holders.set(grad.memory.base, (holders.get(grad.memory.base) ?? 0) + by);
+
 /**
- * Runs the steps from last to first. Each gradient of an activation has one holder: the first input that a step hands
- * it to takes it, others get copies. Returns the memories of the gradients that are left, those of leaves.
+ * Runs the steps from last to first. Inputs that a step hands the same gradient share it until one of them wants to add
+ * to it in place. Returns the memories of the gradients that are left, those of leaves.
  */
-function walkBack(steps: Step[], keep: ReadonlySet<Memory>, kept: Map<Memory, Backend>): Set<Memory> {
+function walkBack(steps: Step[], seed: Tensor, keep: ReadonlySet<Memory>, kept: Map<Memory, Backend>): Set<Memory> {
+  const outer = holders;
+  holders = new Map([[seed.memory.base, 1]]);
+  try {
+    return walk(steps, keep, kept);
+  } finally {
+    holders = outer;
+  }
+}
+
+function walk(steps: Step[], keep: ReadonlySet<Memory>, kept: Map<Memory, Backend>): Set<Memory> {
   let floating = new Map<Memory, Backend>(); // gradients that wait for the step that made their tensor
   for (let step = steps.pop(); step; step = steps.pop()) {
     const { outputs, inputs, backward } = step;
     const dys = outputs.map((t) => t.grad);
     if (dys.some((dy) => dy)) {
-      const taken = new Set<Memory>();
       const { allocated } = collect(() => {
         backward(dys)?.forEach((g, i) => {
           const input = inputs[i];
-          if (g && input?.needsGrad) deposit(input, g, taken);
+          if (g && input?.needsGrad) deposit(input, g);
         });
       });
-      for (const output of outputs) if (!isParameter(output)) output.grad = undefined;
-      const held = new Set(inputs.map((t) => t?.grad?.memory.base));
+      for (const output of outputs)
+        if (output.grad && !isParameter(output)) {
+          hold(output.grad, -1);
+          output.grad = undefined;
+        }
       const next = new Map<Memory, Backend>();
-      const spent = new Set(dys.map((dy) => dy?.memory.base));
       for (const [memory, backend] of [...floating, ...allocated]) {
-        if (held.has(memory) || (floating.has(memory) && !spent.has(memory))) next.set(memory, backend);
+        if ((holders.get(memory) ?? 0) > 0) next.set(memory, backend);
         else if (!keep.has(memory)) backend.free(memory);
       }
       floating = next;
@@ -241,11 +280,11 @@ function walkBack(steps: Step[], keep: ReadonlySet<Memory>, kept: Map<Memory, Ba
 }
 
 /** Adds a gradient that a step returned to a tensor's. */
-function deposit(t: Tensor, g: Tensor, taken: Set<Memory>): void {
-  if (isParameter(t) || t.grad || taken.has(g.memory.base)) addInto(t, g);
+function deposit(t: Tensor, g: Tensor): void {
+  if (isParameter(t) || t.grad) addInto(t, g);
   else {
-    taken.add(g.memory.base);
     t.grad = g.view(...t.shape);
+    hold(t.grad, 1);
   }
 }
 
@@ -263,9 +302,14 @@ export function gradientSlot(t: Tensor): { grad: Tensor; beta: 0 | 1 } {
     t.gradWritten = true;
     return { grad: t.grad!, beta };
   }
-  if (t.grad) return { grad: t.grad, beta: 1 };
+  const old = t.grad;
+  if (old && (holders.get(old.memory.base) ?? 1) <= 1) return { grad: old, beta: 1 };
   t.grad = Tensor.empty(t.backend, t.dtype, t.shape);
-  return { grad: t.grad, beta: 0 };
+  hold(t.grad, 1);
+  if (!old) return { grad: t.grad, beta: 0 };
+  hold(old, -1);
+  run(accumulate, { x: old.view(old.length), y: t.grad.view(old.length) }, { scalars: { beta: 0 } });
+  return { grad: t.grad, beta: 1 };
 }
 
 const parameters = new WeakSet<Tensor>();

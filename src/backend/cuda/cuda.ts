@@ -319,7 +319,9 @@ export class CudaBackend implements Backend {
 }
 
 const timedName = (kernel: AnyKernel, launch: Prepared['launches'][number]) =>
-  launch.kind === 'gemm' ? `${kernel.name} (cublasLt)` : `${kernel.name} ${launch.entry}`;
+  launch.kind === 'gemm'
+    ? `${kernel.name} ${launch.m} x ${launch.n} x ${launch.k}`
+    : `${kernel.name} ${launch.entry} ${Object.values(launch.specialisation.defines).join(' ')}`;
 
 function checkedBytes(memory: Memory, host: HostArray): Uint8Array {
   if (memory.length !== host.length || bytesOf[memory.dtype] !== host.BYTES_PER_ELEMENT)

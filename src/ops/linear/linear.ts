@@ -8,7 +8,7 @@
  * read (they may be NaN). dweight is float32, as the gradients of parameters are.
  */
 import { defineKernel } from '../../backend/kernel.ts';
-import { gradientSlot, record, run } from '../../tensor/autograd.ts';
+import { gradientSlot, recall, record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { linearBackwardInputPlan, linearBackwardWeightPlan, linearForwardPlan } from './linear.cuda.ts';
 
@@ -106,6 +106,7 @@ function project(x: Tensor, weights: readonly Tensor[], alpha: number): Tensor[]
     run(linearForward, { x: rows, weight }, { scalars: { alpha } }).y.view(...leading, weight.shape[0]!),
   );
   record(outputs, [x, ...weights], (dys) => {
+    let values: Tensor | undefined;
     weights.forEach((weight, j) => {
       if (!dys[j]) return;
       const dy = dys[j].view(rows.shape[0]!, weight.shape[0]!);
@@ -115,7 +116,8 @@ function project(x: Tensor, weights: readonly Tensor[], alpha: number): Tensor[]
       }
       if (weight.needsGrad) {
         const { grad, beta } = gradientSlot(weight);
-        run(linearBackwardWeight, { dy, x: rows, dweight: grad }, { scalars: { alpha, beta } });
+        values ??= recall(x).view(...rows.shape);
+        run(linearBackwardWeight, { dy, x: values, dweight: grad }, { scalars: { alpha, beta } });
       }
     });
     return undefined;
