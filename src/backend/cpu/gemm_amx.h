@@ -96,12 +96,18 @@ inline Pairs<bf16> termsOf(const bf16 *x, int64_t left) { return {(uvec)_mm512_m
 
 /** Pair `pair` of the terms `step` elements apart, of the first `width` lines, which lie side by side; zeros elsewhere. */
 inline Pairs<float> columnsOf(const float *x, int64_t step, int pair, int64_t terms, int64_t width) {
-  const auto row = [&](int64_t term) { return masked(x + term * step, __mmask16(firstOf(term < terms ? width : 0))); };
+  const auto row = [&](int64_t term) {
+    __builtin_prefetch(x + (term + TILE_TERMS) * step);  // what the next step takes
+    return masked(x + term * step, __mmask16(firstOf(term < terms ? width : 0)));
+  };
   return pairsOf(row(pair), row(pair + TILE));
 }
 
 inline Pairs<bf16> columnsOf(const bf16 *x, int64_t step, int pair, int64_t terms, int64_t width) {
-  const auto row = [&](int64_t term) { return masked(x + term * step, __mmask16(firstOf(term < terms ? width : 0))); };
+  const auto row = [&](int64_t term) {
+    __builtin_prefetch(x + (term + TILE_TERMS) * step);  // what the next step takes
+    return masked(x + term * step, __mmask16(firstOf(term < terms ? width : 0)));
+  };
   return {row(2 * pair) | row(2 * pair + 1) << 16};
 }
 
@@ -124,26 +130,49 @@ inline void transposeTile(const uint16_t *from, uint16_t *to) {
 /** Which of a tile's sides runs over lines: A's rows are lines of pairs, B's rows are pairs of lines. */
 enum class Side { A, B };
 
+/** Where the elements of A or B lie: element (line, term) at data[line * lineStep + term * termStep], one step 1. */
+template <class E> struct Lines {
+  const E *data;
+  int64_t lineStep, termStep, lines, terms;
+};
+
 /**
- * Packs 16 lines (rows of A, columns of B) of `terms` terms: element (line, term) at x[line * lineStep + term * termStep], one
- * of the steps 1. Lines behind `lines` and terms behind `terms` become zeros. The tiles of one step of 32 terms lie partStep
- * apart for its parts, those of the next step stepItems behind.
+ * Packs 16 lines from `line` on, 32 terms from `term` on; zeros where there are none. Tiles of the parts lie 2 tiles apart:
+ * the next 16 lines go between them.
  */
-template <Side S, class E>
-void packLines(const E *x, int64_t lineStep, int64_t termStep, int64_t lines, int64_t terms, uint16_t *out,
-               int64_t partStep, int64_t stepItems) {
+template <Side S, class E> void packTile(const Lines<E> &from, int64_t line, int64_t term, uint16_t *out) {
   alignas(64) uint16_t turned[PARTS<E> * TILE_ITEMS];
-  const bool alongTerms = termStep == 1, turn = alongTerms != (S == Side::A);
-  for (int64_t k = 0; k < terms; k += TILE_TERMS, out += stepItems) {
-    uint16_t *tiles = turn ? turned : out;
-    const int64_t step = turn ? TILE_ITEMS : partStep;
-    for (int i = 0; i < TILE; i++) {
-      if (!alongTerms) storeRow(tiles, step, i, columnsOf(x + k * termStep, termStep, i, terms - k, lines));
-      else storeRow(tiles, step, i, termsOf(x + i * lineStep + k, i < lines ? terms - k : 0));
-    }
-    if (turn)
-      for (int p = 0; p < PARTS<E>; p++) transposeTile(turned + p * TILE_ITEMS, out + p * partStep);
+  const bool alongTerms = from.termStep == 1, turn = alongTerms != (S == Side::A);
+  const E *x = from.data + line * from.lineStep + term * from.termStep;
+  const int64_t lines = from.lines - line, terms = from.terms - term;
+  uint16_t *tiles = turn ? turned : out;
+  const int64_t step = turn ? TILE_ITEMS : 2 * TILE_ITEMS;
+  for (int i = 0; i < TILE; i++) {
+    if (!alongTerms) storeRow(tiles, step, i, columnsOf(x, from.termStep, i, terms, lines));
+    else storeRow(tiles, step, i, termsOf(x + i * from.lineStep, i < lines ? terms : 0));
   }
+  if (turn)
+    for (int p = 0; p < PARTS<E>; p++) transposeTile(turned + p * TILE_ITEMS, out + p * 2 * TILE_ITEMS);
+}
+
+/** Items of a packed panel of two times 16 lines. */
+template <class E> constexpr int64_t panelItems(int64_t terms) {
+  return (terms + TILE_TERMS - 1) / TILE_TERMS * 2 * PARTS<E> * TILE_ITEMS;
+}
+
+/** Packs panels of 32 lines, in the order in which they lie in memory. */
+template <Side S, class E> void packPanels(const Lines<E> &from, uint16_t *out) {
+  const int64_t steps = (from.terms + TILE_TERMS - 1) / TILE_TERMS, tiles = (from.lines + TILE - 1) / TILE;
+  const auto pack = [&](int64_t tile, int64_t step) {
+    packTile<S>(from, tile * TILE, step * TILE_TERMS,
+                out + tile / 2 * panelItems<E>(from.terms) + (step * 2 * PARTS<E> + tile % 2) * TILE_ITEMS);
+  };
+  if (from.termStep == 1)
+    for (int64_t tile = 0; tile < tiles; tile++)
+      for (int64_t step = 0; step < steps; step++) pack(tile, step);
+  else
+    for (int64_t step = 0; step < steps; step++)
+      for (int64_t tile = 0; tile < tiles; tile++) pack(tile, step);
 }
 
 constexpr int SUMS = 2 * TILE;  // columns of the sums of a product of panels
@@ -208,30 +237,19 @@ template <class E> struct MatrixEngine {
   static constexpr int MC = 128, LEAST_ROWS = 64;
   static constexpr int64_t K_CHUNK = KC, N_CHUNK = 1024;
 
-  /** Items of a packed panel of `terms` terms. */
-  static constexpr int64_t panelItems(int64_t terms) {
-    return (terms + TILE_TERMS - 1) / TILE_TERMS * 2 * PARTS<E> * TILE_ITEMS;
-  }
-  static constexpr int64_t BLOCK_ITEMS = MC / MR * (KC / TILE_TERMS) * 2 * PARTS<E> * TILE_ITEMS;
+  static constexpr int64_t panelItems(int64_t terms) { return ::panelItems<E>(terms); }
+  static constexpr int64_t BLOCK_ITEMS = MC / MR * ::panelItems<E>(KC);
 
+  /** Columns [first, last) of rows [0, terms) of B as panels one behind the other. */
   static void packColumns(Operand<E> b, int64_t first, int64_t last, int64_t terms, uint16_t *out) {
-    for (; first < last; first += NR, out += panelItems(terms))
-      for (int half = 0; half < 2; half++) {
-        const int64_t n = first + half * TILE;
-        if (n < last)
-          packLines<Side::B>(b.data + n * b.columnStep, b.columnStep, b.rowStep, last - n, terms, out + half * TILE_ITEMS,
-                             2 * TILE_ITEMS, 2 * PARTS<E> * TILE_ITEMS);
-      }
+    packPanels<Side::B, E>({b.data + first * b.columnStep, b.columnStep, b.rowStep, last - first, terms}, out);
   }
 
   /** A block of `rows` rows of A. */
   class Rows {
    public:
     Rows(Operand<E> a, int64_t rows, int64_t, int64_t terms, uint16_t *out) : items_(out), rows_(rows), terms_(terms) {
-      for (int64_t m = 0; m < rows; m += TILE)
-        packLines<Side::A>(a.data + m * a.rowStep, a.rowStep, a.columnStep, rows - m, terms,
-                           out + m / MR * panelItems(terms) + m % MR / TILE * TILE_ITEMS, 2 * TILE_ITEMS,
-                           2 * PARTS<E> * TILE_ITEMS);
+      packPanels<Side::A, E>({a.data, a.rowStep, a.columnStep, rows, terms}, out);
     }
     int64_t panels() const { return (rows_ + MR - 1) / MR; }
     int64_t start(int64_t panel) const { return panel * MR; }
