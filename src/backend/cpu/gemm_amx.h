@@ -1,255 +1,32 @@
-// The inner parts of gemm.cpp on a processor with a matrix unit (AMX): tiles of 16 rows of 64 bytes, products of bfloat16
-// summed in float.
-//
-// A float is cut into three bfloat16 parts while it is packed, x = x1 + x2 + x3 exactly (24 bits of mantissa in three times
-// eight), and of the nine products of parts the six are summed that reach down to 2^-24 of x y:
-// x3 y1, x2 y1, x2 y2, x1 y2, x1 y3, x1 y1; what is left out is below 2^-26. A sum over K rounds six times per 32 terms where a
-// chain of multiply-adds rounds 32 times, so the error is smaller (docs/performance.md). T5 differs: the matrix unit takes
-// numbers below 2^-126 as 0, so parts of values below 2^-108 are lost.
+// The inner parts of gemm.cpp on the matrix unit: panels of 32 rows of A and 32 columns of B, two tiles each.
 #pragma once
-#include <immintrin.h>
 #include <algorithm>
 #include "gemm.h"
-#include "transpose.h"
-
-/** The matrix unit of this thread, set up while this lives. */
-class MatrixUnit {
- public:
-  MatrixUnit() {
-    struct {
-      uint8_t palette, startRow, reserved[14];
-      uint16_t rowBytes[16];
-      uint8_t rows[16];
-    } tiles = {};
-    tiles.palette = 1;
-    for (int i = 0; i < 8; i++) {
-      tiles.rowBytes[i] = 64;
-      tiles.rows[i] = 16;
-    }
-    _tile_loadconfig(&tiles);
-  }
-  ~MatrixUnit() { _tile_release(); }
-};
-
-/** The parts of an element: bfloat16 numbers whose sum it is. */
-template <class E> constexpr int PARTS = 1;
-template <> inline constexpr int PARTS<float> = 3;
-
-constexpr int TILE = 16, TILE_TERMS = 32, TILE_ITEMS = TILE * TILE_TERMS;
-
-/** 16 pairs of terms for each part, a pair in one lane. */
-template <class E> struct Pairs { uvec part[PARTS<E>]; };
-
-constexpr uint32_t UPPER = 0xffff0000, SIZE = 0x7fffffff, INFINITE = 0x7f800000, QUIET_NAN = 0x7fc00000;
-
-/** x to the nearest bfloat16. */
-inline vec roundedToHalf(vec x) { return (vec)(((uvec)x + 0x8000) & UPPER); }
-
-/** Three parts of each x, in the upper halves. */
-inline void split(vec x, vec (&part)[3]) {
-  part[0] = roundedToHalf(x);
-  const vec rest = x - part[0];
-  part[1] = roundedToHalf(rest);
-  part[2] = rest - part[1];
-  const uvec size = (uvec)x & SIZE;
-  const __mmask16 large = _mm512_cmpge_epu32_mask((__m512i)size, _mm512_set1_epi32(0x7f7f8000));
-  if (__builtin_expect(large == 0, 1)) return;
-  // What would round to infinity is cut instead. Infinity is 1 + 0 + infinity, so that its infinite part meets the first
-  // part of the other factor alone, which is 0 only if the factor is; of NaN every part may be one.
-  const uvec upper = (uvec)x & UPPER, sign = (uvec)x & ~SIZE;
-  const vec left = x - (vec)upper, middle = roundedToHalf(left);
-  const auto special = [&](vec ordinary, vec big, uvec infinite) {
-    const uvec bits = size == INFINITE ? infinite : size > INFINITE ? QUIET_NAN + uvec{} : (uvec)big;
-    return size >= 0x7f7f8000 ? (vec)bits : ordinary;
-  };
-  part[0] = special(part[0], (vec)upper, sign | 0x3f800000);
-  part[1] = special(part[1], middle, uvec{});
-  part[2] = special(part[2], left - middle, (uvec)x);
-}
-
-inline Pairs<float> pairsOf(vec low, vec high) {
-  vec a[3], b[3];
-  split(low, a);
-  split(high, b);
-  Pairs<float> pairs;
-  for (int p = 0; p < 3; p++) pairs.part[p] = ((uvec)a[p] >> 16) | ((uvec)b[p] & UPPER);
-  return pairs;
-}
-
-inline __mmask32 firstOf(int64_t count) {
-  return count >= 32 ? 0xffffffffu : count <= 0 ? 0 : (__mmask32(1) << count) - 1;
-}
-
-inline vec masked(const float *x, __mmask16 mask) { return (vec)_mm512_maskz_loadu_ps(mask, x); }
-
-inline uvec masked(const bf16 *x, __mmask16 mask) {
-  return (uvec)_mm512_maskz_cvtepu16_epi32(mask, _mm256_maskz_loadu_epi16(mask, x));
-}
-
-/** 32 terms that lie side by side, as many as there are. Lane l of a float's pairs holds terms l and l + 16. */
-inline Pairs<float> termsOf(const float *x, int64_t left) {
-  const __mmask32 mask = firstOf(left);
-  return pairsOf(masked(x, __mmask16(mask)), masked(x + TILE, __mmask16(mask >> TILE)));
-}
-
-inline Pairs<bf16> termsOf(const bf16 *x, int64_t left) { return {(uvec)_mm512_maskz_loadu_epi16(firstOf(left), x)}; }
-
-/** Pair `pair` of the terms `step` elements apart, of the first `width` lines, which lie side by side; zeros elsewhere. */
-inline Pairs<float> columnsOf(const float *x, int64_t step, int pair, int64_t terms, int64_t width) {
-  const auto row = [&](int64_t term) {
-    __builtin_prefetch(x + (term + TILE_TERMS) * step);  // what the next step takes
-    return masked(x + term * step, __mmask16(firstOf(term < terms ? width : 0)));
-  };
-  return pairsOf(row(pair), row(pair + TILE));
-}
-
-inline Pairs<bf16> columnsOf(const bf16 *x, int64_t step, int pair, int64_t terms, int64_t width) {
-  const auto row = [&](int64_t term) {
-    __builtin_prefetch(x + (term + TILE_TERMS) * step);  // what the next step takes
-    return masked(x + term * step, __mmask16(firstOf(term < terms ? width : 0)));
-  };
-  return {row(2 * pair) | row(2 * pair + 1) << 16};
-}
-
-/** Stores row `row` of the tiles of all parts. */
-template <class E> void storeRow(uint16_t *tiles, int64_t partStep, int row, const Pairs<E> &pairs) {
-  for (int p = 0; p < PARTS<E>; p++)
-    memcpy(tiles + p * partStep + row * TILE_TERMS, &pairs.part[p], sizeof(uvec));
-}
-
-/** Swaps lanes and rows of a tile. */
-inline void transposeTile(const uint16_t *from, uint16_t *to) {
-  vec v[W];
-#pragma GCC unroll 16
-  for (int i = 0; i < W; i++) memcpy(&v[i], from + i * TILE_TERMS, sizeof v[i]);
-  transpose(v);
-#pragma GCC unroll 16
-  for (int i = 0; i < W; i++) memcpy(to + i * TILE_TERMS, &v[i], sizeof v[i]);
-}
-
-/** Which of a tile's sides runs over lines: A's rows are lines of pairs, B's rows are pairs of lines. */
-enum class Side { A, B };
-
-/** Where the elements of A or B lie: element (line, term) at data[line * lineStep + term * termStep], one step 1. */
-template <class E> struct Lines {
-  const E *data;
-  int64_t lineStep, termStep, lines, terms;
-};
-
-/**
- * Packs 16 lines from `line` on, 32 terms from `term` on; zeros where there are none. Tiles of the parts lie 2 tiles apart:
- * the next 16 lines go between them.
- */
-template <Side S, class E> void packTile(const Lines<E> &from, int64_t line, int64_t term, uint16_t *out) {
-  alignas(64) uint16_t turned[PARTS<E> * TILE_ITEMS];
-  const bool alongTerms = from.termStep == 1, turn = alongTerms != (S == Side::A);
-  const E *x = from.data + line * from.lineStep + term * from.termStep;
-  const int64_t lines = from.lines - line, terms = from.terms - term;
-  uint16_t *tiles = turn ? turned : out;
-  const int64_t step = turn ? TILE_ITEMS : 2 * TILE_ITEMS;
-  for (int i = 0; i < TILE; i++) {
-    if (!alongTerms) storeRow(tiles, step, i, columnsOf(x, from.termStep, i, terms, lines));
-    else storeRow(tiles, step, i, termsOf(x + i * from.lineStep, i < lines ? terms : 0));
-  }
-  if (turn)
-    for (int p = 0; p < PARTS<E>; p++) transposeTile(turned + p * TILE_ITEMS, out + p * 2 * TILE_ITEMS);
-}
-
-/** Items of a packed panel of two times 16 lines. */
-template <class E> constexpr int64_t panelItems(int64_t terms) {
-  return (terms + TILE_TERMS - 1) / TILE_TERMS * 2 * PARTS<E> * TILE_ITEMS;
-}
-
-/** Packs panels of 32 lines, in the order in which they lie in memory. */
-template <Side S, class E> void packPanels(const Lines<E> &from, uint16_t *out) {
-  const int64_t steps = (from.terms + TILE_TERMS - 1) / TILE_TERMS, tiles = (from.lines + TILE - 1) / TILE;
-  const auto pack = [&](int64_t tile, int64_t step) {
-    packTile<S>(from, tile * TILE, step * TILE_TERMS,
-                out + tile / 2 * panelItems<E>(from.terms) + (step * 2 * PARTS<E> + tile % 2) * TILE_ITEMS);
-  };
-  if (from.termStep == 1)
-    for (int64_t tile = 0; tile < tiles; tile++)
-      for (int64_t step = 0; step < steps; step++) pack(tile, step);
-  else
-    for (int64_t step = 0; step < steps; step++)
-      for (int64_t tile = 0; tile < tiles; tile++) pack(tile, step);
-}
-
-constexpr int SUMS = 2 * TILE;  // columns of the sums of a product of panels
-
-/** Adds the products of one pair of parts for all tiles of the block. */
-#define FAT5_LOAD_A(p)                                             \
-  _tile_loadd(4, a + (p) * 2 * TILE_ITEMS, 64);                    \
-  if constexpr (DOWN == 2) _tile_loadd(5, a + ((p) * 2 + 1) * TILE_ITEMS, 64)
-#define FAT5_LOAD_B(p)                                             \
-  _tile_loadd(6, b + (p) * 2 * TILE_ITEMS, 64);                    \
-  if constexpr (ACROSS == 2) _tile_loadd(7, b + ((p) * 2 + 1) * TILE_ITEMS, 64)
-#define FAT5_MULTIPLY                                              \
-  _tile_dpbf16ps(0, 4, 6);                                         \
-  if constexpr (ACROSS == 2) _tile_dpbf16ps(1, 4, 7);              \
-  if constexpr (DOWN == 2) _tile_dpbf16ps(2, 5, 6);                \
-  if constexpr (DOWN == 2 && ACROSS == 2) _tile_dpbf16ps(3, 5, 7)
-
-/** C = A B of DOWN by ACROSS tiles over `steps` steps of 32 terms; C's rows are SUMS floats long. */
-template <int COUNT, int DOWN, int ACROSS>
-void multiplyTiles(const uint16_t *a, const uint16_t *b, int64_t steps, float *c) {
-  constexpr int64_t bytes = 4 * SUMS;
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  for (int64_t s = 0; s < steps; s++, a += 2 * COUNT * TILE_ITEMS, b += 2 * COUNT * TILE_ITEMS) {
-    if constexpr (COUNT == 1) {
-      FAT5_LOAD_A(0);
-      FAT5_LOAD_B(0);
-      FAT5_MULTIPLY;
-    } else {  // in an order in which only one side changes from product to product
-      FAT5_LOAD_A(2);
-      FAT5_LOAD_B(0);
-      FAT5_MULTIPLY;
-      FAT5_LOAD_A(1);
-      FAT5_MULTIPLY;
-      FAT5_LOAD_B(1);
-      FAT5_MULTIPLY;
-      FAT5_LOAD_A(0);
-      FAT5_MULTIPLY;
-      FAT5_LOAD_B(2);
-      FAT5_MULTIPLY;
-      FAT5_LOAD_B(0);
-      FAT5_MULTIPLY;
-    }
-  }
-  _tile_stored(0, c, bytes);
-  if constexpr (ACROSS == 2) _tile_stored(1, c + TILE, bytes);
-  if constexpr (DOWN == 2) _tile_stored(2, c + TILE * SUMS, bytes);
-  if constexpr (DOWN == 2 && ACROSS == 2) _tile_stored(3, c + TILE * SUMS + TILE, bytes);
-}
-#undef FAT5_LOAD_A
-#undef FAT5_LOAD_B
-#undef FAT5_MULTIPLY
+#include "matrix_tiles.h"
 
 /** What gemm.cpp builds on: panels of 32 rows of A and 32 columns of B, tiles of them beside each other. */
 template <class E> struct MatrixEngine {
+  static constexpr int PARTS = std::is_same<E, float>::value ? 3 : 1;
   typedef uint16_t Item;
   typedef MatrixUnit Session;
   static constexpr int MR = 2 * TILE, NR = 2 * TILE, STEP = TILE_TERMS;
-  static constexpr int KC = PARTS<E> == 3 ? 512 : 1024;  // some panels of either side stay in the second cache level
+  static constexpr int KC = PARTS == 3 ? 512 : 1024;  // some panels of either side stay in the second cache level
   static constexpr int MC = 128, LEAST_ROWS = 64;
   static constexpr int64_t K_CHUNK = KC, N_CHUNK = 1024;
 
-  static constexpr int64_t panelItems(int64_t terms) { return ::panelItems<E>(terms); }
-  static constexpr int64_t BLOCK_ITEMS = MC / MR * ::panelItems<E>(KC);
+  static constexpr int64_t panelItems(int64_t terms) { return ::panelItems<PARTS>(terms); }
+  static constexpr int64_t BLOCK_ITEMS = MC / MR * ::panelItems<PARTS>(KC);
 
   /** Columns [first, last) of rows [0, terms) of B as panels one behind the other. */
   static void packColumns(Operand<E> b, int64_t first, int64_t last, int64_t terms, uint16_t *out) {
-    packPanels<Side::B, E>({b.data + first * b.columnStep, b.columnStep, b.rowStep, last - first, terms}, out);
+    packPanels<Side::B, PARTS, E>({b.data + first * b.columnStep, b.columnStep, b.rowStep, last - first, terms}, out);
   }
 
   /** A block of `rows` rows of A. */
   class Rows {
    public:
     Rows(Operand<E> a, int64_t rows, int64_t, int64_t terms, uint16_t *out) : items_(out), rows_(rows), terms_(terms) {
-      packPanels<Side::A, E>({a.data, a.rowStep, a.columnStep, rows, terms}, out);
+      packPanels<Side::A, PARTS, E>({a.data, a.rowStep, a.columnStep, rows, terms}, out);
     }
     int64_t panels() const { return (rows_ + MR - 1) / MR; }
     int64_t start(int64_t panel) const { return panel * MR; }
@@ -264,14 +41,11 @@ template <class E> struct MatrixEngine {
         __builtin_prefetch(c + i * stride, 1);
         __builtin_prefetch(c + i * stride + columns - 1, 1);
       }
-      alignas(64) float sums[MR * SUMS];
-      if (rows > TILE && columns > TILE) multiplyTiles<PARTS<E>, 2, 2>(a, b, steps, sums);
-      else if (rows > TILE) multiplyTiles<PARTS<E>, 2, 1>(a, b, steps, sums);
-      else if (columns > TILE) multiplyTiles<PARTS<E>, 1, 2>(a, b, steps, sums);
-      else multiplyTiles<PARTS<E>, 1, 1>(a, b, steps, sums);
+      alignas(64) float sums[MR * NR];
+      multiplyPanels<PARTS>(a, b, steps, sums, NR, rows, columns, Into::REPLACE);
       for (int64_t i = 0; i < rows; i++)
         forVectors(0, columns, [&](int64_t n, auto part) {
-          const vec sum = alpha * load(sums + i * SUMS + n);
+          const vec sum = alpha * load(sums + i * NR + n);
           float *out = c + i * stride + n;
           store(out, beta == 0 ? sum : sum + beta * load(out, part), part);
         });

@@ -1,0 +1,244 @@
+// Products on a processor with a matrix unit (AMX): tiles of 16 rows of 64 bytes, products of bfloat16 summed in float. This
+// is packing and the block of tiles; gemm_amx.h and attention build on it.
+//
+// A float is cut into three bfloat16 parts while it is packed, x = x1 + x2 + x3 exactly (24 bits of mantissa in three times
+// eight), and of the nine products of parts the six are summed that reach down to 2^-24 of x y:
+// x3 y1, x2 y1, x2 y2, x1 y2, x1 y3, x1 y1; what is left out is below 2^-26. A sum over K rounds six times per 32 terms where a
+// chain of multiply-adds rounds 32 times, so the error is smaller (docs/performance.md). T5 differs: the matrix unit takes
+// numbers below 2^-126 as 0, so parts of values below 2^-108 are lost.
+#pragma once
+#include <immintrin.h>
+#include <type_traits>
+#include "transpose.h"
+
+/** The matrix unit of this thread, set up while this lives. */
+class MatrixUnit {
+ public:
+  MatrixUnit() {
+    struct {
+      uint8_t palette, startRow, reserved[14];
+      uint16_t rowBytes[16];
+      uint8_t rows[16];
+    } tiles = {};
+    tiles.palette = 1;
+    for (int i = 0; i < 8; i++) {
+      tiles.rowBytes[i] = 64;
+      tiles.rows[i] = 16;
+    }
+    _tile_loadconfig(&tiles);
+  }
+  ~MatrixUnit() { _tile_release(); }
+};
+
+constexpr int TILE = 16, TILE_TERMS = 32, TILE_ITEMS = TILE * TILE_TERMS;
+
+/** 16 pairs of terms for each of the N parts of an element, a pair in one lane. */
+template <int N> struct Pairs { uvec part[N]; };
+
+constexpr uint32_t UPPER = 0xffff0000, SIZE = 0x7fffffff, INFINITE = 0x7f800000, QUIET_NAN = 0x7fc00000;
+
+/** x to the nearest bfloat16. */
+inline vec roundedToHalf(vec x) { return (vec)(((uvec)x + 0x8000) & UPPER); }
+
+/** Three parts of each x, in the upper halves. */
+inline void split(vec x, vec (&part)[3]) {
+  part[0] = roundedToHalf(x);
+  const vec rest = x - part[0];
+  part[1] = roundedToHalf(rest);
+  part[2] = rest - part[1];
+  const uvec size = (uvec)x & SIZE;
+  const __mmask16 large = _mm512_cmpge_epu32_mask((__m512i)size, _mm512_set1_epi32(0x7f7f8000));
+  if (__builtin_expect(large == 0, 1)) return;
+  // What would round to infinity is cut instead. Infinity is 1 + 0 + infinity, so that its infinite part meets the first
+  // part of the other factor alone, which is 0 only if the factor is; of NaN every part may be one.
+  const uvec upper = (uvec)x & UPPER, sign = (uvec)x & ~SIZE;
+  const vec left = x - (vec)upper, middle = roundedToHalf(left);
+  const auto special = [&](vec ordinary, vec big, uvec infinite) {
+    const uvec bits = size == INFINITE ? infinite : size > INFINITE ? QUIET_NAN + uvec{} : (uvec)big;
+    return size >= 0x7f7f8000 ? (vec)bits : ordinary;
+  };
+  part[0] = special(part[0], (vec)upper, sign | 0x3f800000);
+  part[1] = special(part[1], middle, uvec{});
+  part[2] = special(part[2], left - middle, (uvec)x);
+}
+
+/** A float in its three parts, or rounded to the one part that is kept. */
+template <int N> Pairs<N> pairsOf(vec low, vec high) {
+  Pairs<N> pairs;
+  if constexpr (N == 1) {
+    const auto rounded = [](vec x) {
+      return (uvec)_mm512_maskz_cvtepu16_epi32(__mmask16(-1), (__m256i)_mm512_maskz_cvtneps_pbh(__mmask16(-1), (__m512)x));
+    };
+    pairs.part[0] = rounded(low) | rounded(high) << 16;
+  } else {
+    vec a[3], b[3];
+    split(low, a);
+    split(high, b);
+    for (int p = 0; p < 3; p++) pairs.part[p] = ((uvec)a[p] >> 16) | ((uvec)b[p] & UPPER);
+  }
+  return pairs;
+}
+
+inline __mmask32 firstOf(int64_t count) {
+  return count >= 32 ? 0xffffffffu : count <= 0 ? 0 : (__mmask32(1) << count) - 1;
+}
+
+inline vec masked(const float *x, __mmask16 mask) { return (vec)_mm512_maskz_loadu_ps(mask, x); }
+
+inline uvec masked(const bf16 *x, __mmask16 mask) {
+  return (uvec)_mm512_maskz_cvtepu16_epi32(mask, _mm256_maskz_loadu_epi16(mask, x));
+}
+
+/** 32 terms that lie side by side, as many as there are. Lane l of a float's pairs holds terms l and l + 16. */
+template <int N> Pairs<N> termsOf(const float *x, int64_t left) {
+  const __mmask32 mask = firstOf(left);
+  return pairsOf<N>(masked(x, __mmask16(mask)), masked(x + TILE, __mmask16(mask >> TILE)));
+}
+
+template <int N> Pairs<1> termsOf(const bf16 *x, int64_t left) {
+  return {(uvec)_mm512_maskz_loadu_epi16(firstOf(left), x)};
+}
+
+/** Pair `pair` of the terms `step` elements apart, of the first `width` lines, which lie side by side; zeros elsewhere. */
+template <int N, class X> Pairs<N> columnsOf(const X *x, int64_t step, int pair, int64_t terms, int64_t width) {
+  const auto row = [&](int64_t term) {
+    __builtin_prefetch(x + (term + TILE_TERMS) * step);  // what the next step takes
+    return masked(x + term * step, __mmask16(firstOf(term < terms ? width : 0)));
+  };
+  if constexpr (std::is_same<X, bf16>::value) return {row(2 * pair) | row(2 * pair + 1) << 16};
+  else return pairsOf<N>(row(pair), row(pair + TILE));
+}
+
+/** Stores row `row` of the tiles of all parts. */
+template <int N> void storeRow(uint16_t *tiles, int64_t partStep, int row, const Pairs<N> &pairs) {
+  for (int p = 0; p < N; p++)
+    memcpy(tiles + p * partStep + row * TILE_TERMS, &pairs.part[p], sizeof(uvec));
+}
+
+/** Swaps lanes and rows of a tile. */
+inline void transposeTile(const uint16_t *from, uint16_t *to) {
+  vec v[W];
+#pragma GCC unroll 16
+  for (int i = 0; i < W; i++) memcpy(&v[i], from + i * TILE_TERMS, sizeof v[i]);
+  transpose(v);
+#pragma GCC unroll 16
+  for (int i = 0; i < W; i++) memcpy(to + i * TILE_TERMS, &v[i], sizeof v[i]);
+}
+
+/** Which of a tile's sides runs over lines: A's rows are lines of pairs, B's rows are pairs of lines. */
+enum class Side { A, B };
+
+/** Where the elements of A or B lie: element (line, term) at data[line * lineStep + term * termStep], one step 1. */
+template <class X> struct Lines {
+  const X *data;
+  int64_t lineStep, termStep, lines, terms;
+};
+
+/**
+ * Packs 16 lines from `line` on, 32 terms from `term` on; zeros where there are none. Tiles of the parts lie 2 tiles apart:
+ * the next 16 lines go between them.
+ */
+template <Side S, int N, class X> void packTile(const Lines<X> &from, int64_t line, int64_t term, uint16_t *out) {
+  alignas(64) uint16_t turned[N * TILE_ITEMS];
+  const bool alongTerms = from.termStep == 1, turn = alongTerms != (S == Side::A);
+  const X *x = from.data + line * from.lineStep + term * from.termStep;
+  const int64_t lines = from.lines - line, terms = from.terms - term;
+  uint16_t *tiles = turn ? turned : out;
+  const int64_t step = turn ? TILE_ITEMS : 2 * TILE_ITEMS;
+  for (int i = 0; i < TILE; i++) {
+    if (!alongTerms) storeRow(tiles, step, i, columnsOf<N>(x, from.termStep, i, terms, lines));
+    else storeRow(tiles, step, i, termsOf<N>(x + i * from.lineStep, i < lines ? terms : 0));
+  }
+  if (turn)
+    for (int p = 0; p < N; p++) transposeTile(turned + p * TILE_ITEMS, out + p * 2 * TILE_ITEMS);
+}
+
+/** Items of a packed panel of two times 16 lines. */
+template <int N> constexpr int64_t panelItems(int64_t terms) {
+  return (terms + TILE_TERMS - 1) / TILE_TERMS * 2 * N * TILE_ITEMS;
+}
+
+/** Packs panels of 32 lines, in the order in which they lie in memory. */
+template <Side S, int N, class X> void packPanels(const Lines<X> &from, uint16_t *out) {
+  const int64_t steps = (from.terms + TILE_TERMS - 1) / TILE_TERMS, tiles = (from.lines + TILE - 1) / TILE;
+  const auto pack = [&](int64_t tile, int64_t step) {
+    packTile<S, N>(from, tile * TILE, step * TILE_TERMS,
+                out + tile / 2 * panelItems<N>(from.terms) + (step * 2 * N + tile % 2) * TILE_ITEMS);
+  };
+  if (from.termStep == 1)
+    for (int64_t tile = 0; tile < tiles; tile++)
+      for (int64_t step = 0; step < steps; step++) pack(tile, step);
+  else
+    for (int64_t step = 0; step < steps; step++)
+      for (int64_t tile = 0; tile < tiles; tile++) pack(tile, step);
+}
+
+/** Adds the products of one pair of parts for all tiles of the block. */
+#define FAT5_LOAD_A(p)                                             \
+  _tile_loadd(4, a + (p) * 2 * TILE_ITEMS, 64);                    \
+  if constexpr (DOWN == 2) _tile_loadd(5, a + ((p) * 2 + 1) * TILE_ITEMS, 64)
+#define FAT5_LOAD_B(p)                                             \
+  _tile_loadd(6, b + (p) * 2 * TILE_ITEMS, 64);                    \
+  if constexpr (ACROSS == 2) _tile_loadd(7, b + ((p) * 2 + 1) * TILE_ITEMS, 64)
+#define FAT5_MULTIPLY                                              \
+  _tile_dpbf16ps(0, 4, 6);                                         \
+  if constexpr (ACROSS == 2) _tile_dpbf16ps(1, 4, 7);              \
+  if constexpr (DOWN == 2) _tile_dpbf16ps(2, 5, 6);                \
+  if constexpr (DOWN == 2 && ACROSS == 2) _tile_dpbf16ps(3, 5, 7)
+
+enum class Into { REPLACE, ADD };
+
+/** C = A B, or C += A B, of DOWN by ACROSS tiles of N parts over `steps` steps; C's rows lie `stride` floats apart. */
+template <int N, int DOWN, int ACROSS>
+void multiplyBlock(const uint16_t *a, const uint16_t *b, int64_t steps, float *c, int64_t stride, Into into) {
+  const int64_t bytes = 4 * stride;
+  if (into == Into::ADD) {
+    _tile_loadd(0, c, bytes);
+    if constexpr (ACROSS == 2) _tile_loadd(1, c + TILE, bytes);
+    if constexpr (DOWN == 2) _tile_loadd(2, c + TILE * stride, bytes);
+    if constexpr (DOWN == 2 && ACROSS == 2) _tile_loadd(3, c + TILE * stride + TILE, bytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int64_t s = 0; s < steps; s++, a += 2 * N * TILE_ITEMS, b += 2 * N * TILE_ITEMS) {
+    if constexpr (N == 1) {
+      FAT5_LOAD_A(0);
+      FAT5_LOAD_B(0);
+      FAT5_MULTIPLY;
+    } else {  // in an order in which only one side changes from product to product
+      FAT5_LOAD_A(2);
+      FAT5_LOAD_B(0);
+      FAT5_MULTIPLY;
+      FAT5_LOAD_A(1);
+      FAT5_MULTIPLY;
+      FAT5_LOAD_B(1);
+      FAT5_MULTIPLY;
+      FAT5_LOAD_A(0);
+      FAT5_MULTIPLY;
+      FAT5_LOAD_B(2);
+      FAT5_MULTIPLY;
+      FAT5_LOAD_B(0);
+      FAT5_MULTIPLY;
+    }
+  }
+  _tile_stored(0, c, bytes);
+  if constexpr (ACROSS == 2) _tile_stored(1, c + TILE, bytes);
+  if constexpr (DOWN == 2) _tile_stored(2, c + TILE * stride, bytes);
+  if constexpr (DOWN == 2 && ACROSS == 2) _tile_stored(3, c + TILE * stride + TILE, bytes);
+}
+#undef FAT5_LOAD_A
+#undef FAT5_LOAD_B
+#undef FAT5_MULTIPLY
+
+/** The same for up to 32 rows and columns of C, rounded up to whole tiles. */
+template <int N>
+void multiplyPanels(const uint16_t *a, const uint16_t *b, int64_t steps, float *c, int64_t stride, int64_t rows,
+                    int64_t columns, Into into) {
+  if (rows > TILE && columns > TILE) multiplyBlock<N, 2, 2>(a, b, steps, c, stride, into);
+  else if (rows > TILE) multiplyBlock<N, 2, 1>(a, b, steps, c, stride, into);
+  else if (columns > TILE) multiplyBlock<N, 1, 2>(a, b, steps, c, stride, into);
+  else multiplyBlock<N, 1, 1>(a, b, steps, c, stride, into);
+}
