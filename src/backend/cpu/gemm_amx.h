@@ -42,7 +42,7 @@ template <class E> struct MatrixEngine {
         __builtin_prefetch(c + i * stride + columns - 1, 1);
       }
       alignas(64) float sums[MR * NR];
-      multiplyPanels<PARTS>(a, b, steps, sums, NR, rows, columns, Into::REPLACE);
+      multiplyPanels<PARTS, PARTS>(a, b, steps, sums, NR, rows, columns, Into::REPLACE);
       for (int64_t i = 0; i < rows; i++)
         forVectors(0, columns, [&](int64_t n, auto part) {
           const vec sum = alpha * load(sums + i * NR + n);

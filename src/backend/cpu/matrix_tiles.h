@@ -11,6 +11,9 @@
 #include <type_traits>
 #include "transpose.h"
 
+/** What was stored is in memory: some compilers' tile instructions do not say that they read it. */
+inline void finishStores() { asm volatile("" ::: "memory"); }
+
 /** The matrix unit of this thread, set up while this lives. */
 class MatrixUnit {
  public:
@@ -25,6 +28,7 @@ class MatrixUnit {
       tiles.rowBytes[i] = 64;
       tiles.rows[i] = 16;
     }
+    asm volatile("" ::"r"(&tiles) : "memory");
     _tile_loadconfig(&tiles);
   }
   ~MatrixUnit() { _tile_release(); }
@@ -62,20 +66,20 @@ inline void split(vec x, vec (&part)[3]) {
   part[2] = special(part[2], left - middle, (uvec)x);
 }
 
-/** A float in its three parts, or rounded to the one part that is kept. */
+/** The first N parts of each x: rounded to 2^-9 or 2^-17 for numbers, or exact. */
+inline void split(vec x, vec (&part)[1]) { part[0] = roundedToHalf(x); }
+
+inline void split(vec x, vec (&part)[2]) {
+  part[0] = roundedToHalf(x);
+  part[1] = roundedToHalf(x - part[0]);
+}
+
 template <int N> Pairs<N> pairsOf(vec low, vec high) {
+  vec a[N], b[N];
+  split(low, a);
+  split(high, b);
   Pairs<N> pairs;
-  if constexpr (N == 1) {
-    const auto rounded = [](vec x) {
-      return (uvec)_mm512_maskz_cvtepu16_epi32(__mmask16(-1), (__m256i)_mm512_maskz_cvtneps_pbh(__mmask16(-1), (__m512)x));
-    };
-    pairs.part[0] = rounded(low) | rounded(high) << 16;
-  } else {
-    vec a[3], b[3];
-    split(low, a);
-    split(high, b);
-    for (int p = 0; p < 3; p++) pairs.part[p] = ((uvec)a[p] >> 16) | ((uvec)b[p] & UPPER);
-  }
+  for (int p = 0; p < N; p++) pairs.part[p] = ((uvec)a[p] >> 16) | ((uvec)b[p] & UPPER);
   return pairs;
 }
 
@@ -188,10 +192,13 @@ template <Side S, int N, class X> void packPanels(const Lines<X> &from, uint16_t
 
 enum class Into { REPLACE, ADD };
 
-/** C = A B, or C += A B, of DOWN by ACROSS tiles of N parts over `steps` steps; C's rows lie `stride` floats apart. */
-template <int N, int DOWN, int ACROSS>
+/**
+ * C = A B, or C += A B, of DOWN by ACROSS tiles over `steps` steps; A has NA parts and B NB. C's rows lie `stride` floats apart.
+ */
+template <int NA, int NB, int DOWN, int ACROSS>
 void multiplyBlock(const uint16_t *a, const uint16_t *b, int64_t steps, float *c, int64_t stride, Into into) {
   const int64_t bytes = 4 * stride;
+  finishStores();
   if (into == Into::ADD) {
     _tile_loadd(0, c, bytes);
     if constexpr (ACROSS == 2) _tile_loadd(1, c + TILE, bytes);
@@ -203,11 +210,16 @@ void multiplyBlock(const uint16_t *a, const uint16_t *b, int64_t steps, float *c
     _tile_zero(2);
     _tile_zero(3);
   }
-  for (int64_t s = 0; s < steps; s++, a += 2 * N * TILE_ITEMS, b += 2 * N * TILE_ITEMS) {
-    if constexpr (N == 1) {
-      FAT5_LOAD_A(0);
-      FAT5_LOAD_B(0);
-      FAT5_MULTIPLY;
+  for (int64_t s = 0; s < steps; s++, a += 2 * NA * TILE_ITEMS, b += 2 * NB * TILE_ITEMS) {
+    if constexpr (NA < 3 || NB < 3) {
+      constexpr int levels = NA > NB ? NA : NB;
+      for (int level = levels - 1; level >= 0; level--)  // small products first
+        for (int i = NA - 1; i >= 0; i--)
+          if (level - i >= 0 && level - i < NB) {
+            FAT5_LOAD_A(i);
+            FAT5_LOAD_B(level - i);
+            FAT5_MULTIPLY;
+          }
     } else {  // in an order in which only one side changes from product to product
       FAT5_LOAD_A(2);
       FAT5_LOAD_B(0);
@@ -234,11 +246,11 @@ void multiplyBlock(const uint16_t *a, const uint16_t *b, int64_t steps, float *c
 #undef FAT5_MULTIPLY
 
 /** The same for up to 32 rows and columns of C, rounded up to whole tiles. */
-template <int N>
+template <int NA, int NB>
 void multiplyPanels(const uint16_t *a, const uint16_t *b, int64_t steps, float *c, int64_t stride, int64_t rows,
                     int64_t columns, Into into) {
-  if (rows > TILE && columns > TILE) multiplyBlock<N, 2, 2>(a, b, steps, c, stride, into);
-  else if (rows > TILE) multiplyBlock<N, 2, 1>(a, b, steps, c, stride, into);
-  else if (columns > TILE) multiplyBlock<N, 1, 2>(a, b, steps, c, stride, into);
-  else multiplyBlock<N, 1, 1>(a, b, steps, c, stride, into);
+  if (rows > TILE && columns > TILE) multiplyBlock<NA, NB, 2, 2>(a, b, steps, c, stride, into);
+  else if (rows > TILE) multiplyBlock<NA, NB, 2, 1>(a, b, steps, c, stride, into);
+  else if (columns > TILE) multiplyBlock<NA, NB, 1, 2>(a, b, steps, c, stride, into);
+  else multiplyBlock<NA, NB, 1, 1>(a, b, steps, c, stride, into);
 }

@@ -17,29 +17,66 @@ struct BackwardProblem : Problem {
 /** The gradients of scores, tile by tile for one block of queries. */
 struct Gradient {
   const BackwardProblem &p;
-  // Per row and head: [N,D]. Per block of queries: [D,QUERIES], [QUERIES,width]. Per tile: [KEYS,QUERIES].
+  // Per row and head: [N,D], or one tile of it where products have copies. Per block of queries: [D,QUERIES], [QUERIES,width].
+  // Per tile: [KEYS,QUERIES].
   float *keys, *values, *queriesT, *doutT, *queries, *dout, *shares, *ds, *factors;
+  float *keyRooms;
+  Right<COMPUTED> rightQueriesT, rightQueries, rightDs;
+  Right<READ> rightDoutT, rightDout;
+  Left<COMPUTED> leftShares, leftDs;
   alignas(VECTOR_BYTES) float lse[QUERIES], delta[QUERIES];
 
+  static int64_t keyRows(const BackwardProblem &p) { return COPIES ? KEYS : p.N; }
+  /** Room of the keys, the values and the keys transposed of one tile. */
+  static int64_t keyRoom(const BackwardProblem &p) { 
+    return 2 * roomOf<READ>(KEYS, p.D) + roomOf<READ>(p.D, KEYS);
+  }
+  static int64_t rooms(const BackwardProblem &p) {
+    return (p.N + KEYS - 1) / KEYS * keyRoom(p) + roomOf<COMPUTED>(QUERIES, p.D) + roomOf<READ>(QUERIES, p.D) +
+           roomOf<COMPUTED>(p.width, QUERIES) + roomOf<READ>(p.width, QUERIES) + roomOf<COMPUTED>(QUERIES, KEYS) +
+           2 * roomOf<COMPUTED>(KEYS, QUERIES);
+  }
   static int64_t scratchSize(const BackwardProblem &p) {
-    return 2 * p.N * p.D + 2 * p.D * QUERIES + 2 * p.width * QUERIES + 3 * KEYS * QUERIES;
+    return rooms(p) + 2 * keyRows(p) * p.D + 2 * p.D * QUERIES + 2 * p.width * QUERIES + 3 * KEYS * QUERIES;
   }
 
-  Gradient(const BackwardProblem &p, float *scratch) : p(p) {
-    keys = scratch;
-    values = keys + p.N * p.D;
-    queriesT = values + p.N * p.D;
-    doutT = queriesT + p.D * QUERIES;
-    queries = doutT + p.D * QUERIES;
-    dout = queries + p.width * QUERIES;
-    shares = dout + p.width * QUERIES;
-    ds = shares + KEYS * QUERIES;
-    factors = ds + KEYS * QUERIES;
+  Gradient(const BackwardProblem &p, float *scratch) : p(p), keyRooms(scratch) {
+    float *room = keyRooms + (p.N + KEYS - 1) / KEYS * keyRoom(p);
+    const auto next = [](float *&at, int64_t size) { return (at += size) - size; };
+    float *data = scratch + rooms(p);
+    keys = next(data, keyRows(p) * p.D);
+    values = next(data, keyRows(p) * p.D);
+    queriesT = next(data, p.D * QUERIES);
+    doutT = next(data, p.D * QUERIES);
+    queries = next(data, p.width * QUERIES);
+    dout = next(data, p.width * QUERIES);
+    shares = next(data, KEYS * QUERIES);
+    ds = next(data, KEYS * QUERIES);
+    factors = data;
+    rightQueriesT = {queriesT, QUERIES, next(room, roomOf<COMPUTED>(QUERIES, p.D))};
+    rightDoutT = {doutT, QUERIES, next(room, roomOf<READ>(QUERIES, p.D))};
+    rightQueries = {queries, p.width, next(room, roomOf<COMPUTED>(p.width, QUERIES))};
+    rightDout = {dout, p.width, next(room, roomOf<READ>(p.width, QUERIES))};
+    rightDs = {ds, QUERIES, next(room, roomOf<COMPUTED>(QUERIES, KEYS))};
+    leftShares = {shares, QUERIES, 1, next(room, roomOf<COMPUTED>(KEYS, QUERIES))};
+    leftDs = {ds, QUERIES, 1, room};
   }
+
+  float *roomOfTile(int64_t n) const { return keyRooms + n / KEYS * keyRoom(p); }
+  int64_t keyRow(int64_t n) const { return COPIES ? 0 : n * p.D; }
+  Left<READ> leftKeys(int64_t n) const { return {keys + keyRow(n), p.D, 1, roomOfTile(n)}; }
+  Left<READ> leftValues(int64_t n) const { return {values + keyRow(n), p.D, 1, roomOfTile(n) + roomOf<READ>(KEYS, p.D)}; }
+  Left<READ> leftKeysT(int64_t n) const { return {keys + keyRow(n), 1, p.D, roomOfTile(n) + 2 * roomOf<READ>(KEYS, p.D)}; }
 
   void readKeys(int64_t b, int64_t h) {
-    copyRows(p.k + p.key(b, h, 0), p.H * p.D, p.N, p.D, 1, keys, p.D);
-    copyRows(p.v + p.key(b, h, 0), p.H * p.D, p.N, p.D, 1, values, p.D);
+    for (int64_t n = 0; n < p.N; n += KEYS) {
+      const int64_t count = std::min<int64_t>(KEYS, p.N - n);
+      copyRows(p.k + p.key(b, h, n), p.H * p.D, count, p.D, 1, keys + keyRow(n), p.D);
+      copyRows(p.v + p.key(b, h, n), p.H * p.D, count, p.D, 1, values + keyRow(n), p.D);
+      prepare(leftKeys(n), count, p.D);
+      prepare(leftValues(n), count, p.D);
+      prepare(leftKeysT(n), p.D, count);
+    }
   }
 
   void start(const QueryBlock &block) {
@@ -48,6 +85,10 @@ struct Gradient {
     transposeRows(p.dout + at, stride, block.count, p.D, 1, doutT);
     copyRows(p.q + at, stride, block.count, p.D, p.scale, queries, p.width);
     copyRows(p.dout + at, stride, block.count, p.D, 1, dout, p.width);
+    prepare(rightQueriesT, block.lanes, p.D);
+    prepare(rightDoutT, block.lanes, p.D);
+    prepare(rightQueries, p.width, block.count);
+    prepare(rightDout, p.width, block.count);
     for (int64_t i = 0; i < QUERIES; i++) {
       lse[i] = INFINITY;  // lanes without a query, and queries that see nothing, have no part in anything
       delta[i] = 0;
@@ -64,8 +105,8 @@ struct Gradient {
   void of(const Tile &t) {
     const int64_t lanes = t.block.lanes;
     fillBias(t, shares);
-    product({keys + t.first * p.D, p.D, 1}, {queriesT, QUERIES}, {shares, QUERIES}, t.count, lanes, p.D, Into::ADD);
-    product({values + t.first * p.D, p.D, 1}, {doutT, QUERIES}, {ds, QUERIES}, t.count, lanes, p.D, Into::REPLACE);
+    product(leftKeys(t.first), rightQueriesT, {shares, QUERIES}, t.count, lanes, p.D, Into::ADD);
+    product(leftValues(t.first), rightDoutT, {ds, QUERIES}, t.count, lanes, p.D, Into::REPLACE);
     if (p.drops()) fillDropout(t, factors);
     for (int64_t i = 0; i < lanes; i += W) {
       const vec l = load(lse + i), d = load(delta + i);
@@ -128,9 +169,11 @@ struct Part {
   const BackwardProblem &p;
   int64_t b, h, firstBlock, endBlock;
 
-  static int64_t scratchSize(const BackwardProblem &p) { return Gradient::scratchSize(p) + p.D * QUERIES; }
+  static int64_t scratchSize(const BackwardProblem &p) { return Gradient::scratchSize(p) + roundUp(p.D, ROW_GROUP) * QUERIES;
+  }
 
   void run(float *scratch, T *dq, float *dk, float *dv, float *dbias) const {
+    [[maybe_unused]] const ProductUnit unit{};
     Gradient gradient(p, scratch);
     gradient.readKeys(b, h);
     float *dqT = scratch + Gradient::scratchSize(p);
@@ -145,10 +188,13 @@ struct Part {
         const Tile t(p, block, n);
         if (t.sight == Sight::NONE) continue;
         gradient.of(t);
-        const Left shares{gradient.shares, QUERIES, 1}, ds{gradient.ds, QUERIES, 1};
-        product(shares, {gradient.dout, p.width}, {dv + n * p.width, p.width}, t.count, p.width, block.count, Into::ADD);
-        product(ds, {gradient.queries, p.width}, {dk + n * p.width, p.width}, t.count, p.width, block.count, Into::ADD);
-        product({gradient.keys + n * p.D, 1, p.D}, {gradient.ds, QUERIES}, {dqT, QUERIES}, p.D, block.lanes, t.count, Into::ADD);
+        prepare(gradient.leftShares, t.count, block.count);
+        prepare(gradient.leftDs, t.count, block.count);
+        prepare(gradient.rightDs, block.lanes, t.count);
+        const Sums dvRows{dv + n * p.width, p.width}, dkRows{dk + n * p.width, p.width};
+        product(gradient.leftShares, gradient.rightDout, dvRows, t.count, p.width, block.count, Into::ADD);
+        product(gradient.leftDs, gradient.rightQueries, dkRows, t.count, p.width, block.count, Into::ADD);
+        product(gradient.leftKeysT(n), gradient.rightDs, {dqT, QUERIES}, p.D, block.lanes, t.count, Into::ADD);
         if (dbias) addBiasGradient(t, gradient.ds, dbias);
       }
       restoreRows(dqT, block.count, p.D, p.scale, dq + p.query(b, h, block.first), p.H * p.D);
@@ -168,6 +214,7 @@ void sumParts(const BackwardProblem &p, const float *first, int64_t parts, int64
 
 /** ddense of one block of queries: the sum over the rows and heads that share the plane. */
 void denseGradient(const BackwardProblem &p, int64_t plane, int64_t firstQuery, float *scratch, float *ddense) {
+  [[maybe_unused]] const ProductUnit unit{};
   Gradient gradient(p, scratch);
   float *to = ddense + (plane * p.M + firstQuery) * p.N;
   memset(to, 0, size_t(std::min<int64_t>(QUERIES, p.M - firstQuery) * p.N) * sizeof(float));
@@ -203,7 +250,7 @@ KERNEL(attention_backward)(const T *dout, const T *q, const T *k, const T *v, co
   // Few heads are split into parts of several blocks of queries, by shape alone: sums must not depend on the threads.
   const int64_t heads = B * H, blocks = p.queryBlocks(), partsWanted = (8 + heads - 1) / heads;
   const int64_t partBlocks = (blocks + partsWanted - 1) / partsWanted, parts = (blocks + partBlocks - 1) / partBlocks;
-  const int64_t keySize = N * p.width, partSize = 2 * keySize;
+  const int64_t keySize = roundUp(N, ROW_GROUP) * p.width, partSize = 2 * keySize;
   static thread_local Scratch biasScratch;
   Scratch keyScratch;  // given back: large where few heads meet long sequences
   float *biasParts = biasScratch.floats(dbias ? heads * parts * P : 0);

@@ -8,19 +8,32 @@ namespace {
 /** Blocks of queries that meet each key tile together: reading keys costs most where heads lie between them. */
 constexpr int64_t GROUP = 4;
 
-/** Room for the tile at hand: [KEYS,D] twice, [KEYS,QUERIES] twice. */
+/** Room for the tile at hand: what products make of its operands, [KEYS,D] twice, [KEYS,QUERIES] twice. */
 struct Workspace {
-  float *keys, *values, *scores, *factors;
+  Left<READ> keys, values;
+  Right<COMPUTED> shares;
+  float *scores, *factors;
 
-  static int64_t size(const Problem &p) { return 2 * KEYS * p.D + 2 * KEYS * QUERIES; }
+  static int64_t rooms(const Problem &p) { 
+    return roomOf<READ>(KEYS, p.D) + roomOf<READ>(p.D, KEYS) + roomOf<COMPUTED>(QUERIES, KEYS);
+  }
+  static int64_t size(const Problem &p) { return rooms(p) + 2 * KEYS * p.D + 2 * KEYS * QUERIES; }
 
-  Workspace(const Problem &p, float *scratch)
-      : keys(scratch), values(keys + KEYS * p.D), scores(values + KEYS * p.D), factors(scores + KEYS * QUERIES) {}
+  Workspace(const Problem &p, float *scratch) {
+    float *data = scratch + rooms(p);
+    keys = {data, p.D, 1, scratch};
+    values = {data + KEYS * p.D, 1, p.D, keys.room + roomOf<READ>(KEYS, p.D)};
+    scores = data + 2 * KEYS * p.D;
+    factors = scores + KEYS * QUERIES;
+    shares = {scores, QUERIES, values.room + roomOf<READ>(p.D, KEYS)};
+  }
 
   void readKeys(const Problem &p, const QueryBlock &block, int64_t first) const {
     const int64_t at = p.key(block.b, block.h, first), count = std::min<int64_t>(KEYS, p.N - first);
-    copyRows(p.k + at, p.H * p.D, count, p.D, 1, keys, p.D);
-    copyRows(p.v + at, p.H * p.D, count, p.D, 1, values, p.D);
+    copyRows(p.k + at, p.H * p.D, count, p.D, 1, const_cast<float *>(keys.data), p.D);
+    copyRows(p.v + at, p.H * p.D, count, p.D, 1, const_cast<float *>(values.data), p.D);
+    prepare(keys, count, p.D);
+    prepare(values, p.D, count);
   }
 };
 
@@ -29,14 +42,20 @@ struct Softmax {
   const Problem &p;
   const Workspace &space;
   const QueryBlock block;
-  float *queries, *sums, *scores;  // [D,QUERIES] twice
+  float *sums, *scores;
+  Right<COMPUTED> queries;
   alignas(VECTOR_BYTES) float top[QUERIES], total[QUERIES];
 
-  static int64_t size(const Problem &p) { return 2 * p.D * QUERIES; }
+  /** What products make of the queries, and [D,QUERIES] twice. */
+  static int64_t size(const Problem &p) { return roomOf<COMPUTED>(QUERIES, p.D) + (p.D + roundUp(p.D, ROW_GROUP)) * QUERIES; }
 
   Softmax(const Problem &p, const Workspace &space, QueryBlock block, float *scratch)
-      : p(p), space(space), block(block), queries(scratch), sums(scratch + p.D * QUERIES), scores(space.scores) {
-    transposeRows(p.q + p.query(block.b, block.h, block.first), p.H * p.D, block.count, p.D, p.scale, queries);
+      : p(p), space(space), block(block), scores(space.scores) {
+    float *rows = scratch + roomOf<COMPUTED>(QUERIES, p.D);
+    queries = {rows, QUERIES, scratch};
+    sums = rows + p.D * QUERIES;
+    transposeRows(p.q + p.query(block.b, block.h, block.first), p.H * p.D, block.count, p.D, p.scale, rows);
+    prepare(queries, block.lanes, p.D);
     for (int i = 0; i < QUERIES; i++) top[i] = -3.402823466e38f, total[i] = 0;
     memset(sums, 0, size_t(p.D * QUERIES) * sizeof(float));
   }
@@ -44,14 +63,15 @@ struct Softmax {
   void add(const Tile &t) {
     const int64_t lanes = block.lanes;
     fillBias(t, scores);
-    product({space.keys, p.D, 1}, {queries, QUERIES}, {scores, QUERIES}, t.count, lanes, p.D, Into::ADD);
+    product(space.keys, queries, {scores, QUERIES}, t.count, lanes, p.D, Into::ADD);
     for (int64_t i = 0; i < lanes; i += W) exponentiate(t.count, i);
     if (p.drops()) {
       fillDropout(t, space.factors);
       for (int64_t n = 0; n < t.count; n++)
         for (int64_t i = 0; i < block.count; i++) scores[n * QUERIES + i] *= space.factors[n * QUERIES + i];
     }
-    product({space.values, 1, p.D}, {scores, QUERIES}, {sums, QUERIES}, p.D, lanes, t.count, Into::ADD);
+    prepare(space.shares, lanes, t.count);
+    product(space.values, space.shares, {sums, QUERIES}, p.D, lanes, t.count, Into::ADD);
   }
 
   /** Turns W lanes of scores into exp(score - maximum), and what was summed before to the new maximum. */
@@ -98,6 +118,7 @@ struct Softmax {
 
 /** `out` and `lse` of up to GROUP blocks of queries of one row and head. */
 void attendGroup(const Problem &p, int64_t b, int64_t h, int64_t firstBlock, float *scratch, T *out, float *lse) {
+  [[maybe_unused]] const ProductUnit unit{};
   const Workspace space(p, scratch);
   std::optional<Softmax> group[GROUP];
   const int64_t blocks = std::min(GROUP, p.queryBlocks() - firstBlock);

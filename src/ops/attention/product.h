@@ -1,19 +1,40 @@
 // Small matrix products for attention's tiles: C[i, lane] += sum_k A[i, k] B[k, lane]. One element of A meets a vector
-// of B's lanes, so neither needs packing; a block of C stays in registers.
+// of B's lanes, so neither needs packing; a block of C stays in registers. On a matrix unit: product_matrix.h instead.
 #pragma once
 #include "vector_math.h"
 
-/** Element (i, k) of a left operand at data[i * rowStep + k * step]. */
-struct Left {
+/** How exact an operand is held, where that differs: with elements of T, or computed from them. */
+constexpr int READ = 0, COMPUTED = 0;
+
+/** Element (i, k) of a left operand at data[i * rowStep + k * step]; `room` is for what `prepare` makes of it. */
+template <int> struct Left {
   const float *data;
   int64_t rowStep, step;
+  float *room;
 };
 
 /** Row-major with `stride` floats from row to row. */
-struct Right {
+template <int> struct Right {
   const float *data;
   int64_t stride;
+  float *room;
 };
+
+/** What a thread holds while it multiplies. */
+struct ProductUnit {};
+
+/** Floats of room that an operand of so many rows or lanes needs. */
+template <int> constexpr int64_t roomOf(int64_t, int64_t) { return 0; }
+
+/** Whether prepared operands are copies, so that their data may change. */
+constexpr bool COPIES = false;
+
+/** Products write whole groups of so many rows of C. */
+constexpr int64_t ROW_GROUP = 1;
+
+/** To be called before an operand's first product. */
+inline void prepare(const Left<0> &, int64_t, int64_t) {}
+inline void prepare(const Right<0> &, int64_t, int64_t) {}
 
 struct Sums {
   float *data;
@@ -25,7 +46,7 @@ enum class Into { REPLACE, ADD };
 // Sums that fit the registers beside their operands: 24 of 32, or 12 of 16.
 constexpr int BLOCK_ROWS = 6, BLOCK_VECTORS = VECTOR_BYTES == 64 ? 4 : 2;
 
-template <int R, int V> inline void productBlock(Left a, Right b, Sums c, int64_t depth, Into into) {
+template <int R, int V> inline void productBlock(Left<0> a, Right<0> b, Sums c, int64_t depth, Into into) {
   vec sums[R][V];
 #pragma GCC unroll 8
   for (int i = 0; i < R; i++)
@@ -52,7 +73,7 @@ template <int R, int V> inline void productBlock(Left a, Right b, Sums c, int64_
 }
 
 /** Rows of C in blocks of R, what is left over in a smaller one. */
-template <int R, int V> inline void productRows(Left a, Right b, Sums c, int64_t rows, int64_t depth, Into into) {
+template <int R, int V> inline void productRows(Left<0> a, Right<0> b, Sums c, int64_t rows, int64_t depth, Into into) {
   for (; rows >= R; rows -= R) {
     productBlock<R, V>(a, b, c, depth, into);
     a.data += R * a.rowStep;
@@ -64,7 +85,7 @@ template <int R, int V> inline void productRows(Left a, Right b, Sums c, int64_t
 }
 
 /** Lanes of C in blocks of V vectors, what is left over in a smaller one. */
-template <int V> inline void productLanes(Left a, Right b, Sums c, int64_t rows, int64_t lanes, int64_t depth, Into into) {
+template <int V> inline void productLanes(Left<0> a, Right<0> b, Sums c, int64_t rows, int64_t lanes, int64_t depth, Into into) {
   for (; lanes >= V * W; lanes -= V * W) {
     productRows<BLOCK_ROWS, V>(a, b, c, rows, depth, into);
     b.data += V * W;
@@ -76,7 +97,7 @@ template <int V> inline void productLanes(Left a, Right b, Sums c, int64_t rows,
 }
 
 /** C[rows, lanes] from A[rows, depth] and B[depth, lanes]; lanes is a multiple of W. */
-__attribute__((noinline)) inline void product(Left a, Right b, Sums c, int64_t rows, int64_t lanes, int64_t depth,
+__attribute__((noinline)) inline void product(Left<0> a, Right<0> b, Sums c, int64_t rows, int64_t lanes, int64_t depth,
                                               Into into) {
   productLanes<BLOCK_VECTORS>(a, b, c, rows, lanes, depth, into);
 }

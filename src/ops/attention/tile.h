@@ -6,8 +6,12 @@
 #pragma once
 #include <algorithm>
 #include "philox.h"
-#include "product.h"
 #include "scratch.h"
+#if defined(__AMX_TILE__)
+#include "product_matrix.h"
+#else
+#include "product.h"
+#endif
 #include "transpose.h"
 
 namespace {  // T differs between the objects of one library
