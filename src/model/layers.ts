@@ -9,6 +9,7 @@ import { activation, gatedActivation } from '../ops/activation/activation.ts';
 import { attention } from '../ops/attention/attention.ts';
 import { appendToCache, attendCache, type Cache } from '../ops/attention_decode/attention_decode.ts';
 import { linear, linears } from '../ops/linear/linear.ts';
+import { linearRows } from '../ops/linear_rows/linear_rows.ts';
 import { addRmsNorm } from '../ops/rms_norm/add_rms_norm.ts';
 import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
 import { reshape } from '../ops/shape.ts';
@@ -71,10 +72,10 @@ export function selfAttentionStep(
   pass: Pass,
 ): Stream {
   const { x, h } = normalise(stream, p.norm, pass);
-  const [q, k, v] = linears(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
+  const [q, k, v] = linearRows(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
   appendToCache(cache, rotate(k, 'key'), v, position);
   const y = attendCache(rotate(q, 'query'), cache, { position, origins, bias, scale: pass.config.attention_scale });
-  return { x, added: linear(mergeHeads(y), p.o) };
+  return { x, added: linearRows(mergeHeads(y), [p.o])[0]! };
 }
 
 /** Keys and values of the encoder's states [B,S,D] for cross-attention, [B,S,H,K] each. */
@@ -110,9 +111,9 @@ export function crossAttentionStep(
   pass: Pass,
 ): Stream {
   const { x, h } = normalise(stream, p.norm, pass);
-  const q = splitHeads(linear(h, p.q), pass);
+  const q = splitHeads(linearRows(h, [p.q])[0]!, pass);
   const y = attendCache(q, cache, { keySegments, scale: pass.config.attention_scale });
-  return { x, added: linear(mergeHeads(y), p.o) };
+  return { x, added: linearRows(mergeHeads(y), [p.o])[0]! };
 }
 
 /** x [B,S,D] plus down(f(up(h))), or down(f(gate(h)) * up(h)) where gated. */
@@ -130,6 +131,15 @@ export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, p
   const out = linear(y, p.down);
   if (pass.lean) forget(y, hidden);
   return { x, added: drop(out, site + places.feedForwardOutput, pass) };
+}
+
+/** `feedForwardLayer` of one new token per row, x [1,R,D]. */
+export function feedForwardStep(p: FeedForward, stream: Stream, pass: Pass): Stream {
+  const kind = feedForwardKind(pass.config).activation;
+  const { x, h } = normalise(stream, p.norm, pass);
+  const [up, gate] = linearRows(h, p.gate ? [p.up, p.gate] : [p.up]) as [Tensor, Tensor?];
+  const y = gate ? gatedActivation(gate, up, kind) : activation(up, kind); // [1,R,F]
+  return { x, added: linearRows(y, [p.down])[0]! };
 }
 
 /** The scale of attention's scores and the dropout of its probabilities. */

@@ -6,6 +6,7 @@
  */
 import type { Cache } from '../../ops/attention_decode/attention_decode.ts';
 import { embedding } from '../../ops/embedding/embedding.ts';
+import { linearRows } from '../../ops/linear_rows/linear_rows.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import { encoder } from '../encoder.ts';
@@ -13,14 +14,14 @@ import type { Source } from '../inputs.ts';
 import {
   crossAttentionStep,
   crossKeysValues,
-  feedForwardLayer,
+  feedForwardStep,
   normalise,
   type Stream,
   selfAttentionStep,
 } from '../layers.ts';
 import type { Pass } from '../pass.ts';
 import { decodingBiases, rotation, stepBiases } from '../positions.ts';
-import { logitsOf, type Seq2Seq, uploadSource } from '../seq2seq.ts';
+import { headScale, type Seq2Seq, uploadSource } from '../seq2seq.ts';
 
 /** What is kept from token to token. */
 export interface Decoding {
@@ -107,8 +108,9 @@ export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pa
         pass,
       );
       stream = crossAttentionStep(block.crossAttention, stream, cross[i]!, crossSegments, pass);
-      stream = feedForwardLayer(block.feedForward, stream, 0, pass);
+      stream = feedForwardStep(block.feedForward, stream, pass);
     }
-    return logitsOf(p, normalise(stream, p.decoder.finalNorm, pass).h, c);
+    const { h } = normalise(stream, p.decoder.finalNorm, pass);
+    return linearRows(h, [p.head], { alpha: headScale(c) })[0]!;
   });
 }

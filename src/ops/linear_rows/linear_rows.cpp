@@ -1,0 +1,123 @@
+// linear_rows, CPU. Contract: linear_rows.ts in this folder.
+//
+// A tile is ROWS rows of x by W / ROWS rows of a weight: W products at once, each summed up in a register of its own and
+// then over its lanes, always by halves. So every product is formed in the same order, whatever tile it falls into.
+#include <algorithm>
+#include <utility>
+#include "scratch.h"
+#include "vector_math.h"
+
+namespace {
+
+constexpr int64_t TASK_BYTES = 1 << 16;
+constexpr int64_t SERIAL_OPERATIONS = 1 << 16;  // less is done before another thread has begun
+
+template <int HALF, int... I> inline vec mergeHalves(vec a, vec b, std::integer_sequence<int, I...>) {
+  constexpr ivec low = {(I / HALF * 2 * HALF + I % HALF)...};
+  constexpr ivec high = {(I / HALF * 2 * HALF + I % HALF + HALF)...};
+  return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
+}
+
+/** Adds up the lanes of COUNT registers by halves until each has W / COUNT left: the first W / COUNT lanes are v[0]'s. */
+template <int COUNT> inline vec laneSums(const vec *v) {
+  if constexpr (COUNT == 1) return v[0];
+  else
+    return mergeHalves<W / COUNT>(laneSums<COUNT / 2>(v), laneSums<COUNT / 2>(v + COUNT / 2),
+                                  std::make_integer_sequence<int, W>());
+}
+
+/** Rows of x as floats, `stride` apart, with zeros behind them up to a whole register. */
+struct Rows {
+  const float *x;
+  int64_t stride, I, N;
+  float alpha;
+};
+
+/** Rows [n, n + ROWS) times W / ROWS rows of a weight; FETCH: the weight's next rows are asked for on the way. */
+template <int ROWS, bool FETCH> inline void tile(const Rows &rows, int64_t n, const T *weight, T *y, int64_t O) {
+  constexpr int COLUMNS = W / ROWS, AHEAD = COLUMNS < 8 ? 8 : COLUMNS;
+  vec sums[ROWS * COLUMNS];
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS * COLUMNS; i++) sums[i] = vec{};
+  const float *x = rows.x + n * rows.stride;
+  forVectors(0, rows.I, [&](int64_t i, auto part) {
+    vec columns[COLUMNS];
+#pragma GCC unroll 16
+    for (int c = 0; c < COLUMNS; c++) {
+      columns[c] = load(weight + c * rows.I + i, part);
+      if (FETCH) __builtin_prefetch(weight + (c + AHEAD) * rows.I + i, 0, 2);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++) {
+      const vec row = load(x + r * rows.stride + i);
+#pragma GCC unroll 16
+      for (int c = 0; c < COLUMNS; c++) sums[r * COLUMNS + c] += row * columns[c];
+    }
+  });
+  const vec all = rows.alpha * laneSums<W>(sums);
+  if constexpr (ROWS == 1) store(y + n * O, all);
+  else
+    for (int r = 0; r < ROWS; r++)
+      for (int c = 0; c < COLUMNS; c++) y[(n + r) * O + c] = T(all[r * COLUMNS + c]);
+}
+
+/** All rows that make whole tiles from row n on, times W rows of a weight; returns the first one that is left. */
+template <int ROWS> int64_t tiles(const Rows &rows, int64_t n, const T *weight, T *y, int64_t O) {
+  const int64_t end = n + (rows.N - n) / ROWS * ROWS;
+  for (int c = 0; c < W; c += W / ROWS)
+    for (int64_t r = n; r < end; r += ROWS) {
+      if (r == 0) tile<ROWS, true>(rows, r, weight + c * rows.I, y + c, O);
+      else tile<ROWS, false>(rows, r, weight + c * rows.I, y + c, O);
+    }
+  return end;
+}
+
+/** All rows times one row of a weight. */
+void column(const Rows &rows, const T *weight, T *y, int64_t O) {
+  for (int64_t n = 0; n < rows.N; n++) {
+    vec sums[W] = {};
+    forVectors(0, rows.I, [&](int64_t i, auto part) {
+      sums[0] += load(rows.x + n * rows.stride + i) * load(weight + i, part);
+    });
+    y[n * O] = T(rows.alpha * laneSums<W>(sums)[0]);
+  }
+}
+
+/** All rows times `count` <= W rows of a weight. */
+void block(const Rows &rows, const T *weight, int64_t count, T *y, int64_t O) {
+  if (count < W) {
+    for (int64_t c = 0; c < count; c++) column(rows, weight + c * rows.I, y + c, O);
+    return;
+  }
+  int64_t n = tiles<4>(rows, 0, weight, y, O);
+  n = tiles<2>(rows, n, weight, y, O);
+  tiles<1>(rows, n, weight, y, O);
+}
+
+}  // namespace
+
+KERNEL(linear_rows)(const T *x, const T *first, const T *second, const T *third, T *y1, T *y2, T *y3, int64_t N,
+                    int64_t I, int64_t O, int64_t P, int64_t Q, float alpha) {
+  static thread_local Scratch scratch;
+  const int64_t stride = (I + W - 1) / W * W + 16;  // not a power of two, whose rows would share cache sets
+  float *padded = scratch.floats(N * stride + W);
+  if (!padded) return OUT_OF_MEMORY;
+  for (int64_t n = 0; n < N; n++)
+    for (int64_t i = 0; i < I + W; i++) padded[n * stride + i] = i < I ? float(x[n * I + i]) : 0;
+  const Rows rows{padded, stride, I, N, alpha};
+  const T *weights[] = {first, second, third};
+  T *ys[] = {y1, y2, y3};
+  const int64_t widths[] = {O, P, Q};
+  int64_t blocks = 0;
+  for (int64_t width : widths) blocks += (width + W - 1) / W;
+  const bool serial = N * I * (O + P + Q) < SERIAL_OPERATIONS;
+  const int64_t grain = std::max<int64_t>(1, TASK_BYTES / (W * I * int64_t(sizeof(T))));
+  parallelFor(blocks, serial ? blocks : grain, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; b++) {
+      int64_t at = b * W, j = 0;
+      for (; at >= (widths[j] + W - 1) / W * W; j++) at -= (widths[j] + W - 1) / W * W;
+      block(rows, weights[j] + at * I, std::min<int64_t>(W, widths[j] - at), ys[j] + at, widths[j]);
+    }
+  });
+  return OK;
+}
