@@ -123,7 +123,10 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
    * @throws UsageError for options that are unknown, impossible or contradictory
    */
   generate(inputs: EncoderInputs & GenerateOptions & { return_dict_in_generate: true }): Promise<GenerateOutput>;
-  generate(inputs: EncoderInputs & GenerateOptions & { return_dict_in_generate?: false | null }): Promise<number[][]>;
+  generate(
+    inputs: EncoderInputs & GenerateOptions & { return_dict_in_generate?: false | null | undefined },
+  ): Promise<number[][]>;
+  generate(inputs: EncoderInputs & GenerateOptions): Promise<number[][] | GenerateOutput>;
   async generate({
     input_ids,
     attention_mask,

@@ -112,10 +112,13 @@ async function draft(
       if (logits) dispose(logits);
       logits = stepOn(drafter, decoding, Int32Array.of(tokens[drafter.known]!), drafter.known);
     }
-    const { id, probability } = await guess(run, logits!, tokens);
-    dispose(logits!);
-    tokens.push(id);
-    sure = probability >= least;
+    try {
+      const { id, probability } = await guess(run, logits!, tokens);
+      tokens.push(id);
+      sure = probability >= least;
+    } finally {
+      dispose(logits!);
+    }
   }
   return tokens.slice(known.length);
 }

@@ -29,7 +29,7 @@ export async function beamSearch(run: Run): Promise<GenerateOutput> {
   let logits: Tensor | undefined;
   try {
     past.write();
-    logits = await readPrompt(run, decoding, s.num_beams);
+    logits = readPrompt(run, decoding, s.num_beams);
     for (let at = run.prompts[0]!.length; ; at++) {
       await stepGroups(run, groupsOf, logits, kept);
       dispose(logits);

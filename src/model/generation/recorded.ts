@@ -50,7 +50,7 @@ export async function recordedGreedy(run: Run): Promise<GenerateOutput> {
   let recording: { run(): void; dispose(): void } = { run: step, dispose() {} };
   try {
     streamer?.put(rows.map((row) => [...row]));
-    const logits = await readPrompt(run, decoding, 1);
+    const logits = readPrompt(run, decoding, 1);
     scope(() => take(logits));
     dispose(logits);
     let written = prompt; // tokens of a row that are on the device, in order

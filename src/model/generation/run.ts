@@ -58,7 +58,7 @@ export function keptScores({ settings: s }: Run): Kept {
 }
 
 /** Logits [1,R,V] after the prompt's tokens, which join the caches. No scope frees them. */
-export async function readPrompt(run: Run, decoding: Decoding, rowsPerSource: number): Promise<Tensor> {
+export function readPrompt(run: Run, decoding: Decoding, rowsPerSource: number): Tensor {
   const rows = run.prompts.length * rowsPerSource;
   const length = run.prompts[0]!.length;
   let logits: Tensor | undefined;
@@ -66,7 +66,6 @@ export async function readPrompt(run: Run, decoding: Decoding, rowsPerSource: nu
     if (logits) dispose(logits);
     const ids = Int32Array.from({ length: rows }, (_, r) => run.prompts[Math.floor(r / rowsPerSource)]![at]!);
     logits = stepOn(run, decoding, ids, at);
-    await breathe(run);
   }
   return logits!;
 }

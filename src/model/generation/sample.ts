@@ -17,7 +17,8 @@ export async function sample(run: Run): Promise<GenerateOutput> {
   let logits: Tensor | undefined;
   try {
     streamer?.put(rows.map((row) => [...row]));
-    logits = await readPrompt(run, decoding, perSource);
+    logits = readPrompt(run, decoding, perSource);
+    await breathe(run);
     while (logits) {
       const chosen = await choose(run, logits, rows, kept);
       const ids = chosen.ids.map((id, r) => (unfinished[r] ? id : s.pad_token_id));

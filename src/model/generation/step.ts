@@ -9,6 +9,7 @@ import { embedding } from '../../ops/embedding/embedding.ts';
 import { linearRows } from '../../ops/linear_rows/linear_rows.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
+import { PADDING } from '../../util/batch.ts';
 import { encoder } from '../encoder.ts';
 import type { Source } from '../inputs.ts';
 import {
@@ -47,6 +48,29 @@ export interface DecodingShape {
   caches: 'own' | 'exchanged' | 'shared';
 }
 
+/**
+ * The encoder's matrix products have another order for this many tokens or fewer, which would show in the last bits: a
+ * short source alone would not give what it gives in a batch.
+ */
+const FEW_TOKENS = 16;
+
+/** The same source with as much padding as it takes to be more than a few tokens. */
+function widened(source: Source): Source {
+  const { rows, columns, values, segments } = source;
+  const width = Math.max(columns, Math.ceil((FEW_TOKENS + 1) / rows));
+  if (width === columns) return source;
+  const wide = (from: (i: number) => number, filler: number) =>
+    Int32Array.from({ length: rows * width }, (_, i) =>
+      i % width < columns ? from(Math.floor(i / width) * columns + (i % width)) : filler,
+    );
+  return {
+    rows,
+    columns: width,
+    values: wide((i) => values[i]!, 0),
+    segments: wide((i) => segments?.[i] ?? 0, PADDING),
+  };
+}
+
 /** Runs the encoder and prepares the caches. To be ended by `endDecoding`. */
 export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, pass: Pass): Decoding {
   const { config: c } = pass;
@@ -54,7 +78,7 @@ export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, 
   const { capacity } = shape;
   const rows = source.rows * shape.rows;
   const kept = scope(() => {
-    const input = uploadSource(p.head.backend, source);
+    const input = uploadSource(p.head.backend, widened(source));
     const states = encoder(p.encoder, input, pass);
     const { backend, dtype } = states;
     const caches = shape.caches === 'shared' ? source.rows : rows;
