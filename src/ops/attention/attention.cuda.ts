@@ -230,7 +230,11 @@ function anyLaunch(
 export const attentionForwardPlan: CudaPlan = (site) => {
   const { B, H, M } = site.sizes as Record<string, number>;
   const tiles = rowTiles(site);
-  const hopper = { GROUPS: 2, KEYS: 64, STAGES: 4, BLOCKS: site.sizes.D === 64 ? 2 : 1 };
+  const light = !site.has('dense') && !options(site).DROPOUT; // the others' registers allow one block only
+  const hopper =
+    site.sizes.D === 64
+      ? { GROUPS: 2, KEYS: 64, STAGES: 4, BLOCKS: light ? 2 : 1 }
+      : { GROUPS: 2, KEYS: light ? 128 : 64, STAGES: 3, BLOCKS: 1 };
   const fast = onTensorCores(site)
     ? firstThatFits(site, [
         ...(onHopper(site) ? [forwardHopperLaunch(site, hopper)] : []),
@@ -254,14 +258,18 @@ export const attentionForwardPlan: CudaPlan = (site) => {
 function backwardLaunches(site: CudaSite): { launches: CudaLaunch[]; keysPerBlock: number } {
   const { B, H, M, N, D, E, G } = site.sizes as Record<string, number>;
   if (onTensorCores(site)) {
-    const hopper = false;
+    const wide = D! > 64;
     const keys = firstThatFits(site, [
-      ...(hopper && D === 64 ? [keysHopperLaunch(site, { GROUPS: 2, STAGES: 4, BLOCKS: 1 })] : []),
+      ...(onHopper(site)
+        ? [keysHopperLaunch(site, wide ? { GROUPS: 2, STAGES: 3, BLOCKS: 1 } : { GROUPS: 1, STAGES: 4, BLOCKS: 2 })]
+        : []),
       keysLaunch(site, 4, 64),
       keysLaunch(site, 4, 32),
     ]);
     const queries = firstThatFits(site, [
-      ...(hopper ? [queriesHopperLaunch(site, { GROUPS: 2, STAGES: 4, BLOCKS: 1 })] : []),
+      ...(onHopper(site)
+        ? [queriesHopperLaunch(site, wide ? { GROUPS: 2, STAGES: 4, BLOCKS: 1 } : { GROUPS: 1, STAGES: 3, BLOCKS: 2 })]
+        : []),
       queriesLaunch(site, rowTiles(site), 64),
       queriesLaunch(site, 1, 32),
     ]);

@@ -3,9 +3,10 @@
 #include "softmax.cuh"
 #include "wgmma.cuh"
 
-// GROUPS: warpgroups of a block. KEYS: of a tile, a multiple of 64. STAGES: tiles of keys and values in shared memory.
+// GROUPS: warpgroups of a block. KEYS: of a tile, 64 or 128. STAGES: tiles of keys and values in shared memory.
 // BLOCKS: of a multiprocessor.
 constexpr int THREADS = GROUPS * WARPGROUP, QUERIES = 64 * GROUPS, AHEAD = STAGES - 2;
+constexpr bool QUERIES_IN_REGISTERS = KEYS == 64;
 constexpr int COLUMNS = KEYS / 8, PANELS = HEAD_WIDTH / PANEL, MARGIN = 16 + KEYS;
 using QueryTile = Panels<HEAD_WIDTH, QUERIES>;
 using KeyTile = Panels<HEAD_WIDTH, KEYS>;
@@ -16,7 +17,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
   // The longest rows of a causal problem come first.
   const i64 m0 = i64(CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z;
   const int own = threadIdx.x / WARP * 16;
-  const i64 stride = H * HEAD_WIDTH;
+  const int stride = int(H) * HEAD_WIDTH;
   const T *keys = k + (b * N * H + h) * HEAD_WIDTH, *values = v + (b * N * H + h) * HEAD_WIDTH;
 
   T *queryTile = reinterpret_cast<T *>(memory), *keyTiles = queryTile + QueryTile::SIZE;
@@ -27,7 +28,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
 
   const i64 seen = CAUSAL ? min(N, m0 + QUERIES + queryOffset) : N;
   const int tiles = seen <= 0 ? 0 : int((seen + KEYS - 1) / KEYS);
-  QueryTile::copy<THREADS>(queryTile, q + (b * M * H + h) * HEAD_WIDTH, stride, m0, M);
+  QueryTile::copy<THREADS>(queryTile, q + (b * M * H + h) * HEAD_WIDTH + m0 * stride, stride, int(M - m0));
   const BiasRow row(p, h, biasShared, MARGIN);
   if (SEGMENTS) {
     const Range queries = SEGMENTS == 2 ? segmentRange<QUERIES>(querySegments + b * M, m0, M) : Range{};
@@ -46,8 +47,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
   const auto loadNext = [&] {
     if (loading < tiles) {
       const i64 n0 = i64(loading) * KEYS;
-      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, keys, stride, n0, N);
-      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, values, stride, n0, N);
+      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, keys + n0 * stride, stride, int(N - n0));
+      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, values + n0 * stride, stride, int(N - n0));
       if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
         copyAsync<4>(segmentTiles + loadingStage * KEYS + threadIdx.x, keySegments + b * N + n0 + threadIdx.x);
       loading = next(loading + 1);
@@ -57,7 +58,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
   };
 
   Softmax<1, COLUMNS, 8 * PANELS> softmax(p, row, b, h, m0 + own);
-  unsigned qs[QueryTile::STEPS][4], left[KEYS / 16][4];
+  unsigned qs[QUERIES_IN_REGISTERS ? QueryTile::STEPS : 1][4], left[KEYS / 16][4];
   float sums[1][8 * PANELS][4] = {}, s[1][COLUMNS][4];
   const auto ready = [&] {
     waitCopies<AHEAD - 1>();
@@ -67,11 +68,11 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
   const auto startScores = [&](int stage) {
     startProducts();
 #pragma unroll
-    for (int step = 0; step < QueryTile::STEPS; step++)
-#pragma unroll
-      for (int j = 0; j < COLUMNS; j += 8)
-        multiplyGroup<0>(reinterpret_cast<float(&)[8][4]>(s[0][j]), qs[step],
-                         KeyTile::right(keyTiles + stage * KeyTile::SIZE, 8 * j, step), step > 0, q);
+    for (int step = 0; step < QueryTile::STEPS; step++) {
+      const unsigned long long right = KeyTile::rows(keyTiles + stage * KeyTile::SIZE, 0, step);
+      if constexpr (QUERIES_IN_REGISTERS) multiplyGroup<0>(reinterpret_cast<float(&)[8][4]>(s[0]), qs[step], right, step > 0, q);
+      else multiplyShared(reinterpret_cast<float(&)[16][4]>(s[0]), QueryTile::rows(queryTile, own / 64 * 64, step), right, step > 0, q);
+    }
     commitProducts();
   };
   const auto startSums = [&](int stage) {
@@ -84,7 +85,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
     commitProducts();
   };
   const auto share = [&](int tile, int stage) {
-    softmax.shares(s, i64(tile) * KEYS, segmentTiles + stage * KEYS, SEGMENTS && sights[tile] == PARTLY);
+    softmax.shares(s, tile * KEYS, segmentTiles + stage * KEYS, SEGMENTS && sights[tile] == PARTLY);
   };
   const auto round = [&] {
 #pragma unroll
@@ -95,8 +96,9 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
   for (int i = 0; i < AHEAD; i++) loadNext();
   if (int tile = next(0); tile < tiles) {
     ready();
+    if constexpr (QUERIES_IN_REGISTERS)
 #pragma unroll
-    for (int step = 0; step < QueryTile::STEPS; step++) QueryTile::left(qs[step], queryTile, own, step);
+      for (int step = 0; step < QueryTile::STEPS; step++) QueryTile::left(qs[step], queryTile, own, step);
     loadNext();
     startScores(0);
     waitProducts<0>();

@@ -17,7 +17,7 @@ KERNEL __launch_bounds__(THREADS)
   const i64 n0 = i64(blockIdx.x) * KEYS, h = blockIdx.y, b = blockIdx.z;
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   const int own = warp * OWN;
-  const i64 nWarp = n0 + own, stride = H * HEAD_WIDTH;
+  const int nWarp = int(n0) + own, stride = int(H) * HEAD_WIDTH;
   const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
 
   T *keyTile = reinterpret_cast<T *>(memory), *valueTile = keyTile + KEYS * R::PITCH;
@@ -31,8 +31,8 @@ KERNEL __launch_bounds__(THREADS)
 
   const int tiles = int((M + QUERIES - 1) / QUERIES);
   const int firstTile = CAUSAL ? int(max(i64(0), n0 - queryOffset) / QUERIES) : 0;
-  R::copy<KEYS, THREADS>(keyTile, k + keyHead, stride, n0, N);
-  R::copy<KEYS, THREADS>(valueTile, v + keyHead, stride, n0, N);
+  R::copy<KEYS, THREADS>(keyTile, k + keyHead + n0 * stride, stride, int(N - n0));
+  R::copy<KEYS, THREADS>(valueTile, v + keyHead + n0 * stride, stride, int(N - n0));
   const BiasRow row(p, h, biasShared, MARGIN);
   Diagonals gradient{diagonals + warp * Diagonals::SIZE, biasRows + warp * P, row.radius};
   if (BIAS_GRADIENT)
@@ -52,8 +52,8 @@ KERNEL __launch_bounds__(THREADS)
   };
   const auto start = [&](int t, int stage) {
     const i64 m0 = i64(t) * QUERIES;
-    R::copy<QUERIES, THREADS>(queryTiles + stage * QUERIES * R::PITCH, q + queryHead, stride, m0, M);
-    R::copy<QUERIES, THREADS>(doutTiles + stage * QUERIES * R::PITCH, dout + queryHead, stride, m0, M);
+    R::copy<QUERIES, THREADS>(queryTiles + stage * QUERIES * R::PITCH, q + queryHead + m0 * stride, stride, int(M - m0));
+    R::copy<QUERIES, THREADS>(doutTiles + stage * QUERIES * R::PITCH, dout + queryHead + m0 * stride, stride, int(M - m0));
     if (threadIdx.x < QUERIES) {
       copyAsync<8>(rowTiles + stage * QUERIES + threadIdx.x, rows + (b * H + h) * paddedRows(M) + m0 + threadIdx.x);
       if (SEGMENTS == 2 && m0 + threadIdx.x < M)
@@ -79,14 +79,14 @@ KERNEL __launch_bounds__(THREADS)
     const int following = next(tile + 1);
     if (following < tiles) start(following, stage ^ 1);
     commitCopies();
-    const i64 m0 = i64(tile) * QUERIES;
+    const int m0 = tile * QUERIES;
     const bool partly = SEGMENTS && sights[tile] == PARTLY;
     tile = following;
     const T *queryTile = queryTiles + stage * QUERIES * R::PITCH, *doutTile = doutTiles + stage * QUERIES * R::PITCH;
 
 #pragma unroll 1
     for (int strip = 0; strip < QUERIES; strip += STRIP) {
-      const i64 mStrip = m0 + strip;
+      const int mStrip = m0 + strip;
       if (warpKeys.hidden(mStrip)) continue;
       float s[COLUMNS][4] = {}, ds[COLUMNS][4] = {};
 #pragma unroll

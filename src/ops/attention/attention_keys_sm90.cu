@@ -7,8 +7,10 @@
 // BIAS_GRADIENT: 0, 1.
 constexpr int THREADS = GROUPS * WARPGROUP, WARPS = THREADS / WARP, KEYS = 64 * GROUPS, QUERIES = 64, AHEAD = STAGES - 2;
 constexpr int COLUMNS = QUERIES / 8, PANELS = HEAD_WIDTH / PANEL, MARGIN = 16 + QUERIES;
+constexpr bool KEYS_IN_REGISTERS = HEAD_WIDTH == 64;
 using KeyTile = Panels<HEAD_WIDTH, KEYS>;
 using QueryTile = Panels<HEAD_WIDTH, QUERIES>;
+using Held = unsigned[KEYS_IN_REGISTERS ? KeyTile::STEPS : 1][4];
 using Diagonals = BiasGradient<COLUMNS>;
 extern __shared__ __align__(1024) unsigned char memory[];
 
@@ -17,7 +19,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   const Problem p PROBLEM;
   const i64 n0 = i64(blockIdx.x) * KEYS, h = blockIdx.y, b = blockIdx.z;
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, own = warp * 16;
-  const i64 stride = H * HEAD_WIDTH;
+  const int stride = int(H) * HEAD_WIDTH;
   const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
 
   T *keyTile = reinterpret_cast<T *>(memory), *valueTile = keyTile + KeyTile::SIZE;
@@ -31,8 +33,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
 
   const int tiles = int((M + QUERIES - 1) / QUERIES);
   const int firstTile = CAUSAL ? int(max(i64(0), n0 - queryOffset) / QUERIES) : 0;
-  KeyTile::copy<THREADS>(keyTile, k + keyHead, stride, n0, N);
-  KeyTile::copy<THREADS>(valueTile, v + keyHead, stride, n0, N);
+  KeyTile::copy<THREADS>(keyTile, k + keyHead + n0 * stride, stride, int(N - n0));
+  KeyTile::copy<THREADS>(valueTile, v + keyHead + n0 * stride, stride, int(N - n0));
   const BiasRow row(p, h, biasShared, MARGIN);
   Diagonals gradient{diagonals + warp * Diagonals::SIZE, biasRows + warp * P, row.radius};
   if (BIAS_GRADIENT)
@@ -55,8 +57,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   const auto loadNext = [&] {
     if (loading < tiles) {
       const i64 m0 = i64(loading) * QUERIES;
-      QueryTile::copy<THREADS>(queryTiles + loadingStage * QueryTile::SIZE, q + queryHead, stride, m0, M);
-      QueryTile::copy<THREADS>(doutTiles + loadingStage * QueryTile::SIZE, dout + queryHead, stride, m0, M);
+      QueryTile::copy<THREADS>(queryTiles + loadingStage * QueryTile::SIZE, q + queryHead + m0 * stride, stride, int(M - m0));
+      QueryTile::copy<THREADS>(doutTiles + loadingStage * QueryTile::SIZE, dout + queryHead + m0 * stride, stride, int(M - m0));
       if (threadIdx.x < QUERIES) {
         const int at = loadingStage * QUERIES + threadIdx.x;
         copyAsync<8>(rowTiles + at, rows + (b * H + h) * paddedRows(M) + m0 + threadIdx.x);
@@ -70,22 +72,27 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   };
 
   const KeyRows<COLUMNS> keys(p, row, b, h, n0 + own);
-  unsigned ks[KeyTile::STEPS][4], vs[KeyTile::STEPS][4], leftShares[QUERIES / 16][4], leftDs[QUERIES / 16][4];
+  Held ks, vs;
+  unsigned leftShares[QUERIES / 16][4], leftDs[QUERIES / 16][4];
   float dkSums[PANELS][8][4] = {}, dvSums[PANELS][8][4] = {}, s[COLUMNS][4], ds[COLUMNS][4];
   const auto ready = [&] {
     waitCopies<AHEAD - 1>();
     fenceShared();
     __syncthreads();
   };
+  const auto start = [&](float(&c)[COLUMNS][4], const Held &held, const T *left, const T *right, int step) {
+    if constexpr (KEYS_IN_REGISTERS) multiplyGroup<0>(c, held[step], QueryTile::rows(right, 0, step), step > 0, q);
+    else multiplyShared(c, KeyTile::rows(left, own / 64 * 64, step), QueryTile::rows(right, 0, step), step > 0, q);
+  };
   const auto startScores = [&](int stage) {
     startProducts();
 #pragma unroll
     for (int step = 0; step < KeyTile::STEPS; step++)
-      multiplyGroup<0>(s, ks[step], QueryTile::right(queryTiles + stage * QueryTile::SIZE, 0, step), step > 0, q);
+      start(s, ks, keyTile, queryTiles + stage * QueryTile::SIZE, step);
     commitProducts();
 #pragma unroll
     for (int step = 0; step < KeyTile::STEPS; step++)
-      multiplyGroup<0>(ds, vs[step], QueryTile::right(doutTiles + stage * QueryTile::SIZE, 0, step), step > 0, q);
+      start(ds, vs, valueTile, doutTiles + stage * QueryTile::SIZE, step);
     commitProducts();
   };
   const auto startSums = [&](int stage) {
@@ -101,11 +108,11 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
     commitProducts();
   };
   const auto share = [&](int tile, int stage) {
-    keys.shares(s, i64(tile) * QUERIES, rowTiles + stage * QUERIES, segmentTiles + stage * QUERIES,
+    keys.shares(s, tile * QUERIES, rowTiles + stage * QUERIES, segmentTiles + stage * QUERIES,
                 SEGMENTS && sights[tile] == PARTLY);
   };
   const auto differentiate = [&](int tile, int stage) {
-    const i64 m0 = i64(tile) * QUERIES;
+    const int m0 = tile * QUERIES;
     keys.gradients(s, ds, m0, rowTiles + stage * QUERIES);
     if (BIAS_GRADIENT) gradient.add(ds, keys.relative(m0), keys.far(keys.relative(m0)));
   };
@@ -121,11 +128,12 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   for (int i = 0; i < AHEAD; i++) loadNext();
   if (int tile = next(firstTile); tile < tiles) {
     ready();
+    if constexpr (KEYS_IN_REGISTERS)
 #pragma unroll
-    for (int step = 0; step < KeyTile::STEPS; step++) {
-      KeyTile::left(ks[step], keyTile, own, step);
-      KeyTile::left(vs[step], valueTile, own, step);
-    }
+      for (int step = 0; step < KeyTile::STEPS; step++) {
+        KeyTile::left(ks[step], keyTile, own, step);
+        KeyTile::left(vs[step], valueTile, own, step);
+      }
     loadNext();
     startScores(0);
     waitProducts<1>();

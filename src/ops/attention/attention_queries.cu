@@ -57,7 +57,7 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
   const Problem p PROBLEM;
   const i64 m0 = i64(CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z;
   const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * OWN;
-  const i64 mWarp = m0 + own, stride = H * HEAD_WIDTH;
+  const int mWarp = int(m0) + own, stride = int(H) * HEAD_WIDTH;
   const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
 
   T *queryTile = reinterpret_cast<T *>(memory), *doutTile = queryTile + QUERIES * R::PITCH;
@@ -68,8 +68,8 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
 
   const i64 seen = CAUSAL ? min(N, m0 + QUERIES + queryOffset) : N;
   const int tiles = seen <= 0 ? 0 : int((seen + KEYS - 1) / KEYS);
-  R::copy<QUERIES, THREADS>(queryTile, q + queryHead, stride, m0, M);
-  R::copy<QUERIES, THREADS>(doutTile, dout + queryHead, stride, m0, M);
+  R::copy<QUERIES, THREADS>(queryTile, q + queryHead + m0 * stride, stride, int(M - m0));
+  R::copy<QUERIES, THREADS>(doutTile, dout + queryHead + m0 * stride, stride, int(M - m0));
   const BiasRow row(p, h, biasShared, MARGIN);
   const Warp queries(p, row, b, h, mWarp, rows);
   if (SEGMENTS) {
@@ -86,8 +86,8 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
   };
   const auto start = [&](int t, int stage) {
     const i64 n0 = i64(t) * KEYS;
-    R::copy<KEYS, THREADS>(keyTiles + stage * KEYS * R::PITCH, k + keyHead, stride, n0, N);
-    R::copy<KEYS, THREADS>(valueTiles + stage * KEYS * R::PITCH, v + keyHead, stride, n0, N);
+    R::copy<KEYS, THREADS>(keyTiles + stage * KEYS * R::PITCH, k + keyHead + n0 * stride, stride, int(N - n0));
+    R::copy<KEYS, THREADS>(valueTiles + stage * KEYS * R::PITCH, v + keyHead + n0 * stride, stride, int(N - n0));
     if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
       copyAsync<4>(segmentTiles + stage * KEYS + threadIdx.x, keySegments + b * N + n0 + threadIdx.x);
   };
@@ -107,7 +107,7 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
     const int following = next(tile + 1);
     if (following < tiles) start(following, stage ^ 1);
     commitCopies();
-    const i64 n0 = i64(tile) * KEYS;
+    const int n0 = tile * KEYS;
     const bool partly = SEGMENTS && sights[tile] == PARTLY;
     tile = following;
     const T *keyTile = keyTiles + stage * KEYS * R::PITCH, *valueTile = valueTiles + stage * KEYS * R::PITCH;
@@ -150,7 +150,7 @@ KERNEL __launch_bounds__(THREADS)
   const Problem p PROBLEM;
   const i64 n0 = i64(blockIdx.x) * KEYS, m0 = i64(blockIdx.y) * QUERIES, e = blockIdx.z / G, g = blockIdx.z % G;
   const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * OWN;
-  const i64 mWarp = m0 + own, stride = H * HEAD_WIDTH;
+  const int mWarp = int(m0) + own, stride = int(H) * HEAD_WIDTH;
   T *queryTile = reinterpret_cast<T *>(memory), *doutTile = queryTile + QUERIES * R::PITCH;
   T *keyTile = doutTile + QUERIES * R::PITCH, *valueTile = keyTile + KEYS * R::PITCH;
   int *segmentTile = reinterpret_cast<int *>(valueTile + KEYS * R::PITCH);
@@ -162,10 +162,10 @@ KERNEL __launch_bounds__(THREADS)
     for (i64 h = G == 1 ? 0 : g; h < (G == 1 ? H : g + 1); h++) {
       __syncthreads();
       const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
-      R::copy<QUERIES, THREADS>(queryTile, q + queryHead, stride, m0, M);
-      R::copy<QUERIES, THREADS>(doutTile, dout + queryHead, stride, m0, M);
-      R::copy<KEYS, THREADS>(keyTile, k + keyHead, stride, n0, N);
-      R::copy<KEYS, THREADS>(valueTile, v + keyHead, stride, n0, N);
+      R::copy<QUERIES, THREADS>(queryTile, q + queryHead + m0 * stride, stride, int(M - m0));
+      R::copy<QUERIES, THREADS>(doutTile, dout + queryHead + m0 * stride, stride, int(M - m0));
+      R::copy<KEYS, THREADS>(keyTile, k + keyHead + n0 * stride, stride, int(N - n0));
+      R::copy<KEYS, THREADS>(valueTile, v + keyHead + n0 * stride, stride, int(N - n0));
       if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
         segmentTile[threadIdx.x] = keySegments[b * N + n0 + threadIdx.x];
       commitCopies();

@@ -16,7 +16,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   const Problem p PROBLEM;
   const i64 m0 = i64(CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z;
   const int own = threadIdx.x / WARP * 16;
-  const i64 stride = H * HEAD_WIDTH;
+  const int stride = int(H) * HEAD_WIDTH;
   const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
 
   T *queryTile = reinterpret_cast<T *>(memory), *doutTile = queryTile + QueryTile::SIZE;
@@ -27,8 +27,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
 
   const i64 seen = CAUSAL ? min(N, m0 + QUERIES + queryOffset) : N;
   const int tiles = seen <= 0 ? 0 : int((seen + KEYS - 1) / KEYS);
-  QueryTile::copy<THREADS>(queryTile, q + queryHead, stride, m0, M);
-  QueryTile::copy<THREADS>(doutTile, dout + queryHead, stride, m0, M);
+  QueryTile::copy<THREADS>(queryTile, q + queryHead + m0 * stride, stride, int(M - m0));
+  QueryTile::copy<THREADS>(doutTile, dout + queryHead + m0 * stride, stride, int(M - m0));
   const BiasRow row(p, h, biasShared, MARGIN);
   const Warp queries(p, row, b, h, m0 + own, rows);
   if (SEGMENTS) {
@@ -48,8 +48,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   const auto loadNext = [&] {
     if (loading < tiles) {
       const i64 n0 = i64(loading) * KEYS;
-      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, k + keyHead, stride, n0, N);
-      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, v + keyHead, stride, n0, N);
+      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, k + keyHead + n0 * stride, stride, int(N - n0));
+      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, v + keyHead + n0 * stride, stride, int(N - n0));
       if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
         copyAsync<4>(segmentTiles + loadingStage * KEYS + threadIdx.x, keySegments + b * N + n0 + threadIdx.x);
       loading = next(loading + 1);
@@ -69,11 +69,11 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
     startProducts();
 #pragma unroll
     for (int step = 0; step < QueryTile::STEPS; step++)
-      multiplyGroup<0>(s[0], qs[step], KeyTile::right(keyTiles + stage * KeyTile::SIZE, 0, step), step > 0, q);
+      multiplyGroup<0>(s[0], qs[step], KeyTile::rows(keyTiles + stage * KeyTile::SIZE, 0, step), step > 0, q);
     commitProducts();
 #pragma unroll
     for (int step = 0; step < QueryTile::STEPS; step++)
-      multiplyGroup<0>(ds[0], douts[step], KeyTile::right(valueTiles + stage * KeyTile::SIZE, 0, step), step > 0, q);
+      multiplyGroup<0>(ds[0], douts[step], KeyTile::rows(valueTiles + stage * KeyTile::SIZE, 0, step), step > 0, q);
     commitProducts();
   };
   const auto startSums = [&](int stage) {
@@ -86,7 +86,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
     commitProducts();
   };
   const auto share = [&](int tile, int stage) {
-    queries.shares(s, i64(tile) * KEYS, segmentTiles + stage * KEYS, SEGMENTS && sights[tile] == PARTLY);
+    queries.shares(s, tile * KEYS, segmentTiles + stage * KEYS, SEGMENTS && sights[tile] == PARTLY);
   };
   const auto round = [&] {
 #pragma unroll
@@ -107,7 +107,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
     waitProducts<1>();
     share(tile, 0);
     waitProducts<0>();
-    queries.gradients(s, ds, i64(tile) * KEYS);
+    queries.gradients(s, ds, tile * KEYS);
     round();
     int stage = 0;
     // The products with a tile's keys run beside the next tile's exponentials.
@@ -120,7 +120,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
       waitProducts<2>();
       share(tile, following);
       waitProducts<1>();
-      queries.gradients(s, ds, i64(tile) * KEYS);
+      queries.gradients(s, ds, tile * KEYS);
       waitProducts<0>();
       round();
       stage = following;

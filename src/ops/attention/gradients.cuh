@@ -1,6 +1,7 @@
 // The backward kernels' gradients of scores, for scores in accumulators [16,8]: with keys as rows, where dk and dv are
 // summed, and with queries as rows, where dq is.
 #pragma once
+#include "dropout.cuh"
 #include "tile.cuh"
 
 /** A warp's 16 keys from n0 on, meeting strips of 8 COLUMNS queries. */
@@ -9,33 +10,34 @@ template <int COLUMNS> struct KeyRows {
   using Scores = float[COLUMNS][4];
   const Problem &p;
   const BiasRow &row;
-  i64 b, h, n0;
+  i64 b, h;
+  int n0;
   int segment[2];
 
   static DEVICE int group() { return threadIdx.x % WARP / 4; }
   static DEVICE int first() { return threadIdx.x % 4 * 2; }
 
-  DEVICE KeyRows(const Problem &p, const BiasRow &row, i64 b, i64 h, i64 n0) : p(p), row(row), b(b), h(h), n0(n0) {
+  DEVICE KeyRows(const Problem &p, const BiasRow &row, i64 b, i64 h, int n0) : p(p), row(row), b(b), h(h), n0(n0) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      const i64 n = n0 + 8 * i + group();
-      segment[i] = SEGMENTS && n < p.N ? p.keySegments[b * p.N + n] : -1;
+      const int n = n0 + 8 * i + group();
+      segment[i] = SEGMENTS && n < int(p.N) ? p.keySegments[b * p.N + n] : -1;
     }
   }
 
   /** Of the first key and query. */
-  DEVICE int relative(i64 m0) const { return int(n0 - m0 - p.queryOffset); }
+  DEVICE int relative(int m0) const { return n0 - m0 - p.queryOffset; }
   /** Whether no query of a strip sees a key. */
-  DEVICE bool hidden(i64 m0) const { return CAUSAL && relative(m0) > SPAN - 1; }
+  DEVICE bool hidden(int m0) const { return CAUSAL && relative(m0) > SPAN - 1; }
   DEVICE bool far(int relative) const {
     return !BIAS || relative + OWN - 1 <= -row.radius || relative - (SPAN - 1) >= row.radius;
   }
 
   /** From products with queries m0.. on to shares. */
-  DEVICE void shares(Scores &s, i64 m0, const RowStatistics *rows, const int *querySegments, bool partly) const {
+  DEVICE void shares(Scores &s, int m0, const RowStatistics *rows, const int *querySegments, bool partly) const {
     float factor = p.scale * LOG2E, shift = 0;
     const int at = relative(m0);
-    const bool constant = far(at), masked = partly || n0 + OWN > p.N || (CAUSAL && at + OWN - 1 > 0);
+    const bool constant = far(at), masked = partly || n0 + OWN > int(p.N) || (CAUSAL && at + OWN - 1 > 0);
     if (BIAS && constant) shift = at < 0 ? row.low : row.high;
     if (!constant || DENSE || masked) {
       finish(s, factor, shift, at, constant);
@@ -52,16 +54,16 @@ template <int COLUMNS> struct KeyRows {
   }
 
   /** From products of values and dout to the gradients of the scores; shares become those that dropout scaled. */
-  DEVICE void gradients(Scores &shares, Scores &ds, i64 m0, const RowStatistics *rows) const {
+  DEVICE void gradients(Scores &shares, Scores &ds, int m0, const RowStatistics *rows) const {
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
       const float4 two = *reinterpret_cast<const float4 *>(rows + 8 * j + first());
+      float kept[4] = {1, 1, 1, 1};
+      if (DROPOUT) columnFactors(p, b, h, m0 + 8 * j + first(), n0 + group(), kept);
 #pragma unroll
       for (int x = 0; x < 4; x++) {
-        float kept = 1;
-        if (DROPOUT) kept = p.factor(b, h, m0 + 8 * j + first() + x % 2, n0 + 8 * (x / 2) + group());
-        ds[j][x] = shares[j][x] * (kept * ds[j][x] - (x % 2 ? two.w : two.y));
-        shares[j][x] *= kept;
+        ds[j][x] = shares[j][x] * (kept[x] * ds[j][x] - (x % 2 ? two.w : two.y));
+        shares[j][x] *= kept[x];
       }
     }
   }
@@ -88,19 +90,19 @@ template <int COLUMNS> struct KeyRows {
     }
   }
 
-  DEVICE void addDenseAndHide(Scores &s, i64 m0, const int *querySegments, bool masked) const {
+  DEVICE void addDenseAndHide(Scores &s, int m0, const int *querySegments, bool masked) const {
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
       for (int e = 0; e < 2; e++) {
         const int query = 8 * j + first() + e, other = SEGMENTS == 2 ? querySegments[query] : 0;
-        const i64 m = m0 + query;
+        const int m = m0 + query;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-          const i64 n = n0 + 8 * i + group();
+          const int n = n0 + 8 * i + group();
           float &x = s[j][2 * i + e];
-          if (DENSE && m < p.M && n < p.N) x += p.dense[p.densePlane(b, h) + m * p.N + n] * LOG2E;
-          bool sees = n < p.N;
+          if (DENSE && m < int(p.M) && n < int(p.N)) x += p.dense[p.densePlane(b, h) + m * p.N + n] * LOG2E;
+          bool sees = n < int(p.N);
           if (CAUSAL) sees = sees && n <= m + p.queryOffset;
           if (SEGMENTS) sees = sees && segment[i] >= 0;
           if (SEGMENTS == 2) sees = sees && segment[i] == other;
@@ -179,31 +181,32 @@ template <int TILES, int COLUMNS> struct QueryRows {
   using Scores = float[TILES][COLUMNS][4];
   const Problem &p;
   const BiasRow &row;
-  i64 b, h, m0;
+  i64 b, h;
+  int m0;
   RowStatistics statistics[2 * TILES];
   int segment[2 * TILES];
 
   static DEVICE int group() { return threadIdx.x % WARP / 4; }
   static DEVICE int first() { return threadIdx.x % 4 * 2; }
 
-  DEVICE QueryRows(const Problem &p, const BiasRow &row, i64 b, i64 h, i64 m0, const RowStatistics *rows)
+  DEVICE QueryRows(const Problem &p, const BiasRow &row, i64 b, i64 h, int m0, const RowStatistics *rows)
       : p(p), row(row), b(b), h(h), m0(m0) {
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
-      const i64 m = m0 + 8 * i + group();
+      const int m = m0 + 8 * i + group();
       const bool real = m < paddedRows(p.M);
       statistics[i] = real ? rows[(b * p.H + h) * paddedRows(p.M) + m] : make_float2(infinity(), 0);
-      segment[i] = SEGMENTS == 2 && m < p.M ? p.querySegments[b * p.M + m] : -1;
+      segment[i] = SEGMENTS == 2 && m < int(p.M) ? p.querySegments[b * p.M + m] : -1;
     }
   }
 
   /** From products with keys n0.. on to shares. */
-  DEVICE void shares(Scores &s, i64 n0, const int *keySegments, bool partly) const {
-    const int relative = int(n0 - m0 - p.queryOffset);  // of the first query and key
+  DEVICE void shares(Scores &s, int n0, const int *keySegments, bool partly) const {
+    const int relative = n0 - m0 - p.queryOffset;  // of the first query and key
     float factor = p.scale * LOG2E, shift = 0;
     const bool far = !BIAS || relative + SPAN - 1 <= -row.radius || relative - (OWN - 1) >= row.radius;
     if (BIAS && far) shift = relative < 0 ? row.low : row.high;
-    const bool masked = partly || n0 + SPAN > p.N || (CAUSAL && relative + SPAN - 1 > 0);
+    const bool masked = partly || n0 + SPAN > int(p.N) || (CAUSAL && relative + SPAN - 1 > 0);
     if (!far || DENSE || masked) {
       finish(s, factor, shift, relative, far);
       factor = 1;
@@ -222,17 +225,17 @@ template <int TILES, int COLUMNS> struct QueryRows {
   }
 
   /** From products of dout and values to the gradients of the scores. */
-  DEVICE void gradients(const Scores &shares, Scores &ds, i64 n0) const {
+  DEVICE void gradients(const Scores &shares, Scores &ds, int n0) const {
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++)
 #pragma unroll
-      for (int j = 0; j < COLUMNS; j++) {
-        float2 kept = {1, 1};
-        if (DROPOUT) kept = p.factors(b, h, m0 + 8 * i + group(), n0 + 8 * j + first());
+      for (int j = 0; j < COLUMNS; j += 2) {
+        float kept[2][2] = {{1, 1}, {1, 1}};
+        if (DROPOUT) rowFactors(p, b, h, m0 + 8 * i + group(), n0 + 8 * j + first(), kept);
 #pragma unroll
-        for (int e = 0; e < 2; e++) {
-          float &x = ds[i / 2][j][i % 2 * 2 + e];
-          x = shares[i / 2][j][i % 2 * 2 + e] * ((e ? kept.y : kept.x) * x - statistics[i].y);
+        for (int e = 0; e < 4; e++) {
+          float &x = ds[i / 2][j + e / 2][i % 2 * 2 + e % 2];
+          x = shares[i / 2][j + e / 2][i % 2 * 2 + e % 2] * (kept[e / 2][e % 2] * x - statistics[i].y);
         }
       }
   }
@@ -262,20 +265,20 @@ template <int TILES, int COLUMNS> struct QueryRows {
     }
   }
 
-  DEVICE void addDenseAndHide(Scores &s, i64 n0, const int *keySegments, bool masked) const {
+  DEVICE void addDenseAndHide(Scores &s, int n0, const int *keySegments, bool masked) const {
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
-      const i64 m = m0 + 8 * i + group();
+      const int m = m0 + 8 * i + group();
       const float *plane = DENSE ? p.dense + p.densePlane(b, h) + m * p.N : nullptr;
 #pragma unroll
       for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
         for (int e = 0; e < 2; e++) {
           const int key = 8 * j + first() + e;
-          const i64 n = n0 + key;
+          const int n = n0 + key;
           float &x = s[i / 2][j][i % 2 * 2 + e];
-          if (DENSE && m < p.M && n < p.N) x += plane[n] * LOG2E;
-          bool sees = n < p.N;
+          if (DENSE && m < int(p.M) && n < int(p.N)) x += plane[n] * LOG2E;
+          bool sees = n < int(p.N);
           if (CAUSAL) sees = sees && n <= m + p.queryOffset;
           if (SEGMENTS) sees = sees && keySegments[key] >= 0;
           if (SEGMENTS == 2) sees = sees && keySegments[key] == segment[i];

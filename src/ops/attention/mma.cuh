@@ -58,15 +58,14 @@ DEVICE void asLeft(unsigned (&a)[4], const float (&x)[4], const float (&y)[4]) {
 template <int D> struct Rows {
   static constexpr int WIDTH = (D + 15) / 16 * 16, STEPS = WIDTH / 16, PITCH = WIDTH + 8, CHUNKS = WIDTH / 8;
 
-  /** Starts to copy rows [first, first + COUNT) of which those before `end` exist. */
-  template <int COUNT, int THREADS>
-  static DEVICE void copy(T *to, const T *from, i64 stride, i64 first, i64 end) {
+  /** Starts to copy `count` of COUNT rows from `from` on, zeros beyond. */
+  template <int COUNT, int THREADS> static DEVICE void copy(T *to, const T *from, int stride, int count) {
 #pragma unroll
     for (int x = 0; x < (COUNT * CHUNKS + THREADS - 1) / THREADS; x++) {
       const int i = threadIdx.x + x * THREADS, row = i / CHUNKS, column = i % CHUNKS * 8;
       if (COUNT * CHUNKS % THREADS && i >= COUNT * CHUNKS) break;
-      const bool real = first + row < end && column < D;
-      copyAsync16(to + row * PITCH + column, real ? from + (first + row) * stride + column : from, real);
+      const bool real = row < count && column < D;
+      copyAsync16(to + row * PITCH + column, from + (real ? row * stride + column : 0), real);
     }
   }
 

@@ -51,26 +51,19 @@ struct Problem {
     return segment >= 0 && (!querySegments || querySegments[b * M + m] == segment);
   }
 
+  /** The random words of the block of four elements that (b,h,m,n) lies in. */
+  DEVICE uint4 words(i64 b, i64 h, i64 m, i64 n) const {
+    return philox((((b * H + h) * M + m) * N + n) >> 2, rng[1], rng[0], site);
+  }
+  DEVICE float kept(unsigned word) const { return word >= dropThreshold(dropout) ? 1 / (1 - dropout) : 0; }
+
   /** What dropout multiplies element (b,h,m,n) by. */
   DEVICE float factor(i64 b, i64 h, i64 m, i64 n) const {
-    const i64 element = ((b * H + h) * M + m) * N + n;
-    const uint4 words = philox(element >> 2, rng[1], rng[0], site);
-    const int lane = element & 3;
-    const unsigned word = lane < 2 ? (lane ? words.y : words.x) : (lane == 2 ? words.z : words.w);
-    return word >= dropThreshold(dropout) ? 1 / (1 - dropout) : 0;
+    return kept(wordOf(words(b, h, m, n), (((b * H + h) * M + m) * N + n) & 3));
   }
 
-  /** The same for elements n and n + 1. */
-  DEVICE float2 factors(i64 b, i64 h, i64 m, i64 n) const {
-    const i64 element = ((b * H + h) * M + m) * N + n;
-    const int lane = element & 3;
-    if (lane == 3) return make_float2(factor(b, h, m, n), factor(b, h, m, n + 1));
-    const uint4 words = philox(element >> 2, rng[1], rng[0], site);
-    const unsigned first = lane == 0 ? words.x : lane == 1 ? words.y : words.z;
-    const unsigned second = lane == 0 ? words.y : lane == 1 ? words.z : words.w;
-    const float kept = 1 / (1 - dropout);
-    const unsigned threshold = dropThreshold(dropout);
-    return make_float2(first >= threshold ? kept : 0, second >= threshold ? kept : 0);
+  static DEVICE unsigned wordOf(const uint4 &words, int which) {
+    return which < 2 ? (which ? words.y : words.x) : (which == 2 ? words.z : words.w);
   }
 };
 

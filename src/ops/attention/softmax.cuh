@@ -1,5 +1,6 @@
 // The forward kernels' online softmax, for scores in accumulators [16,8].
 #pragma once
+#include "dropout.cuh"
 #include "tile.cuh"
 
 /** A maximum may grow by this (a factor 2^8 of the shares) before what was summed is brought to the new one. */
@@ -12,43 +13,44 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
   using Sums = float[TILES][WIDE][4];
   const Problem &p;
   const BiasRow &row;
-  i64 b, h, m0;
+  i64 b, h;
+  int m0;
   float top[2 * TILES], total[2 * TILES], shrink[2 * TILES];
   int segment[2 * TILES];
 
   static DEVICE int group() { return threadIdx.x % WARP / 4; }
   static DEVICE int first() { return threadIdx.x % 4 * 2; }
 
-  DEVICE Softmax(const Problem &p, const BiasRow &row, i64 b, i64 h, i64 m0) : p(p), row(row), b(b), h(h), m0(m0) {
+  DEVICE Softmax(const Problem &p, const BiasRow &row, i64 b, i64 h, int m0) : p(p), row(row), b(b), h(h), m0(m0) {
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
-      const i64 m = m0 + 8 * i + group();
+      const int m = m0 + 8 * i + group();
       top[i] = -infinity();
       total[i] = 0;
       shrink[i] = 1;
-      segment[i] = SEGMENTS == 2 && m < p.M ? p.querySegments[b * p.M + m] : -1;
+      segment[i] = SEGMENTS == 2 && m < int(p.M) ? p.querySegments[b * p.M + m] : -1;
     }
   }
 
-  DEVICE bool hidden(i64 n0) const { return CAUSAL && n0 > m0 + OWN - 1 + p.queryOffset; }
+  DEVICE bool hidden(int n0) const { return CAUSAL && n0 > m0 + OWN - 1 + p.queryOffset; }
 
   /**
    * From products with keys n0.. on to shares as dropout scales them; sums of earlier ones must then be rescaled.
    * `partly`: some of the keys may be hidden by the segments.
    */
-  DEVICE void shares(Scores &s, i64 n0, const int *keySegments, bool partly) {
+  DEVICE void shares(Scores &s, int n0, const int *keySegments, bool partly) {
     // Scores are s factor + shift: far from the diagonal the bias is one number.
     float factor = p.scale * LOG2E, shift = 0;
-    const int relative = int(n0 - m0 - p.queryOffset);  // of the first query and key
+    const int relative = n0 - m0 - p.queryOffset;  // of the first query and key
     const bool far = !BIAS || relative + SPAN - 1 <= -row.radius || relative - (OWN - 1) >= row.radius;
-    const bool masked = partly || n0 + SPAN > p.N || (CAUSAL && relative + SPAN - 1 > 0);
+    const bool masked = partly || n0 + SPAN > int(p.N) || (CAUSAL && relative + SPAN - 1 > 0);
     if (BIAS && far) shift = relative < 0 ? row.low : row.high;
     if (!far || DENSE || masked) {
       finish(s, factor, shift, relative, far);
       factor = 1;
       shift = 0;
       if (DENSE) addDense(s, n0);
-      if (masked) hide(s, relative, int(min(p.N - n0, i64(SPAN))), keySegments);
+      if (masked) hide(s, relative, min(int(p.N) - n0, SPAN), keySegments);
     }
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
@@ -72,10 +74,11 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
       total[i] = total[i] * shrink[i] + (sum[0] + sum[1]);
       if (DROPOUT)
 #pragma unroll
-        for (int j = 0; j < COLUMNS; j++) {
-          const float2 kept = p.factors(b, h, m0 + 8 * i + group(), n0 + 8 * j + first());
-          s[i / 2][j][i % 2 * 2] *= kept.x;
-          s[i / 2][j][i % 2 * 2 + 1] *= kept.y;
+        for (int j = 0; j < COLUMNS; j += 2) {
+          float kept[2][2];
+          rowFactors(p, b, h, m0 + 8 * i + group(), n0 + 8 * j + first(), kept);
+#pragma unroll
+          for (int x = 0; x < 4; x++) s[i / 2][j + x / 2][i % 2 * 2 + x % 2] *= kept[x / 2][x % 2];
         }
     }
   }
@@ -95,9 +98,9 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
     for (int i = 0; i < 2 * TILES; i++) {
       const float all = acrossLanes<Sum, 4>(total[i]);
       const bool any = all > 0 || all != all;
-      const i64 m = m0 + 8 * i + group();
+      const int m = m0 + 8 * i + group();
       share[i] = any ? 1 / all : 0;
-      if (first() == 0 && m < p.M) lse[(b * p.H + h) * p.M + m] = any ? (top[i] + log2f(all)) * LN2 : -infinity();
+      if (first() == 0 && m < int(p.M)) lse[(b * p.H + h) * p.M + m] = any ? (top[i] + log2f(all)) * LN2 : -infinity();
     }
     multiplyRows(sums, share);
   }
@@ -137,21 +140,21 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
     }
   }
 
-  DEVICE void addDense(Scores &s, i64 n0) const {
+  DEVICE void addDense(Scores &s, int n0) const {
     const bool pairs = p.N % 2 == 0;
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
-      const i64 m = m0 + 8 * i + group();
-      if (m >= p.M) continue;
+      const int m = m0 + 8 * i + group();
+      if (m >= int(p.M)) continue;
       const float *from = p.dense + p.densePlane(b, h) + m * p.N + n0 + first();
 #pragma unroll
       for (int j = 0; j < COLUMNS; j++) {
-        const i64 n = n0 + 8 * j + first();
+        const int n = n0 + 8 * j + first();
         float2 x = {0, 0};
-        if (n + 1 < p.N && pairs) x = *reinterpret_cast<const float2 *>(from + 8 * j);
+        if (n + 1 < int(p.N) && pairs) x = *reinterpret_cast<const float2 *>(from + 8 * j);
         else {
-          if (n < p.N) x.x = from[8 * j];
-          if (n + 1 < p.N) x.y = from[8 * j + 1];
+          if (n < int(p.N)) x.x = from[8 * j];
+          if (n + 1 < int(p.N)) x.y = from[8 * j + 1];
         }
         s[i / 2][j][i % 2 * 2] += x.x * LOG2E;
         s[i / 2][j][i % 2 * 2 + 1] += x.y * LOG2E;

@@ -38,6 +38,37 @@ DEVICE void multiplyGroup(float (&c)[8][4], const unsigned (&a)[4], unsigned lon
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(TRANSPOSED));
 }
 
+#define SUMS_64(d)                                                                                                 \
+  SUMS_32(d), SUMS_4(d, 8), SUMS_4(d, 9), SUMS_4(d, 10), SUMS_4(d, 11), SUMS_4(d, 12), SUMS_4(d, 13), SUMS_4(d, 14), \
+      SUMS_4(d, 15)
+#define WGMMA_128(TYPE)                                                                                 \
+  "{.reg .pred p; setp.ne.b32 p, %66, 0;\n"                                                             \
+  "wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE " "                                      \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                             \
+  "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"                                    \
+  "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"                                    \
+  "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, %64, %65, p, 1, 1, 0, 0;}"
+
+#define WGMMA_64_SHARED(TYPE)                                                                           \
+  "{.reg .pred p; setp.ne.b32 p, %34, 0;\n"                                                             \
+  "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " "                                       \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                             \
+  "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, p, 1, 1, 0, 0;}"
+
+/** As multiplyGroup with a in shared memory too, and the columns of b as rows of its tile; c [64,64] or [64,128]. */
+DEVICE void multiplyShared(float (&c)[8][4], unsigned long long a, unsigned long long b, int add, const bf16 *) {
+  asm volatile(WGMMA_64_SHARED("bf16") : SUMS_32(c) : "l"(a), "l"(b), "r"(add));
+}
+DEVICE void multiplyShared(float (&c)[8][4], unsigned long long a, unsigned long long b, int add, const f16 *) {
+  asm volatile(WGMMA_64_SHARED("f16") : SUMS_32(c) : "l"(a), "l"(b), "r"(add));
+}
+DEVICE void multiplyShared(float (&c)[16][4], unsigned long long a, unsigned long long b, int add, const bf16 *) {
+  asm volatile(WGMMA_128("bf16") : SUMS_64(c) : "l"(a), "l"(b), "r"(add));
+}
+DEVICE void multiplyShared(float (&c)[16][4], unsigned long long a, unsigned long long b, int add, const f16 *) {
+  asm volatile(WGMMA_128("f16") : SUMS_64(c) : "l"(a), "l"(b), "r"(add));
+}
+
 /**
  * COUNT rows of D values in shared memory as the tensor cores want them: panels [COUNT,64] whose 16-byte chunks are
  * exchanged within 128 bytes by the row (the 128-byte swizzle). Begins at a multiple of 1024 bytes.
@@ -50,14 +81,15 @@ template <int D, int COUNT> struct Panels {
     return column / PANEL * COUNT * PANEL + row * PANEL + ((column / 8 % 8) ^ (row % 8)) * 8 + column % 8;
   }
 
-  template <int THREADS> static DEVICE void copy(T *to, const T *from, i64 stride, i64 first, i64 end) {
+  /** Starts to copy `count` rows from `from` on, zeros beyond. */
+  template <int THREADS> static DEVICE void copy(T *to, const T *from, int stride, int count) {
     constexpr int CHUNKS = D / 8;
 #pragma unroll
     for (int x = 0; x < (COUNT * CHUNKS + THREADS - 1) / THREADS; x++) {
       const int i = threadIdx.x + x * THREADS, row = i / CHUNKS, column = i % CHUNKS * 8;
       if (COUNT * CHUNKS % THREADS && i >= COUNT * CHUNKS) break;
-      const bool real = first + row < end;
-      copyAsync16(to + place(row, column), real ? from + (first + row) * stride + column : from, real);
+      const bool real = row < count;
+      copyAsync16(to + place(row, column), from + (real ? row * stride + column : 0), real);
     }
   }
 
@@ -67,8 +99,8 @@ template <int D, int COUNT> struct Panels {
     loadMatrices(a, tile + place(row + lane % 16, step * 16 + lane / 16 * 8));
   }
 
-  /** Right factor [16,64] whose columns are rows `row`.. of the tile: its values 16 step... */
-  static DEVICE unsigned long long right(const T *tile, int row, int step) {
+  /** Left factor [64,16] of rows `row`.., or right factor whose columns these are: their values 16 step... */
+  static DEVICE unsigned long long rows(const T *tile, int row, int step) {
     return descriptor(tile + step / 4 * COUNT * PANEL + row * PANEL + step % 4 * 16);
   }
   /** Right factor [16,64] of rows `row`.. of the tile and the columns of one panel. */
