@@ -305,7 +305,7 @@ export const attentionBackwardPlan: CudaPlan = (site): CudaProgram => {
     source: 'attention/attention_rows.cu',
     entry: 'attention_rows',
     defines: { ROW_LANES },
-    grid: [ceil(B! * H! * paddedRows(M!), 256 / ROW_LANES)],
+    grid: [ceil(H! * paddedRows(M!), 256 / ROW_LANES), B!],
     block: 256,
     arguments: ['dout', 'out', 'lse', 'B', 'M', 'H', 'D', 'rows'],
   };
@@ -316,7 +316,7 @@ export const attentionBackwardPlan: CudaPlan = (site): CudaProgram => {
     entry: 'attention_bias_sums',
     defines: { ROW_LANES, KEYS: keysPerBlock },
     grid: [ceil(P!, WARP), H!],
-    block: 8 * WARP,
+    block: 1024,
     arguments: ['partial', 'dbias', 'B', 'H', 'N', 'P'],
   };
   return { workspace, launches: [rows, ...launches, ...(site.has('dbias') ? [sums] : [])] };

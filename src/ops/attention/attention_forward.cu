@@ -91,7 +91,7 @@ KERNEL __launch_bounds__(THREADS) attention_forward(PROBLEM_PARAMETERS, T *out, 
     }
 
     softmax.shares(s, n0, segmentTiles + stage * KEYS, partly);
-    softmax.rescale(sums);
+    softmax.rescale<false>(sums);
 #pragma unroll
     for (int j = 0; j < COLUMNS; j += 2) {
       unsigned left[ROW_TILES][4];

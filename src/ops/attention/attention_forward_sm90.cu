@@ -115,7 +115,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
       waitProducts<1>();
       share(tile, following);
       waitProducts<0>();
-      softmax.rescale(sums);
+      softmax.rescale<true>(sums);
       round();
       stage = following;
     }

@@ -83,12 +83,12 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
     }
   }
 
-  /** Brings sums to the maximum that the last shares refer to. */
-  DEVICE void rescale(Sums &sums) const {
-    bool any = false;
+  /** Brings sums to the maximum that the last shares refer to; SELDOM: asks first whether that has changed. */
+  template <bool SELDOM> DEVICE void rescale(Sums &sums) const {
+    bool any = !SELDOM;
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) any |= shrink[i] != 1;
-    if (__any_sync(ALL_LANES, any)) multiplyRows(sums, shrink);
+    if (!SELDOM || __any_sync(ALL_LANES, any)) multiplyRows(sums, shrink);
   }
 
   /** Divides the sums by the totals and writes lse. */
