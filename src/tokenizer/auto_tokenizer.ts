@@ -3,6 +3,8 @@ import { isUtf8 } from 'node:buffer';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { parseSentencePieceModel } from './sentencepiece_model.ts';
+import { spieceTokenizer } from './spiece.ts';
 import { Tokenizer, type TokenizerOptions } from './tokenizer.ts';
 import { parseTokenizerConfig, specialTokens, type TokenizerConfig } from './tokenizer_config.ts';
 import { parseTokenizerJson } from './tokenizer_json.ts';
@@ -12,7 +14,7 @@ const MAXIMUM_BYTES = 256 << 20;
 
 export const AutoTokenizer = {
   /**
-   * The tokenizer of a folder (tokenizer.json beside tokenizer_config.json) or of a tokenizer.json.
+   * The tokenizer of a folder (tokenizer.json or else spiece.model, beside tokenizer_config.json) or of such a file.
    * @throws UsageError if there is none
    * @throws FormatError if it is damaged or not supported, naming file and field
    */
@@ -24,20 +26,34 @@ export const AutoTokenizer = {
 /** `AutoTokenizer.from_pretrained` without a promise. */
 export function openTokenizer(directoryOrFile: string, options: Pick<TokenizerOptions, 'native'> = {}): Tokenizer {
   if (!existsSync(directoryOrFile))
-    throw new UsageError(`${directoryOrFile}: not found, expected a tokenizer.json or a folder with one`);
-  const path = statSync(directoryOrFile).isDirectory() ? join(directoryOrFile, 'tokenizer.json') : directoryOrFile;
-  if (!existsSync(path)) throw new UsageError(`${path}: not found, expected the tokenizer of this folder`);
+    throw new UsageError(
+      `${directoryOrFile}: not found, expected a tokenizer.json, a spiece.model or a folder with one`,
+    );
+  const path = statSync(directoryOrFile).isDirectory() ? fileIn(directoryOrFile) : directoryOrFile;
   const config = readConfig(dirname(path));
+  if (path.endsWith('.model')) {
+    const source = readFile(path);
+    const { file, special, engine } = spieceTokenizer(parseSentencePieceModel(source, path), config, path);
+    return new Tokenizer(file, special, path, { ...options, config: config ?? {}, engine, source });
+  }
   const file = parseTokenizerJson(readText(path), path);
   const known = new Set(file.added_tokens.map(({ content }) => content));
   const vocab = file.model.type === 'Unigram' ? new Map(file.model.vocab) : file.model.vocab;
-  const special = specialTokens(config, (token) => known.has(token) || vocab.has(token));
-  return new Tokenizer(file, special, path, { ...options, config });
+  const special = specialTokens(config ?? {}, (token) => known.has(token) || vocab.has(token));
+  return new Tokenizer(file, special, path, { ...options, config: config ?? {} });
+}
+
+/** The file of a folder that says most: transformers takes them in this order, too. */
+function fileIn(directory: string): string {
+  const names = ['tokenizer.json', 'spiece.model', 'sentencepiece.model', 'tokenizer.model'];
+  const found = names.map((name) => join(directory, name)).find((path) => existsSync(path));
+  if (found !== undefined) return found;
+  throw new UsageError(`${directory}: has no ${names.slice(0, 2).join(' and no ')}, expected one of them`);
 }
 
 /** tokenizer_config.json, and of an older special_tokens_map.json what it lacks. */
-function readConfig(directory: string): TokenizerConfig {
-  let config: TokenizerConfig = {};
+function readConfig(directory: string): TokenizerConfig | undefined {
+  let config: TokenizerConfig | undefined;
   for (const name of ['special_tokens_map.json', 'tokenizer_config.json']) {
     const path = join(directory, name);
     if (existsSync(path)) config = { ...config, ...parseTokenizerConfig(readText(path), path) };
@@ -46,9 +62,13 @@ function readConfig(directory: string): TokenizerConfig {
 }
 
 function readText(path: string): string {
-  const { size } = statSync(path);
-  if (size > MAXIMUM_BYTES) throw new FormatError(`${path}: ${size} bytes, expected at most ${MAXIMUM_BYTES}`);
-  const bytes = readFileSync(path);
+  const bytes = readFile(path);
   if (!isUtf8(bytes)) throw new FormatError(`${path}: not UTF-8 text, expected JSON`);
   return bytes.toString();
+}
+
+function readFile(path: string): Buffer {
+  const { size } = statSync(path);
+  if (size > MAXIMUM_BYTES) throw new FormatError(`${path}: ${size} bytes, expected at most ${MAXIMUM_BYTES}`);
+  return readFileSync(path);
 }

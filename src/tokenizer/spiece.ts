@@ -1,0 +1,177 @@
+/** Tokenizers of a spiece.model: sentencepiece's ids, with T5's extra ids and manners around them. */
+import type { Engine, Piece } from './engine.ts';
+import { once } from './engine.ts';
+import { NormalizedText } from './pipeline/normalized_text.ts';
+import { endOfSequence } from './pipeline/post_processors.ts';
+import { openSentencePiece, type SentencePieceManners } from './pipeline/sentencepiece.ts';
+import { spaceMark, spNormalizer } from './pipeline/sp_normalizer.ts';
+import type { AddedToken } from './schema.ts';
+import { ModelType, PieceType, type SentencePieceModel } from './sentencepiece_model.ts';
+import { type SpecialTokens, specialParts, specialTokens, type TokenizerConfig } from './tokenizer_config.ts';
+import type { TokenizerFile } from './tokenizer_json.ts';
+
+/** T5's tokens for masked spans where no configuration says how many. */
+const T5_EXTRA_IDS = 100;
+
+export interface SpieceTokenizer {
+  file: TokenizerFile;
+  special: SpecialTokens;
+  engine: Engine;
+}
+
+/** `path` is for messages; `config` undefined: there is none. @throws FormatError for a model that contradicts itself */
+export function spieceTokenizer(
+  model: SentencePieceModel,
+  config: TokenizerConfig | undefined,
+  path: string,
+): SpieceTokenizer {
+  const ids = new Map(model.pieces.map(({ piece }, id) => [piece, id]));
+  const added = addedTokens(model, ids, config ?? {});
+  const known = (token: string) => ids.has(token) || added.some(({ content }) => content === token);
+  const special = specialTokens(config ?? {}, known);
+  const eos = special.eos_token;
+  const unknown = model.pieces.find(({ type }) => type === PieceType.UNKNOWN)!.piece;
+  // A model alone is sentencepiece's, where an unknown piece has a surface of its own when decoded.
+  const tokens = config ? added : added.filter(({ content }) => content !== unknown);
+  const file: TokenizerFile = {
+    truncation: null,
+    padding: null,
+    added_tokens: tokens,
+    normalizer: null,
+    pre_tokenizer: null,
+    post_processor:
+      eos === undefined ? null : endOfSequence(eos, ids.get(eos) ?? added.find((t) => t.content === eos)!.id),
+    decoder: null,
+    model: vocabularyOf(model, unknown, ids),
+  };
+  const manners = { legacy: config?.legacy ?? true, unknown };
+  return { file, special, engine: spieceEngine(model, added, manners, path) };
+}
+
+/** What the tokenizer knows of the vocabulary; the engine encodes by the model itself. */
+function vocabularyOf(model: SentencePieceModel, unknown: string, ids: Map<string, number>): TokenizerFile['model'] {
+  const { byte_fallback } = model.trainer_spec;
+  if (model.trainer_spec.model_type !== ModelType.BPE)
+    return {
+      type: 'Unigram',
+      unk_id: ids.get(unknown)!,
+      byte_fallback,
+      vocab: model.pieces.map(({ piece, score }) => [piece, score]),
+    };
+  return {
+    type: 'BPE',
+    unk_token: unknown,
+    continuing_subword_prefix: '',
+    end_of_word_suffix: '',
+    fuse_unk: true,
+    byte_fallback,
+    ignore_merges: false,
+    vocab: ids,
+    merges: [],
+  };
+}
+
+/** Special tokens, T5's extra ids behind the pieces, and what the configuration adds. */
+function addedTokens(model: SentencePieceModel, ids: Map<string, number>, config: TokenizerConfig): AddedToken[] {
+  const found = new Map<string, AddedToken>();
+  const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+  const add = (content: string, id: number) => {
+    if (!found.has(content)) found.set(content, { id, content, ...plain });
+  };
+  for (const [id, token] of Object.entries(config.added_tokens_decoder ?? {}))
+    found.set(token.content, { ...token, id: Number(id) });
+  model.pieces.forEach(({ piece, type }, id) => {
+    if (type === PieceType.CONTROL || type === PieceType.UNKNOWN) add(piece, id);
+  });
+  const count = model.pieces.length;
+  const t5 = /^(UM|M)?T5/.test(config.tokenizer_class ?? 'T5');
+  const extra = config.extra_ids ?? (t5 && !ids.has('<extra_id_0>') ? T5_EXTRA_IDS : 0);
+  for (let i = 0; i < extra; i++) add(`<extra_id_${i}>`, ids.get(`<extra_id_${i}>`) ?? count + extra - 1 - i);
+  let next = Math.max(count + extra, ...[...found.values()].map(({ id }) => id + 1));
+  const named = [
+    ...specialParts.map((part) => config[part]),
+    ...(config.additional_special_tokens ?? []),
+    ...(config.extra_special_tokens ?? []),
+  ];
+  for (const token of named) if (typeof token === 'string' && !found.has(token)) add(token, ids.get(token) ?? next++);
+  return [...found.values()].sort((a, b) => a.id - b.id);
+}
+
+function spieceEngine(
+  model: SentencePieceModel,
+  added: readonly AddedToken[],
+  manners: SentencePieceManners,
+  path: string,
+): Engine {
+  const types = new Map(model.pieces.map(({ piece, type }) => [piece, type]));
+  const { denormalizer_spec } = model;
+  const rules = denormalizer_spec.precompiled_charsmap.length > 0;
+  const denormalizer = rules && spNormalizer({ ...model, normalizer_spec: denormalizer_spec, pieces: [] }, path);
+  const denormalize = (text: string) => (denormalizer ? denormalizer(NormalizedText.of(text), true).text : text);
+  return {
+    pipeline: once(() => openSentencePiece(model, added, manners, path)),
+    native: () => undefined,
+    decode: (pieces, options) => denormalize(decode(model, types, pieces, options.spaces_between_special_tokens)),
+  };
+}
+
+/** sentencepiece's Decode, with special tokens as they are spelled. */
+function decode(
+  { normalizer_spec, trainer_spec }: SentencePieceModel,
+  types: ReadonlyMap<string, PieceType>,
+  pieces: readonly Piece[],
+  spaced: boolean,
+): string {
+  const { add_dummy_prefix, remove_extra_whitespaces } = normalizer_spec;
+  const strips = add_dummy_prefix || remove_extra_whitespaces;
+  let text = '';
+  let atStart = true; // a mark here is the space in front of the text
+  let taken = false;
+  let bytes: number[] = [];
+  const flush = () => {
+    if (bytes.length > 0) text += utf8Text(bytes);
+    bytes = [];
+  };
+  for (const { piece, special } of pieces) {
+    const type = types.get(piece);
+    if (!special && type === PieceType.BYTE) {
+      bytes.push(Number.parseInt(piece.slice(3, 5), 16));
+      continue;
+    }
+    flush();
+    if (taken || text !== '') atStart = false;
+    taken = false;
+    if (special) text += spaced ? `${text === '' || text.endsWith(' ') ? '' : ' '}${piece} ` : piece;
+    else if (type === PieceType.UNKNOWN) text += trainer_spec.unk_surface;
+    else if (type !== PieceType.CONTROL) {
+      let rest = piece;
+      if (atStart && strips && piece.startsWith(spaceMark)) {
+        rest = piece.slice(1);
+        taken = !remove_extra_whitespaces;
+      }
+      const surface = rest.replaceAll(spaceMark, ' ');
+      text += spaced && text.endsWith('> ') && surface.startsWith(' ') ? surface.slice(1) : surface;
+    }
+  }
+  flush();
+  return spaced ? text.trim() : text;
+}
+
+const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** Characters of bytes; a byte that starts none is U+FFFD. */
+function utf8Text(bytes: readonly number[]): string {
+  let text = '';
+  for (let at = 0; at < bytes.length; ) {
+    const first = bytes[at]!;
+    const length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    try {
+      text += strict.decode(Uint8Array.from(bytes.slice(at, at + length)));
+      at += length;
+    } catch {
+      text += '\ufffd';
+      at++;
+    }
+  }
+  return text;
+}
