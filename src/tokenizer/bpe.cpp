@@ -11,8 +11,37 @@ static int digit(uint8_t c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' &
 
 Bpe::Bpe() { std::fill(byteIds, byteIds + 256, NO_ID); }
 
+/** The byte that GPT-2 writes as this character, or -1. */
+static int spelledByte(uint32_t c) {
+  if ((c >= 0x21 && c <= 0x7e) || (c >= 0xa1 && c <= 0xff && c != 0xad)) return int(c);
+  if (c < 256 || c >= 256 + 68) return -1;
+  const int n = int(c) - 256; // the others in order: 0-32, 127-160, 173
+  return n < 33 ? n : n < 67 ? n + 94 : 173;
+}
+
+/** The bytes that a piece spells, or none where a character of it stands for no byte. */
+static std::vector<uint8_t> spelledBytes(const uint8_t *p, uint32_t bytes) {
+  std::vector<uint8_t> spelled;
+  for (const uint8_t *end = p + bytes; p < end;) {
+    const Character c = characterAt(p, end);
+    const int byte = c.codePoint == INVALID ? -1 : spelledByte(c.codePoint);
+    if (byte < 0) return {};
+    spelled.push_back(uint8_t(byte));
+    p += c.bytes;
+  }
+  return spelled;
+}
+
 void Bpe::addPiece(const uint8_t *p, uint32_t bytes, int32_t id) {
   pieces(p, bytes) = uint64_t(uint32_t(id));
+  if (options.byteLevel) {
+    const bool single = bytes <= 2;
+    if (!single && !options.ignoreMerges) return;
+    const auto spelled = spelledBytes(p, bytes);
+    if (spelled.size() == 1) byteIds[spelled[0]] = id;
+    if (!spelled.empty() && options.ignoreMerges) wholes(spelled.data(), uint32_t(spelled.size())) = uint64_t(uint32_t(id));
+    return;
+  }
   if (bytes == 0) return;
   const Character c = characterAt(p, p + bytes);
   if (c.codePoint != INVALID && c.bytes == bytes) {
@@ -82,6 +111,18 @@ int32_t *Bpe::symbols(const uint8_t *p, const uint8_t *end, int32_t *out) const 
   return out;
 }
 
+/** One id per byte. */
+int32_t *Bpe::byteSymbols(const uint8_t *p, const uint8_t *end, int32_t *out) const {
+  bool unknown = false;
+  for (; p < end; p++) {
+    const int32_t id = byteIds[*p];
+    if (id != NO_ID) *out++ = id;
+    else if (options.unknown != NO_ID && !(unknown && options.fuseUnknown)) *out++ = options.unknown;
+    unknown = id == NO_ID;
+  }
+  return out;
+}
+
 int32_t *Bpe::mergeFew(int32_t *ids, int32_t *end) const {
   const Merge *found[FEW];
   int count = int(end - ids);
@@ -138,16 +179,19 @@ int32_t *Bpe::mergeMany(int32_t *ids, int32_t *end, BpeScratch &s) const {
   return std::remove(ids, end, NO_ID);
 }
 
+int32_t *Bpe::merge(int32_t *ids, int32_t *end, BpeScratch &scratch) const {
+  return end - ids <= FEW ? mergeFew(ids, end) : mergeMany(ids, end, scratch);
+}
+
 int32_t *Bpe::encode(const uint8_t *p, const uint8_t *end, int32_t *out, BpeScratch &scratch) const {
   if (options.ignoreMerges) {
-    const int32_t id = idOf(p, uint32_t(end - p));
-    if (id != NO_ID) {
-      *out = id;
+    const uint64_t *id = (options.byteLevel ? wholes : pieces).find(p, uint32_t(end - p));
+    if (id) {
+      *out = int32_t(*id);
       return out + 1;
     }
   }
-  int32_t *stop = symbols(p, end, out);
-  return stop - out <= FEW ? mergeFew(out, stop) : mergeMany(out, stop, scratch);
+  return merge(out, options.byteLevel ? byteSymbols(p, end, out) : symbols(p, end, out), scratch);
 }
 
 } // namespace tokenizer

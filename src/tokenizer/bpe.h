@@ -20,12 +20,14 @@ constexpr uint32_t NO_MERGE = 0xffffffff;
 struct BpeOptions {
   int32_t unknown; // id or NO_ID
   int32_t byteFallback, fuseUnknown, ignoreMerges;
+  int32_t byteLevel; // pieces are spelled in GPT-2's characters for bytes, and symbols are bytes
 };
 
 class Bpe {
 public:
   StringTable pieces; // value: id
-  BpeOptions options{NO_ID, 0, 0, 0};
+  StringTable wholes; // byteLevel and ignoreMerges: the same by the bytes that they spell
+  BpeOptions options{NO_ID, 0, 0, 0, 0};
 
   Bpe();
   void addPiece(const uint8_t *p, uint32_t bytes, int32_t id);
@@ -37,6 +39,14 @@ public:
 
   /** Writes the ids of a piece of at least one byte, at most one per byte; returns their end. */
   int32_t *encode(const uint8_t *p, const uint8_t *end, int32_t *out, struct BpeScratch &scratch) const;
+  /** Merges symbols in place; returns their end. */
+  int32_t *merge(int32_t *ids, int32_t *end, struct BpeScratch &scratch) const;
+  /** Id of the piece that is this character, or NO_ID. */
+  int32_t characterId(uint32_t c) const {
+    if (c == INVALID) return NO_ID;
+    const auto &page = characters[c >> 8];
+    return page ? page[c & 255] : NO_ID;
+  }
 
 private:
   std::vector<Merge> merges; // open addressing
@@ -44,13 +54,9 @@ private:
   std::vector<Page> characters = std::vector<Page>(0x1100); // ids by code point, [c >> 8][c & 255]
   int32_t byteIds[256];
 
-  int32_t characterId(uint32_t c) const {
-    if (c == INVALID) return NO_ID;
-    const auto &page = characters[c >> 8];
-    return page ? page[c & 255] : NO_ID;
-  }
   const Merge *find(int32_t left, int32_t right) const;
   int32_t *symbols(const uint8_t *p, const uint8_t *end, int32_t *out) const;
+  int32_t *byteSymbols(const uint8_t *p, const uint8_t *end, int32_t *out) const;
   int32_t *mergeFew(int32_t *ids, int32_t *end) const;
   int32_t *mergeMany(int32_t *ids, int32_t *end, struct BpeScratch &scratch) const;
 };
@@ -62,7 +68,13 @@ struct BpeScratch {
     int32_t id;
     bool operator<(const Candidate &o) const { return rank != o.rank ? rank > o.rank : position > o.position; }
   };
+  struct Text {
+    const uint8_t *start;
+    uint32_t bytes;
+  };
   std::vector<uint32_t> next, previous;
+  std::vector<int32_t> symbols; // of sentencepiece's BPE
+  std::vector<Text> unknown;
   std::vector<Candidate> heap;
 };
 

@@ -8,13 +8,22 @@ const prototypes = {
   bpe: 'int64_t fat5_tokenizer_bpe(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units, const int32_t *ids, uint32_t count, const int32_t *options)',
   merges:
     'int64_t fat5_tokenizer_merges(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units, uint32_t count, uint32_t *wrong)',
-  rules: 'int64_t fat5_tokenizer_rules(uint64_t handle, const int32_t *rules, uint32_t count)',
+  rules: 'int64_t fat5_tokenizer_rules(uint64_t handle, const int32_t *rules, uint32_t count, int32_t prefixSpace)',
   added:
     'int64_t fat5_tokenizer_added(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units, const int32_t *ids, const int32_t *flags, const int32_t *normalized, uint32_t count)',
   template:
     'int64_t fat5_tokenizer_template(uint64_t handle, const int32_t *prefix, uint32_t prefixCount, const int32_t *suffix, uint32_t suffixCount)',
   encode:
-    'int64_t fat5_tokenizer_encode(uint64_t handle, const uint8_t *bytes, const uint32_t *offsets, uint32_t count, int32_t flags, int32_t threads, int32_t *ids, uint32_t *idOffsets)',
+    'int64_t fat5_tokenizer_encode(uint64_t handle, const uint8_t *bytes, const uint32_t *offsets, uint32_t count, int32_t flags, int32_t threads, uint32_t *idOffsets, uint8_t *declined)',
+  ids: 'int64_t fat5_tokenizer_ids(uint64_t handle, int32_t *ids)',
+  unigram:
+    'int64_t fat5_tokenizer_unigram(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units, const double *scores, const uint8_t *kinds, uint32_t count, int32_t unknown, double unknownScore, const int32_t *byteIds, int32_t float32)',
+  spBpe:
+    'int64_t fat5_tokenizer_sp_bpe(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units, const double *scores, const uint8_t *kinds, uint32_t count, int32_t unknown, const int32_t *byteIds)',
+  spNormalizer:
+    'int64_t fat5_tokenizer_sp_normalizer(uint64_t handle, const uint8_t *charsmap, uint64_t bytes, const int32_t *options)',
+  hfNormalizer:
+    'int64_t fat5_tokenizer_hf_normalizer(uint64_t handle, const uint8_t *charsmap, uint64_t bytes, const int32_t *options)',
   createTraining: 'uint64_t fat5_training_create(const int32_t *rules, uint32_t count, uint32_t cuts)',
   freeTraining: 'int fat5_training_free(uint64_t handle)',
   normalization: 'int64_t fat5_training_rules(uint64_t handle, const uint8_t *charsmap, uint64_t bytes)',

@@ -3,6 +3,9 @@
  * BPE tokenizers use, one rule each, tried in order as the alternatives of the expression are.
  */
 
+/** What the pre-tokenizer ByteLevel cuts by. */
+export const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
 /** FAT5's French tokenizer: punctuation apart from words, single digits. */
 export const FRENCH_PATTERN = ' ?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
 
@@ -18,6 +21,7 @@ const NEWLINES = 3;
 const INNER_SPACES = 4;
 const SPACES = 5;
 const CONTRACTIONS = 6;
+const SPACED_NUMBERS = 7;
 
 /** Alternative -> kind and option of struct Rule. */
 const rules: Record<string, [number, number]> = {
@@ -37,7 +41,12 @@ const rules: Record<string, [number, number]> = {
   '\\s+(?!\\S)': [INNER_SPACES, 0],
   '\\s+': [SPACES, 0],
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)": [CONTRACTIONS, 0],
+  "(?:'s|'t|'re|'ve|'m|'ll|'d)": [CONTRACTIONS, 1],
+  ' ?\\p{N}+': [SPACED_NUMBERS, 0],
 };
+
+/** GPT-2 writes them as alternatives of their own, in front of all others. */
+const GPT2_CONTRACTIONS = /^'s\|'t\|'re\|'ve\|'m\|'ll\|'d(?=\|)/;
 
 /** Alternatives at the top level of an expression. */
 function alternatives(pattern: string): string[] {
@@ -59,14 +68,14 @@ function alternatives(pattern: string): string[] {
  */
 export function patternRules(pattern: string): Int32Array | string {
   const found: [number, number][] = [];
-  for (const alternative of alternatives(pattern)) {
+  for (const alternative of alternatives(pattern.replace(GPT2_CONTRACTIONS, '(?:$&)'))) {
     const rule = Object.hasOwn(rules, alternative) ? rules[alternative] : undefined;
     if (!rule) return `alternative "${alternative}"`;
     found.push(rule);
   }
   for (const [kind, what] of [
     [LETTERS, 'letters'],
-    [NUMBERS, 'numbers'],
+    [found.some(([k]) => k === SPACED_NUMBERS) ? SPACED_NUMBERS : NUMBERS, 'numbers'],
     [OTHERS, 'punctuation'],
     [SPACES, 'spaces'],
   ] as const)

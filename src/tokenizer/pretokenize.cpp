@@ -69,8 +69,16 @@ const uint8_t *PreTokenizer::match(Rule rule, const uint8_t *p, const uint8_t *e
   }
   case SPACES:
     return run(p, end, SPACE);
-  case CONTRACTIONS:
-    return contraction(p, end);
+  case CONTRACTIONS: {
+    const uint8_t *stop = contraction(p, end);
+    for (const uint8_t *q = p + 1; rule.option == 1 && q < stop; q++)
+      if (*q < 'a' || *q > 'z') return p;
+    return stop;
+  }
+  case SPACED_NUMBERS: {
+    const uint8_t *numbers = *p == ' ' ? p + 1 : p, *stop = run(numbers, end, NUMBER);
+    return stop > numbers ? stop : p;
+  }
   }
   return p;
 }

@@ -13,7 +13,8 @@ enum RuleKind : int32_t {
   NEWLINES,     // \s*[\r\n]+
   INNER_SPACES, // \s+(?!\S)
   SPACES,       // \s+
-  CONTRACTIONS, // (?i:'s|'t|'re|'ve|'m|'ll|'d)
+  CONTRACTIONS, // (?i:'s|'t|'re|'ve|'m|'ll|'d), option 1: lower case only
+  SPACED_NUMBERS, // ' ?\p{N}+'
 };
 enum LetterPrefix : int32_t { PREFIX_NONE = 0, PREFIX_SPACE = 1, PREFIX_ANY = 2 };
 enum OtherOption : int32_t { SPACE_BEFORE = 1, NEWLINES_BEHIND = 2 };

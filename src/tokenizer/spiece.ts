@@ -1,6 +1,7 @@
 /** Tokenizers of a spiece.model: sentencepiece's ids, with T5's extra ids and manners around them. */
 import type { Engine, Piece } from './engine.ts';
 import { once } from './engine.ts';
+import { NativeEncoder } from './native_encoder.ts';
 import { NormalizedText } from './pipeline/normalized_text.ts';
 import { endOfSequence } from './pipeline/post_processors.ts';
 import { openSentencePiece, type SentencePieceManners } from './pipeline/sentencepiece.ts';
@@ -110,7 +111,8 @@ function spieceEngine(
   const denormalize = (text: string) => (denormalizer ? denormalizer(NormalizedText.of(text), true).text : text);
   return {
     pipeline: once(() => openSentencePiece(model, added, manners, path)),
-    native: () => undefined,
+    native: (prefix, suffix) =>
+      manners.legacy ? NativeEncoder.openSentencePiece(model, added, prefix, suffix, path) : undefined,
     decode: (pieces, options) => denormalize(decode(model, types, pieces, options.spaces_between_special_tokens)),
   };
 }

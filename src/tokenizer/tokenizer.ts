@@ -154,12 +154,15 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
       options.threads ?? Math.max(1, Math.min(availableParallelism(), Math.ceil(size / BYTES_PER_THREAD)));
     if (!Number.isInteger(threads) || threads < 1 || threads > 1024)
       throw new UsageError(`encodeBatch: threads is ${threads}, expected 1 to 1024`);
-    if (this.native) return this.native.encode(bytes, offsets, { special, split, threads });
-    const { prefix, suffix } = this.around;
-    const rows = textsOf(bytes, offsets).map((text) => {
+    const encode = (text: string) => {
       const { ids } = this.engine.pipeline().encode(text, split);
-      return special ? [...prefix, ...ids, ...suffix] : ids;
-    });
+      return special ? [...this.around.prefix, ...ids, ...this.around.suffix] : ids;
+    };
+    if (this.native) {
+      const one = (i: number) => encode(textsOf(bytes, offsets.subarray(i, i + 2))[0]!);
+      return this.native.encode(bytes, offsets, { special, split, threads }, one);
+    }
+    const rows = textsOf(bytes, offsets).map(encode);
     const found = new Uint32Array(rows.length + 1);
     rows.forEach((row, i) => {
       found[i + 1] = found[i]! + row.length;

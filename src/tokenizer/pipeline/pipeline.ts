@@ -3,7 +3,7 @@
  * the format can say; native code writes the same ids, faster, for what is common (native_plan.ts).
  */
 import { FormatError } from '../../util/errors.ts';
-import { checkMerges, type TokenizerFile, type TokenizerModel } from '../tokenizer_json.ts';
+import { checkMerges, type TokenizerFile, type TokenizerModel, type UnigramModel } from '../tokenizer_json.ts';
 import { tokenFinder } from './added_tokens.ts';
 import { bpeModel } from './bpe.ts';
 import { type Encoding, emptyEncoding } from './encoding.ts';
@@ -11,7 +11,7 @@ import { cached, type Model } from './model.ts';
 import { NormalizedText } from './normalized_text.ts';
 import { compileNormalizer } from './normalizers.ts';
 import { compilePreTokenizer } from './pre_tokenizers.ts';
-import { byteName, UNKNOWN_PENALTY, unigramModel } from './unigram.ts';
+import { byteName, UNKNOWN_PENALTY, type UnigramOptions, unigramModel } from './unigram.ts';
 import { wordLevelModel, wordPieceModel } from './words.ts';
 
 /** Turns one text into tokens. */
@@ -77,20 +77,27 @@ function openModel(model: TokenizerModel, path: string): Model {
       return wordPieceModel(model, path);
     case 'WordLevel':
       return wordLevelModel(model, path);
-    case 'Unigram': {
-      const { vocab, unk_id, byte_fallback } = model;
-      if (unk_id === null)
-        throw new FormatError(`${path}: model.unk_id is null, expected the piece for unknown characters`);
-      const ids = new Map(vocab.map(([piece], id) => [piece, id]));
-      const bytes = Array.from({ length: 256 }, (_, byte) => ids.get(byteName(byte)));
-      return unigramModel({
-        pieces: vocab.map((entry) => (entry[0] === '' ? undefined : entry)),
-        unknown: unk_id,
-        unknownScore:
-          vocab.reduce((least, [, score]) => Math.min(least, score), Number.POSITIVE_INFINITY) - UNKNOWN_PENALTY,
-        bytes: byte_fallback && bytes.every((id) => id !== undefined) ? (bytes as number[]) : undefined,
-        arithmetic: 'float64',
-      });
-    }
+    case 'Unigram':
+      return unigramModel(unigramOptions(model, path));
   }
+}
+
+/** What a Unigram vocabulary of tokenizer.json means. @throws FormatError without an unknown piece */
+export function unigramOptions({ vocab, unk_id, byte_fallback }: UnigramModel, path: string): UnigramOptions {
+  if (unk_id === null)
+    throw new FormatError(`${path}: model.unk_id is null, expected the piece for unknown characters`);
+  let bytes: (number | undefined)[] | undefined;
+  if (byte_fallback) {
+    const ids = new Map(vocab.map(([piece], id) => [piece, id]));
+    bytes = Array.from({ length: 256 }, (_, byte) => ids.get(byteName(byte)));
+  }
+  let least = Number.POSITIVE_INFINITY;
+  for (const [, score] of vocab) if (score < least) least = score;
+  return {
+    pieces: vocab.map((entry) => (entry[0] === '' ? undefined : entry)),
+    unknown: unk_id,
+    unknownScore: least - UNKNOWN_PENALTY,
+    bytes: bytes?.every((id) => id !== undefined) ? (bytes as number[]) : undefined,
+    arithmetic: 'float64',
+  };
 }

@@ -1,19 +1,17 @@
 /** The pre-tokenizers of tokenizer.json: each cuts every part of the text into smaller ones. */
+import { GPT2_PATTERN } from '../patterns.ts';
 import type { Metaspace, PreTokenizer, SplitBehavior } from '../schema.ts';
 import { type NormalizedText, prepend, replaceMatches } from './normalized_text.ts';
 import { bytesOf } from './normalizers.ts';
 import { compilePattern } from './regex.ts';
 import { scriptCuts } from './scripts.ts';
-import { SPACES, WORD } from './unicode.ts';
+import { RUST_WORD, SPACES } from './unicode.ts';
 
 export type PreTokenize = (part: NormalizedText) => NormalizedText[];
 
-const GPT2 = compilePattern(
-  { Regex: "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+" },
-  'ByteLevel',
-);
+const GPT2 = compilePattern({ Regex: GPT2_PATTERN }, 'ByteLevel');
 const SPACE = new RegExp(`[${SPACES}]`, 'gu');
-const WORDS = new RegExp(`[${WORD}]+|[^${WORD}${SPACES}]+`, 'gu');
+const WORDS = new RegExp(`[${RUST_WORD}]+|[^${RUST_WORD}${SPACES}]+`, 'gu');
 const PUNCTUATION = /[!-/:-@[-`{-~\p{P}]/gu;
 const NUMERIC = /\p{N}/gu;
 
