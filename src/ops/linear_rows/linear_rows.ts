@@ -4,13 +4,13 @@
  *   y_j[n,o] = alpha * sum_i x[n,i] * weight_j[o,i]
  *
  * x [N,I], weight_j [O_j,I], y_j [N,O_j]; sums in float32. The bits of a row do not depend on the other rows nor on their
- * number: a request in a batch gives what it gives alone. Reading the weights is what this costs. Inference only: no
+ * number, on a GPU up to eight of them: a request in a batch gives what it gives alone. Reading the weights is what this costs. Inference only: no
  * gradients.
  */
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { linear, linears } from '../linear/linear.ts';
+import { linearRowsPlan } from './linear_rows.cuda.ts';
 
 const alone = ['second', 'third', 'y2', 'y3'] as const;
 
@@ -23,6 +23,8 @@ export const linearRowsKernel = defineKernel({
   cases: [
     { sizes: { N: 1, I: 1, O: 1, P: 0, Q: 0 }, scalars: { alpha: 1 }, absent: [...alone] },
     { sizes: { N: 1, I: 515, O: 131, P: 67, Q: 3 }, scalars: { alpha: 0.5 } },
+    { sizes: { N: 3, I: 264, O: 50, P: 13, Q: 77 }, scalars: { alpha: 0.5 } },
+    { sizes: { N: 8, I: 40, O: 4099, P: 4101, Q: 0 }, scalars: { alpha: 1 }, absent: ['third', 'y3'] },
     { sizes: { N: 7, I: 61, O: 45, P: 18, Q: 0 }, scalars: { alpha: 1 }, absent: ['third', 'y3'] },
     { sizes: { N: 37, I: 96, O: 200, P: 0, Q: 0 }, scalars: { alpha: 1 }, absent: [...alone] },
   ],
@@ -42,15 +44,13 @@ export const linearRowsKernel = defineKernel({
         }
     }
   },
+  cuda: linearRowsPlan,
 });
 
 /**
- * Up to three weights [O_j,I] on one x [...,I]: [...,O_j] each. Row by row the same bits in any batch, on devices that
- * have the kernel; `linears` elsewhere. @throws ShapeError
+ * Up to three weights [O_j,I] on one x [...,I]: [...,O_j] each. @throws ShapeError
  */
 export function linearRows(x: Tensor, weights: readonly Tensor[], { alpha = 1 }: { alpha?: number } = {}): Tensor[] {
-  if (x.backend.name === 'cuda')
-    return alpha === 1 ? linears(x, weights) : weights.map((weight) => linear(x, weight, { alpha }));
   const leading = x.shape.slice(0, -1);
   const I = x.shape.at(-1)!;
   const [first, second, third] = weights as [Tensor, Tensor?, Tensor?];

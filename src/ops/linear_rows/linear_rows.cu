@@ -1,5 +1,5 @@
-// linear_forward of a few rows, CUDA: decoding. Contract: linear.ts in this folder. Bound by reading the weights once.
-// ROWS: N; INPUTS: I, so that all loads of a short row are under way at once. A warp makes OUTPUTS columns of y.
+// linear_rows, CUDA. Contract: linear_rows.ts in this folder. Bound by reading the weights once.
+// ROWS: N; INPUTS: I, so that all loads of a short row are under way at once. A warp makes OUTPUTS columns of one y.
 #include "kernel.cuh"
 
 namespace {
@@ -22,9 +22,20 @@ DEVICE uint4 loadOnce(const uint4 *p) {
 
 }  // namespace
 
-KERNEL linear_rows(const T *x, const T *weight, T *y, i64 O, float alpha) {
+KERNEL linear_rows(const T *x, const T *weight, const T *second, const T *third, T *y, T *y2, T *y3, i64 O, i64 P, i64 Q,
+                   float alpha) {
   const int lane = threadIdx.x % WARP;
-  const i64 first = (i64(blockIdx.x) * (blockDim.x / WARP) + threadIdx.x / WARP) * OUTPUTS;
+  i64 part = i64(blockIdx.x) * (blockDim.x / WARP) + threadIdx.x / WARP;
+  const auto parts = [](i64 outputs) { return (outputs + OUTPUTS - 1) / OUTPUTS; };
+  if (part >= parts(O)) {
+    part -= parts(O);
+    const bool last = part >= parts(P);
+    if (last) part -= parts(P);
+    weight = last ? third : second;
+    y = last ? y3 : y2;
+    O = last ? Q : P;
+  }
+  const i64 first = part * OUTPUTS;
   if (first >= O) return;
   float sum[OUTPUTS][ROWS] = {};
   for (int step = 0; step < STEPS; step += AHEAD) {
