@@ -2,7 +2,7 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { prepare } from '../../data/prepare.ts';
 import { readDocuments } from '../../data/read.ts';
-import { fillMasks } from '../../eval/fill.ts';
+import { spansOf } from '../../eval/fill.ts';
 import { heldOutLoss } from '../../eval/held_out.ts';
 import { writeTexts } from '../../eval/texts.ts';
 import { t5Config } from '../../model/config.ts';
@@ -27,12 +27,14 @@ import { stopSignal } from '../signals.ts';
 import { collectCorpus } from './corpus.ts';
 import { planRun } from './plan.ts';
 import { type ReportData, report } from './report.ts';
-import { maskedSentences } from './sentences.ts';
+import { maskedSentences, question, score, spread } from './sentences.ts';
 import { Stages } from './stages.ts';
 
 const VOCABULARY = 4096;
 const SENTINELS = 64;
-const SENTENCES = 3;
+/** Held-out sentences that the model is asked about, and how many of them are shown. */
+const SENTENCES = 300;
+const SHOWN = 6;
 /** Seconds for what comes after the training. */
 const RESERVE = 5;
 const settingsFile = fileURLToPath(new URL('../../../../configs/tiny.yaml', import.meta.url));
@@ -225,18 +227,23 @@ async function finish(stages: Stages, config: TrainConfig, corpus: string): Prom
   const tokenizer = openTokenizer(folder);
   const model = await T5ForConditionalGeneration.from_pretrained(folder, { device: config.train.device });
   const sentences = maskedSentences(join(corpus, 'validation.jsonl'), SENTENCES);
-  const answers = await writeTexts(
-    model,
-    tokenizer,
-    sentences.map(({ masked }) => masked),
-    { max_new_tokens: 24, mode: 'R' },
-  );
+  const options = { max_new_tokens: 12, mode: 'R' } as const;
+  const written = sentences.length > 0 ? await writeTexts(model, tokenizer, sentences.map(question), options) : [];
+  const answers = written.map((text) => spansOf(text).get(0) ?? '');
+  const { right, of, frequent } = score(sentences, answers);
   const records = readMetrics(join(output, 'metrics.jsonl'));
   const held = records.filter((r): r is EvaluationRecord => r.kind === 'evaluation');
   say(5, 'result', `held-out NLL ${held[0]!.nll.toFixed(3)} before, ${held.at(-1)!.nll.toFixed(3)} after training`);
-  for (const [i, { masked }] of sentences.entries()) {
-    say(0, '', masked.replace(/<extra_id_\d>/g, '____'));
-    say(0, '', `→ ${fillMasks(masked, answers[i]!, (words) => `[${words}]`)}`);
+  if (of > 0)
+    say(
+      0,
+      '',
+      `${right} of ${of} masked words of held-out sentences right; always "${frequent.word}": ${frequent.right}`,
+    );
+  const fills = spread(sentences.length, SHOWN).map((i) => ({ ...sentences[i]!, answer: answers[i]! }));
+  for (const { masked, word, answer } of fills) {
+    const remark = answer === word ? 'right' : `was: ${word}`;
+    say(0, '', `${masked.replace('<extra_id_0>', `[${answer || '…'}]`)}  (${remark})`);
   }
   const page = join(output, 'report.html');
   const commands = [
@@ -254,8 +261,8 @@ async function finish(stages: Stages, config: TrainConfig, corpus: string): Prom
       why: 'The same model, trained for longer.',
     },
   ];
-  const fills = sentences.map(({ masked, original }, i) => ({ masked, original, output: answers[i]! }));
-  writeWhole(page, report({ facts: factsOf(stages, config, model), records, fills, commands }));
+  const words = { right, of, frequent };
+  writeWhole(page, report({ facts: factsOf(stages, config, model), records, fills, words, commands }));
   say(6, 'report', page);
   console.log(`\nGo on with:\n${commands.map(({ command }) => `  ${command}`).join('\n')}`);
 }

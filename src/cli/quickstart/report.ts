@@ -1,15 +1,17 @@
 /** The page that quickstart leaves: one HTML file without scripts or links to load. */
-import { fillMasks } from '../../eval/fill.ts';
 import type { EvaluationRecord, MetricsRecord, TrainRecord } from '../../train/metrics.ts';
 import { duration } from '../../train/metrics.ts';
 import { escapeHtml, lineChart } from './chart.ts';
+import type { Score } from './sentences.ts';
 
 export interface ReportData {
   /** Name and value, in groups. */
   facts: Record<string, readonly (readonly [string, string])[]>;
   records: readonly MetricsRecord[];
-  /** Sentences with masks, as they were, and what the model wrote. */
-  fills: readonly { masked: string; original: string; output: string }[];
+  /** Sentences with a mask, the word that was there, and what the model wrote. */
+  fills: readonly { masked: string; word: string; answer: string }[];
+  /** The words of all sentences that it was asked about. */
+  words: Score;
   commands: readonly { command: string; why: string }[];
 }
 
@@ -44,7 +46,7 @@ code { font: .88em ui-monospace, monospace; } pre { margin: 0 0 .2rem; overflow-
 `;
 
 /** The report as HTML. */
-export function report({ facts, records, fills, commands }: ReportData): string {
+export function report({ facts, records, fills, words, commands }: ReportData): string {
   const train = records.filter((r): r is TrainRecord => r.kind === 'train');
   const held = records.filter((r): r is EvaluationRecord => r.kind === 'evaluation');
   const [first, last] = [held[0]!, held.at(-1)!];
@@ -60,6 +62,7 @@ export function report({ facts, records, fills, commands }: ReportData): string 
     [first.nll.toFixed(2), 'held-out NLL before'],
     [last.nll.toFixed(2), 'held-out NLL after'],
     [`${(100 * last.accuracy).toFixed(1)} %`, 'masked tokens right'],
+    [`${words.right} of ${words.of}`, 'masked words right'],
     [duration(end.seconds), 'minutes of training'],
     [Math.round(end.tokens_per_second).toLocaleString('en'), 'tokens a second'],
   ];
@@ -73,6 +76,9 @@ export function report({ facts, records, fills, commands }: ReportData): string 
 <figure>${chart}<figcaption>Cross entropy of the masked tokens. A model that knows nothing of the text would stay near
 ${first.nll.toFixed(1)}. The held-out set and its masks are always the same.</figcaption></figure>
 <h2>The model’s own words</h2>
+<p class="lead">One word of each sentence was masked. The sentences are from the held-out part, and which word was chosen before
+the training. Of ${words.of} such words the model wrote ${words.right} exactly; always writing “${escapeHtml(words.frequent.word)}”, the most
+frequent of them, would be right ${words.frequent.right} times. Evenly spread over all of them, these are ${fills.length}:</p>
 ${fills.map(fillCard).join('\n')}
 <h2>What was made</h2>
 <div class="facts">${Object.entries(facts).map(factTable).join('')}</div>
@@ -82,13 +88,10 @@ ${commands.map(({ command, why }) => `<pre><code>${escapeHtml(command)}</code></
 `;
 }
 
-function fillCard({ masked, original, output }: ReportData['fills'][number]): string {
-  // Control characters stand for the tags until everything else is escaped.
-  const filled = escapeHtml(fillMasks(masked, output, (words) => `\u0002${words}\u0003`))
-    .replaceAll('\u0002', '<mark>')
-    .replaceAll('\u0003', '</mark>');
-  const question = escapeHtml(masked.replace(/<extra_id_\d+>/g, '____'));
-  return `<div class="fill"><p class="source">${question}</p><p>${filled}</p><p class="source">written: ${escapeHtml(original)}</p></div>`;
+function fillCard({ masked, word, answer }: ReportData['fills'][number]): string {
+  const [before, after] = masked.split('<extra_id_0>').map(escapeHtml);
+  const remark = answer === word ? 'right' : `the sentence has: ${escapeHtml(word)}`;
+  return `<div class="fill"><p>${before}<mark>${escapeHtml(answer || '…')}</mark>${after}</p><p class="source">${remark}</p></div>`;
 }
 
 const factTable = ([group, rows]: [string, readonly (readonly [string, string])[]]): string =>
