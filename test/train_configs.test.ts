@@ -14,7 +14,7 @@ const parameters: Record<string, number> = {
   'fat5-fr-small.yaml': 146_832_896,
   'fat5-base.yaml': 305_184_000,
   'fat5-large.yaml': 973_204_480,
-  'tiny.yaml': 8_919_040,
+  'tiny.yaml': 1_509_120,
   'minipile.yaml': 109_084_160,
   'flan-small.yaml': 76_961_152,
   'flan-base.yaml': 247_577_856,

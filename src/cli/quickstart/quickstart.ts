@@ -208,7 +208,7 @@ class QuickstartReporter implements Reporter {
   train(_record: TrainRecord): void {}
   evaluation({ step, nll, accuracy }: EvaluationRecord): void {
     this.out.line(
-      `   step ${step}: held-out NLL ${nll.toFixed(3)}, ${(100 * accuracy).toFixed(1)} % of the masked tokens right`,
+      `   step ${step}: held-out NLL ${nll.toFixed(3)}, ${(100 * accuracy).toFixed(1)} % of the target tokens right`,
     );
   }
   saved(_folder: string): void {}

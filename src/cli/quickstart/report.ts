@@ -61,7 +61,7 @@ export function report({ facts, records, fills, words, commands }: ReportData): 
   const numbers: [string, string][] = [
     [first.nll.toFixed(2), 'held-out NLL before'],
     [last.nll.toFixed(2), 'held-out NLL after'],
-    [`${(100 * last.accuracy).toFixed(1)} %`, 'masked tokens right'],
+    [`${(100 * last.accuracy).toFixed(1)} %`, 'target tokens right'],
     [`${words.right} of ${words.of}`, 'masked words right'],
     [duration(end.seconds), 'minutes of training'],
     [Math.round(end.tokens_per_second).toLocaleString('en'), 'tokens a second'],
@@ -73,7 +73,7 @@ export function report({ facts, records, fills, words, commands }: ReportData): 
 <p class="lead">From raw text to a model that fills in masked spans, on this machine’s processor.</p>
 <div class="numbers">${numbers.map(([value, name]) => `<div><b>${value}</b><span>${name}</span></div>`).join('')}</div>
 <h2>Loss</h2>
-<figure>${chart}<figcaption>Cross entropy of the masked tokens. A model that knows nothing of the text would stay near
+<figure>${chart}<figcaption>Cross entropy of the target tokens: masked ones and the masks’ own names. A model that knows nothing of the text would stay near
 ${first.nll.toFixed(1)}. The held-out set and its masks are always the same.</figcaption></figure>
 <h2>The model’s own words</h2>
 <p class="lead">One word of each sentence was masked. The sentences are from the held-out part, and which word was chosen before
