@@ -5,9 +5,33 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { sentencesOf } from '../src/cli/quickstart/corpus.ts';
 import { maskedSentences, question, score, spread } from '../src/cli/quickstart/sentences.ts';
+import { writeTexts } from '../src/eval/texts.ts';
+import type { T5ForConditionalGeneration } from '../src/model/t5.ts';
+import { trainTokenizer } from '../src/tokenizer/train.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'fat5-quickstart-'));
 after(() => rmSync(folder, { recursive: true }));
+
+describe('a text with masks', () => {
+  test('reaches the model without loose spaces before its masks', async () => {
+    const texts = ['the first words of the first text', 'the words that follow the first words'];
+    const { tokenizer } = await trainTokenizer({ vocab_size: 330, sentinels: 4 }, texts);
+    const rows: (readonly (readonly number[])[])[] = [];
+    const model = {
+      config: { pad_token_id: tokenizer.pad_token_id },
+      generate: async ({ input_ids }: { input_ids: number[][] }) => rows.push(input_ids) && input_ids,
+    } as unknown as T5ForConditionalGeneration;
+    await writeTexts(model, tokenizer, ['the <extra_id_0> first <extra_id_1>'], { max_new_tokens: 1, mode: 'R' });
+    const expected = ['[R]', ...pieces('the'), '<extra_id_0>', ...pieces(' first'), '<extra_id_1>', '</s>'];
+    assert.deepEqual(
+      rows[0]![0]!.map((id) => tokenizer.id_to_token(id)),
+      expected,
+    );
+    function pieces(text: string): (string | undefined)[] {
+      return [...tokenizer.encode(text, { add_special_tokens: false })].map((id) => tokenizer.id_to_token(id));
+    }
+  });
+});
 
 describe('sentences of quickstart', () => {
   test('are cut at the ends of sentences and lines, without scraps', () => {

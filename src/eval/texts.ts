@@ -21,7 +21,7 @@ export async function writeTexts(
   texts: readonly string[],
   { max_new_tokens, mode }: WriteOptions,
 ): Promise<string[]> {
-  const rows = texts.map((text) => [...modePrefix(tokenizer, text, mode), ...tokenizer.encode(text)]);
+  const rows = texts.map((text) => [...modePrefix(tokenizer, text, mode), ...encodeMasked(tokenizer, text)]);
   const length = Math.max(...rows.map((row) => row.length));
   const pad = (row: readonly number[], value: number) => [
     ...row,
@@ -40,6 +40,16 @@ export async function writeTexts(
   const sentinels = new Set(tokenizer.sentinels);
   const special = new Set(tokenizer.file.added_tokens.filter((token) => token.special).map((token) => token.id));
   return outputs.map((ids) => tokenizer.decode(ids.filter((id) => sentinels.has(id) || !special.has(id))).trim());
+}
+
+/**
+ * Ids of a text with masks. Where pieces begin with a word's space, span corruption takes that space with the word: a
+ * space left over before a mask would be a token that no training example has there.
+ */
+function encodeMasked(tokenizer: Tokenizer, text: string): number[] {
+  const space = tokenizer.token_to_id(' ');
+  const isLeftOver = space !== undefined && tokenizer.encode('a <extra_id_0>').includes(space);
+  return tokenizer.encode(isLeftOver ? text.replace(/ +(?=<extra_id_\d+>)/g, '') : text);
 }
 
 function modePrefix({ modeTokens }: Tokenizer, text: string, mode: Mode): number[] {
