@@ -39,7 +39,7 @@ export class Progress {
   private seconds = 0;
   private since = performance.now();
   private readonly energy = new EnergyMeter();
-  private smooth: { secondsPerStep: number; tokensPerSecond: number } | undefined;
+  private smooth: { seconds: number; tokens: number } | undefined;
   private readonly trainer: Trainer;
 
   constructor(trainer: Trainer, state?: ProgressState) {
@@ -84,17 +84,16 @@ export class Progress {
     }
     this.labelTokens += result.tokens;
     this.seconds += seconds;
-    const before = this.smooth ?? { secondsPerStep: seconds, tokensPerSecond: tokens / seconds };
+    const before = this.smooth ?? { seconds, tokens };
     const mix = (old: number, x: number) => old + NEWEST * (x - old);
-    this.smooth = {
-      secondsPerStep: mix(before.secondsPerStep, seconds),
-      tokensPerSecond: mix(before.tokensPerSecond, tokens / seconds),
-    };
+    // Apart, not their ratio: results may come two at a time, the second after no time at all.
+    this.smooth = { seconds: mix(before.seconds, seconds), tokens: mix(before.tokens, tokens) };
   }
 
   /** Of the last steps; zeros before the first. */
   speed(): { secondsPerStep: number; tokensPerSecond: number } {
-    return this.smooth ?? { secondsPerStep: 0, tokensPerSecond: 0 };
+    const { seconds, tokens } = this.smooth ?? { seconds: 0, tokens: 0 };
+    return { secondsPerStep: seconds, tokensPerSecond: seconds > 0 ? tokens / seconds : 0 };
   }
 
   /** The record of the steps since the last one. */

@@ -13,8 +13,8 @@ const widths = [256, 192, 128, 64] as const;
 /** Small models learn by the number of steps: where they are fewer, a narrower one ends at a lower loss. */
 const FEWEST_STEPS = 3000;
 /** Steps that are timed, if they do not take more than this share of the time. */
-const MEASURED_STEPS = 5;
-const MEASURED_SHARE = 0.04;
+const MEASURED_STEPS = 50;
+const MEASURED_SHARE = 0.02;
 const EVALUATIONS = 8;
 const SAVES = 10;
 const RECORDS = 100;
