@@ -2,7 +2,8 @@
 
 import { add } from '../ops/add/add.ts';
 import { embedding } from '../ops/embedding/embedding.ts';
-import { checkpoint } from '../tensor/autograd.ts';
+import { checkpoint, isRecording } from '../tensor/autograd.ts';
+import { dispose, scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { feedForwardLayer, normalise, type Segments, type Stream, selfAttentionLayer } from './layers.ts';
 import type { Stack } from './parameter_table.ts';
@@ -53,13 +54,24 @@ function encoderBlock(
   return feedForwardLayer(p.feedForward, stream, site, pass);
 }
 
-/** Runs a block, keeping what it computes for the backward pass or, with checkpointing, only the stream's value before it. */
+/**
+ * Runs a block, keeping what it computes for the backward pass or, with checkpointing, only the stream's value before it. Without a
+ * tape it keeps nothing, the stream it was given included.
+ */
 export function inBlock(
   pass: Pass,
   stream: Stream,
   others: readonly Tensor[],
   block: (stream: Stream) => Stream,
 ): Stream {
+  if (!isRecording()) {
+    // Nothing of a block is needed after it but its result.
+    const next = scope(() => block(stream) as { x: Tensor; added?: Tensor });
+    dispose(
+      ...([stream.x, stream.added].filter((t) => t !== undefined && t.memory.base !== next.x.memory.base) as Tensor[]),
+    );
+    return next;
+  }
   if (!pass.checkpointing) return block(stream);
   const start = joined(stream);
   return { x: checkpoint(() => joined(block({ x: start })), [start, ...others]) };

@@ -9,6 +9,7 @@ import { UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
 import { type GenerateOptions, generate } from './generation/generate.ts';
 import type { GenerateOutput } from './generation/run.ts';
+import { endSession } from './generation/session.ts';
 import { batchOf, type EncoderInputs, type Seq2SeqInputs, sourceOf } from './inputs.ts';
 import type { Architecture } from './parameter_table.ts';
 import type { Pass, Random } from './pass.ts';
@@ -134,5 +135,10 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
   }: EncoderInputs & GenerateOptions): Promise<number[][] | GenerateOutput> {
     const source = sourceOf({ input_ids, attention_mask }, this.config);
     return generate(this.seq2seq, source, this.config, options, this.generation_config);
+  }
+
+  override dispose(): void {
+    endSession(this.seq2seq);
+    super.dispose();
   }
 }

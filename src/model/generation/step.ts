@@ -98,7 +98,8 @@ export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, 
   return { ...kept, place: 0, capacity };
 }
 
-const positionsOf = (p: Seq2Seq) => p.decoder.blocks.map((block) => block.positions);
+/** What each block of the decoder knows of positions. */
+export const positionsOf = (p: Seq2Seq) => p.decoder.blocks.map((block) => block.positions);
 
 export function endDecoding({ position, origins, self, cross, crossSegments, biases }: Decoding): void {
   const caches = [...self, ...cross].flatMap(({ keys, values }) => [keys, values]);
