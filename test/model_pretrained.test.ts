@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { T5EncoderModel, T5ForConditionalGeneration, T5ForTokenClassification } from '../src/index.ts';
-import { SafetensorsFile } from '../src/model/safetensors.ts';
+import { openSafetensors } from '../src/model/safetensors.ts';
 import { type TensorToWrite, writeSafetensors } from '../src/model/safetensors_write.ts';
 import { FormatError, UsageError } from '../src/util/errors.ts';
 import { positional, published } from './model_configs.ts';
@@ -20,7 +20,7 @@ async function values(model: { parameters: T5ForConditionalGeneration['parameter
 
 /** Copies a saved model's tensors under other names, or leaves them out where the name is undefined. */
 async function copyWeights(from: string, to: string, rename: (name: string) => string[]): Promise<void> {
-  const file = SafetensorsFile.open(join(from, 'model.safetensors'));
+  const file = openSafetensors(join(from, 'model.safetensors'));
   const tensors = [...file.entries].flatMap(([name, { dtype, shape }]) =>
     rename(name).map(
       (other): TensorToWrite => ({

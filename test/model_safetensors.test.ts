@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import fc from 'fast-check';
-import { SafetensorsFile } from '../src/model/safetensors.ts';
+import { openSafetensors } from '../src/model/safetensors.ts';
 import { type TensorToWrite, writeSafetensors } from '../src/model/safetensors_write.ts';
 import { toBfloat16 } from '../src/util/bfloat16.ts';
 import { FormatError, UsageError } from '../src/util/errors.ts';
@@ -29,7 +29,7 @@ function file(header: unknown, data: Uint8Array | number = 0): void {
 
 const rejects = (why: RegExp) =>
   assert.throws(
-    () => SafetensorsFile.open(path),
+    () => openSafetensors(path),
     (error: Error) => error instanceof FormatError && error.message.startsWith(path) && why.test(error.message),
   );
 
@@ -43,7 +43,7 @@ test('values of every float type come back, whole or in part', async () => {
     tensor('f64', 'F64', [1], Float64Array.of(0.1)),
     tensor('ids', 'I32', [2], Int32Array.of(-7, 9)),
   ]);
-  const opened = SafetensorsFile.open(path);
+  const opened = openSafetensors(path);
   assert.deepEqual([...opened.readFloats('f32')], [...f32]);
   assert.deepEqual([...opened.readFloats('f32', 1, 2)], [...f32.subarray(1, 3)]);
   assert.deepEqual([...opened.readFloats('bf16')], [1, -0.5, 256]);
@@ -51,7 +51,7 @@ test('values of every float type come back, whole or in part', async () => {
   assert.deepEqual([...opened.readFloats('f64')], [Math.fround(0.1)]);
   assert.deepEqual([...new Int32Array(opened.readBytes('ids').buffer)], [-7, 9]);
   assert.deepEqual(opened.entry('f32').shape, [2, 2]);
-  assert.deepEqual(opened.metadata, { format: 'pt' });
+  assert.match(readFileSync(path, 'latin1'), /"__metadata__":\{"format":"pt"\}/);
   assert.throws(() => opened.readFloats('ids'), FormatError);
   assert.throws(() => opened.entry('g32'), /no tensor "g32"/);
   opened.close();
@@ -97,7 +97,7 @@ test('damaged files are refused with the reason', () => {
   rejects(/y starts at byte 12 of the data, expected 8/);
   file({ x, __metadata__: { format: 1 } }, 8);
   rejects(/__metadata__/);
-  assert.throws(() => SafetensorsFile.open(join(folder, 'none')), UsageError);
+  assert.throws(() => openSafetensors(join(folder, 'none')), UsageError);
 });
 
 test('no bytes whatever crash the reader', () => {
@@ -117,7 +117,7 @@ test('no bytes whatever crash the reader', () => {
       if (framed) file(Buffer.from(header).toString('utf8'), dataBytes);
       else writeFileSync(path, header);
       try {
-        const opened = SafetensorsFile.open(path);
+        const opened = openSafetensors(path);
         for (const name of opened.entries.keys()) opened.readBytes(name);
         opened.close();
       } catch (error) {
@@ -136,7 +136,7 @@ test('a flipped byte in the header is either refused or changes nothing but name
     bad[at]! ^= 1 << (at % 8);
     writeFileSync(path, bad);
     try {
-      const opened = SafetensorsFile.open(path);
+      const opened = openSafetensors(path);
       for (const { length } of opened.entries.values()) assert.ok(length === 6);
       opened.close();
     } catch (error) {
@@ -152,7 +152,7 @@ test('a failed write leaves the old file and no temporary one', async () => {
     read: () => Promise.reject(new Error('read failed')),
   };
   await assert.rejects(writeSafetensors(path, [broken]), /read failed/);
-  const opened = SafetensorsFile.open(path);
+  const opened = openSafetensors(path);
   assert.deepEqual([...opened.readFloats('x')], [5]);
   opened.close();
   assert.deepEqual(readdirSync(folder), ['a.safetensors']);

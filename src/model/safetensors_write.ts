@@ -1,11 +1,11 @@
 /** Writing safetensors files (format: safetensors.ts). A file appears complete or not at all. */
 import { FormatError, UsageError } from '../util/errors.ts';
 import { NewFile } from '../util/new_file.ts';
-import { type SafetensorsType, safetensorsTypes } from './safetensors.ts';
+import { type TensorType, tensorTypes } from './tensors_on_disk.ts';
 
 export interface TensorToWrite {
   name: string;
-  dtype: SafetensorsType;
+  dtype: TensorType;
   shape: readonly number[];
   /** The little-endian bytes of elements [start, start + count). */
   read: (start: number, count: number) => Promise<Uint8Array>;
@@ -32,7 +32,7 @@ export async function writeSafetensors(
       for (let start = 0; start < length; start += CHUNK) {
         const count = Math.min(CHUNK, length - start);
         const bytes = await read(start, count);
-        if (bytes.byteLength !== count * safetensorsTypes[dtype])
+        if (bytes.byteLength !== count * tensorTypes[dtype])
           throw new FormatError(`${path}: ${name}: ${bytes.byteLength} bytes for ${count} elements of ${dtype}`);
         file.write(bytes);
       }
@@ -51,7 +51,7 @@ function encodeHeader(path: string, tensors: readonly TensorToWrite[], metadata:
   for (const { name, dtype, shape } of tensors) {
     if (Object.hasOwn(header, name)) throw new UsageError(`${path}: two tensors are called "${name}"`);
     const start = end;
-    end += elementsOf(shape) * safetensorsTypes[dtype];
+    end += elementsOf(shape) * tensorTypes[dtype];
     header[name] = { dtype, shape, data_offsets: [start, end] };
   }
   const text = JSON.stringify(header);

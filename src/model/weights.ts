@@ -1,24 +1,68 @@
-/** Parameters from and to a folder's model.safetensors, under Hugging Face's names. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+/** Parameters from a folder's files in Hugging Face's layouts, and to its model.safetensors. */
+import { existsSync, readFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import type { Parameters } from '../tensor/parameters.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
 import { type Architecture, type ParameterSpec, prefixOf } from './parameter_table.ts';
-import { SafetensorsFile } from './safetensors.ts';
+import { openSafetensors } from './safetensors.ts';
 import { writeSafetensors } from './safetensors_write.ts';
+import { TensorShards, type TensorsOnDisk } from './tensors_on_disk.ts';
+import { openTorchFile } from './torch_file.ts';
 
 export const WEIGHTS_FILE = 'model.safetensors';
 
 /** Elements handed over at a time. */
 const CHUNK = 1 << 22;
 
+/** What a folder's weights may be called, the first that is there counts; an index names several files. */
+const layouts: [name: string, open: (path: string) => TensorsOnDisk][] = [
+  [WEIGHTS_FILE, openSafetensors],
+  [`${WEIGHTS_FILE}.index.json`, (path) => openShards(path, openSafetensors)],
+  ['pytorch_model.bin', openTorchFile],
+  ['pytorch_model.bin.index.json', (path) => openShards(path, openTorchFile)],
+];
+
 /** Opens a folder's weights. @throws UsageError if there are none, FormatError if they are damaged */
-export function openWeights(folder: string): SafetensorsFile {
-  const path = join(folder, WEIGHTS_FILE);
-  if (!existsSync(path)) throw new UsageError(`${folder}: has no ${WEIGHTS_FILE}, expected a saved model`);
-  return SafetensorsFile.open(path);
+export function openWeights(folder: string): TensorsOnDisk {
+  const found = layouts.find(([name]) => existsSync(join(folder, name)));
+  if (!found)
+    throw new UsageError(`${folder}: has no weights, expected one of ${layouts.map(([name]) => name).join(', ')}`);
+  return found[1](join(folder, found[0]));
+}
+
+function openShards(index: string, open: (path: string) => TensorsOnDisk): TensorsOnDisk {
+  const files: TensorsOnDisk[] = [];
+  try {
+    for (const name of new Set(shardOf(index).values())) {
+      const path = join(dirname(index), name);
+      if (!existsSync(path)) throw new UsageError(`${path}: not found, expected because ${index} names it`);
+      files.push(open(path));
+    }
+    const shards = new TensorShards(index, files);
+    for (const [tensor, name] of shardOf(index))
+      if (!shards.entries.has(tensor)) throw new FormatError(`${index}: says that ${name} has ${tensor}, it has not`);
+    return shards;
+  } catch (error) {
+    for (const file of files) file.close();
+    throw error;
+  }
+}
+
+/** File by tensor, from an index. @throws FormatError */
+function shardOf(index: string): Map<string, string> {
+  let map: unknown;
+  try {
+    map = (JSON.parse(readFileSync(index, 'utf8')) as { weight_map?: unknown }).weight_map;
+  } catch (cause) {
+    throw new FormatError(`${index}: not JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (typeof map !== 'object' || map === null) throw new FormatError(`${index}: has no weight_map`);
+  for (const [tensor, name] of Object.entries(map))
+    if (typeof name !== 'string' || basename(name) !== name)
+      throw new FormatError(`${index}: ${tensor} lies in ${JSON.stringify(name)}, expected a file beside the index`);
+  return new Map(Object.entries(map as Record<string, string>));
 }
 
 /**
@@ -27,7 +71,7 @@ export function openWeights(folder: string): SafetensorsFile {
  * Stacks whose embeddings differ do not share one. Nor do they in an encoder-decoder that transformers 5 saved with
  * tie_word_embeddings false: the class that it builds from such a configuration ties nothing and trains them apart.
  */
-export function withSharing(config: T5Config, file: SafetensorsFile): T5Config {
+export function withSharing(config: T5Config, file: TensorsOnDisk): T5Config {
   const has = (name: string) => file.entries.has(name);
   const tie = config.tie_word_embeddings && (!has(HEAD) || (has(SHARED) && equal(file, HEAD, SHARED)));
   const [encoder, decoder] = ['encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'] as const;
@@ -50,7 +94,7 @@ export const SHARED = 'shared.weight';
 const HEAD = 'lm_head.weight';
 
 /** Whether two tensors of a file hold the same bytes. */
-function equal(file: SafetensorsFile, a: string, b: string): boolean {
+function equal(file: TensorsOnDisk, a: string, b: string): boolean {
   const { length, dtype } = file.entry(a);
   const other = file.entry(b);
   if (other.length !== length || other.dtype !== dtype) return false;
@@ -67,7 +111,7 @@ function equal(file: SafetensorsFile, a: string, b: string): boolean {
  * @throws FormatError if a parameter of the backbone is missing or any has another shape
  */
 export function matchWeights(
-  file: SafetensorsFile,
+  file: TensorsOnDisk,
   table: readonly ParameterSpec[],
   architecture: Architecture,
 ): Map<string, string | undefined> {
@@ -91,7 +135,7 @@ const isHead = (name: string) => name.startsWith('classif') || name.startsWith('
 
 /** Fills the parameters that the file has. @throws FormatError if a tensor is not of a float type */
 export function loadWeights(
-  file: SafetensorsFile,
+  file: TensorsOnDisk,
   parameters: Parameters,
   sources: ReadonlyMap<string, string | undefined>,
 ): void {
@@ -106,7 +150,7 @@ export function loadWeights(
 }
 
 /** The file's name of a parameter: as it is, with or without prefix, or another name of the shared embedding. */
-function sourceName(file: SafetensorsFile, name: string, prefix: string): string | undefined {
+function sourceName(file: TensorsOnDisk, name: string, prefix: string): string | undefined {
   const bare = name.slice(name.startsWith(prefix) ? prefix.length : 0);
   const names = [name, bare, `transformer.${bare}`];
   if (bare === SHARED) names.push('encoder.embed_tokens.weight', 'transformer.encoder.embed_tokens.weight');

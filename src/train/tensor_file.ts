@@ -1,12 +1,13 @@
 /** Named device tensors in a safetensors file: the optimizer's state, bit for bit. */
 import type { DType } from '../backend/backend.ts';
 import { hostArray } from '../backend/backend.ts';
-import { SafetensorsFile, type SafetensorsType } from '../model/safetensors.ts';
+import { openSafetensors } from '../model/safetensors.ts';
 import { writeSafetensors } from '../model/safetensors_write.ts';
+import type { TensorType } from '../model/tensors_on_disk.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { FormatError } from '../util/errors.ts';
 
-const typeNames: Record<DType, SafetensorsType> = { f32: 'F32', bf16: 'BF16', f16: 'F16', i32: 'I32' };
+const typeNames: Record<DType, TensorType> = { f32: 'F32', bf16: 'BF16', f16: 'F16', i32: 'I32' };
 /** Elements that are read at a time. */
 const CHUNK = 1 << 22;
 
@@ -29,7 +30,7 @@ export async function writeTensors(path: string, tensors: Record<string, Tensor>
 
 /** Fills tensors from a file that must hold exactly them. @throws FormatError naming what differs */
 export function readTensors(path: string, tensors: Record<string, Tensor>): void {
-  const file = SafetensorsFile.open(path);
+  const file = openSafetensors(path);
   try {
     for (const name of file.entries.keys())
       if (!Object.hasOwn(tensors, name))
