@@ -200,7 +200,7 @@ test('what is missing or does not fit is one clear line, and nothing leaks', asy
   writeFileSync(weights, readFileSync(weights).subarray(0, 3000));
   await assert.rejects(load(), (e: Error) => e instanceof FormatError && e.message.startsWith(weights));
   rmSync(weights);
-  await assert.rejects(load(), (e: Error) => e instanceof UsageError && /has no model\.safetensors/.test(e.message));
+  await assert.rejects(load(), (e: Error) => e instanceof UsageError && /has no weights/.test(e.message));
   await assert.rejects(
     T5ForConditionalGeneration.from_pretrained(join(root, 'nowhere')),
     (e: Error) => e instanceof UsageError && /config\.json: cannot be read/.test(e.message),

@@ -15,6 +15,7 @@ const commands: Record<string, () => Promise<Command>> = {
   pretrain: async () => (await import('./pretrain.ts')).pretrainCommand,
   finetune: async () => (await import('./finetune.ts')).finetuneCommand,
   evaluate: async () => (await import('./evaluate.ts')).evaluateCommand,
+  convert: async () => (await import('./convert.ts')).convertCommand,
   generate: async () => (await import('./generate.ts')).generateCommand,
   doctor: async () => (await import('./doctor.ts')).doctor,
   bench: async () => (await import('./bench.ts')).bench,

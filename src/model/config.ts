@@ -220,3 +220,22 @@ export function savedConfig(c: T5Config): Record<string, unknown> {
   } else if (num_labels !== defaults.num_labels) saved.num_labels = num_labels;
   return { ...saved, model_type, dense_act_fn: activation, is_gated_act: gated };
 }
+
+/** Fields that are not whole numbers by nature: transformers refuses "1" where it expects "1.0". */
+const fractions = [
+  'dropout_rate',
+  'classifier_dropout',
+  'layer_norm_epsilon',
+  'initializer_factor',
+  'attention_scale',
+  'rotary_emb_fraction',
+  'label_smoothing',
+  'z_loss',
+];
+
+/** The text of config.json. */
+export function configText(config: Record<string, unknown>): string {
+  const text = JSON.stringify(config, null, 2);
+  const whole = new RegExp(`^(  "(?:${fractions.join('|')})": -?\\d+)(?=,?$)`, 'gm');
+  return `${text.replace(whole, '$1.0')}\n`;
+}

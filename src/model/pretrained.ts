@@ -9,8 +9,9 @@ import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { makeFolder, writeWhole } from '../util/new_file.ts';
-import { savedConfig, type T5Config, type T5ConfigInput, t5Config } from './config.ts';
+import { configText, savedConfig, type T5Config, type T5ConfigInput, t5Config } from './config.ts';
 import { encoder } from './encoder.ts';
+import { fromFlashT5Config } from './flasht5_names.ts';
 import { checkGenerationConfig, type GenerationConfig, legacyGenerationConfig } from './generation/options.ts';
 import { initialize } from './initialize.ts';
 import { type EncoderInputs, sourceOf } from './inputs.ts';
@@ -100,7 +101,7 @@ export class PretrainedT5 {
   async save_pretrained(folder: string): Promise<void> {
     makeFolder(folder);
     await saveWeights(folder, this.parameters);
-    writeWhole(join(folder, CONFIG_FILE), `${JSON.stringify(savedConfig(this.config), null, 2)}\n`);
+    writeWhole(join(folder, CONFIG_FILE), configText(savedConfig(this.config)));
     if (Object.keys(this.generation_config).length > 0)
       writeWhole(join(folder, GENERATION_FILE), `${JSON.stringify(this.generation_config, null, 2)}\n`);
   }
@@ -164,7 +165,8 @@ function fromConfig<M>(model: ModelClass<M>, config: T5Config, options: NewModel
 }
 
 /** What a folder's config.json says. @throws UsageError, FormatError */
-export const configOf = (folder: string): T5ConfigInput => readJson(join(folder, CONFIG_FILE)) as T5ConfigInput;
+export const configOf = (folder: string): T5ConfigInput =>
+  fromFlashT5Config(readJson(join(folder, CONFIG_FILE)) as Record<string, unknown>) as T5ConfigInput;
 
 function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOptions): M {
   const path = join(folder, CONFIG_FILE);

@@ -5,6 +5,7 @@ import type { Parameters } from '../tensor/parameters.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
+import { flashT5Name } from './flasht5_names.ts';
 import { type Architecture, type ParameterSpec, prefixOf } from './parameter_table.ts';
 import { openSafetensors } from './safetensors.ts';
 import { writeSafetensors } from './safetensors_write.ts';
@@ -152,7 +153,7 @@ export function loadWeights(
 /** The file's name of a parameter: as it is, with or without prefix, or another name of the shared embedding. */
 function sourceName(file: TensorsOnDisk, name: string, prefix: string): string | undefined {
   const bare = name.slice(name.startsWith(prefix) ? prefix.length : 0);
-  const names = [name, bare, `transformer.${bare}`];
+  const names = [name, bare, `transformer.${bare}`, flashT5Name(bare)];
   if (bare === SHARED) names.push('encoder.embed_tokens.weight', 'transformer.encoder.embed_tokens.weight');
   if (bare.endsWith('embed_tokens.weight')) names.push(SHARED, `transformer.${SHARED}`);
   return names.find((candidate) => file.entries.has(candidate));

@@ -132,6 +132,6 @@ function averages({ parameters, backend }: T5ForConditionalGeneration, average: 
 /** The files of a tokenizer beside a model, so that the checkpoint can be used alone. */
 export function copyTokenizer(from: string, to: string): void {
   for (const name of readdirSync(from))
-    if (/^(tokenizer(_config)?|special_tokens_map|generation_config)\.json$/.test(name))
+    if (/^((tokenizer(_config)?|special_tokens_map|added_tokens|generation_config)\.json|spiece\.model)$/.test(name))
       cpSync(join(from, name), join(to, name));
 }
