@@ -5,7 +5,7 @@
 import { writeFileSync } from 'node:fs';
 
 if (process.versions.unicode !== '17.0') throw new Error(`Unicode ${process.versions.unicode}, expected 17.0`);
-/** Numbers as in enum Script of fragments.h for the first, then any order. Kana count as Han, as in sentencepiece. */
+/** Numbers as in enum Script of word_counter.cpp for the first two, then any order. Kana count as Han, as in sentencepiece. */
 const scripts =
   `Common Inherited Han Latin Greek Cyrillic Armenian Hebrew Arabic Syriac Thaana Devanagari Bengali Gurmukhi Gujarati
 Oriya Tamil Telugu Kannada Malayalam Sinhala Thai Lao Tibetan Myanmar Georgian Hangul Ethiopic Cherokee
