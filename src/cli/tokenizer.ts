@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { expandSources } from '../data/glob.ts';
 import { readDocuments } from '../data/read.ts';
@@ -122,6 +123,25 @@ export async function* inputLines(given: readonly string[]): AsyncGenerator<stri
     for await (const line of createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
 }
 
+/** The arguments, or the lines of standard input as they arrive, those of one read together. */
+async function* lineBatches(given: readonly string[]): AsyncGenerator<readonly string[]> {
+  if (given.length > 0) {
+    yield given;
+    return;
+  }
+  let pending: string[] = []; // of a line that has not ended
+  for await (const part of process.stdin.setEncoding('utf8') as AsyncIterable<string>) {
+    const lines = part.split(/\r?\n/);
+    pending.push(lines[0]!);
+    if (lines.length === 1) continue;
+    lines[0] = pending.join('').replace(/\r$/, '');
+    pending = [lines.pop()!];
+    yield lines;
+  }
+  const last = pending.join('');
+  if (last !== '') yield [last];
+}
+
 export const tokenizerEncode = defineCommand({
   name: 'tokenizer encode',
   summary: 'Turn texts, arguments or lines of standard input, into token ids: one line each.',
@@ -133,9 +153,15 @@ export const tokenizerEncode = defineCommand({
   },
   async run(flags, texts) {
     const tokenizer = openTokenizer(flags.tokenizer);
-    for await (const line of inputLines(texts)) {
-      const ids = tokenizer.encode(line, { add_special_tokens: !flags['no-special-tokens'] });
-      console.log(flags.pieces ? JSON.stringify(ids.map((id) => tokenizer.id_to_token(id))) : ids.join(' '));
+    for await (const batch of lineBatches(texts)) {
+      const { ids, offsets } = tokenizer.encodeBatch(batch, { add_special_tokens: !flags['no-special-tokens'] });
+      let shown = '';
+      for (let i = 0; i < batch.length; i++) {
+        const row = ids.subarray(offsets[i], offsets[i + 1]);
+        shown += flags.pieces ? JSON.stringify(Array.from(row, (id) => tokenizer.id_to_token(id))) : row.join(' ');
+        shown += '\n';
+      }
+      if (!process.stdout.write(shown)) await once(process.stdout, 'drain');
     }
   },
 });

@@ -18,10 +18,13 @@ function summary(folder: string, { file, vocab_size, sentinels, modeTokens }: To
   return `${folder}: ${type}, ${vocab_size} pieces, ${special} of them special (${sentinels.length} sentinels${modes})`;
 }
 
-const columns = ['text', 'MB', 'words', 'tokens', 'tokens/word', 'bytes/token', 'unknown', 'bytes', 'pieces used'];
+const columns = [
+  ...['text', 'MB', 'words', 'tokens', 'tokens/word', 'bytes/token'],
+  ...['coverage', 'unknown', 'bytes', 'pieces used'],
+];
 
 function row(name: string, found: TokenizerStatistics, vocabSize: number): string[] {
-  const { bytes, words, tokens, unknown, byteTokens, used } = found;
+  const { bytes, words, characters, known, tokens, unknown, byteTokens, used } = found;
   const share = (count: number) => (tokens === 0 ? '-' : percent(count / tokens));
   return [
     name,
@@ -30,6 +33,7 @@ function row(name: string, found: TokenizerStatistics, vocabSize: number): strin
     `${tokens}`,
     ratio(tokens, words),
     ratio(bytes, tokens),
+    characters === 0 ? '-' : percent(known / characters),
     share(unknown),
     share(byteTokens),
     percent(used / vocabSize),
@@ -65,6 +69,7 @@ export const tokenizerInspect = defineCommand({
   details: () =>
     [
       'tokens/word (fertility): how many pieces a word, a run without spaces, is cut into',
+      'coverage: share of the characters that the vocabulary can spell',
       'unknown: share of the tokens that lose their text; bytes: share that spell characters outside the vocabulary',
     ].join('\n'),
   async run({ tokenizer: folder, against, corpus, field }, texts) {

@@ -21,8 +21,14 @@ const spaces = [
   ...[0x2028, 0x2029, 0x2581, 0xfeff, 0xfffd],
 ];
 const FULL_WIDTH_TILDE = '\uff5e';
-/** Characters of Unicode 17 that an older JavaScript engine does not know. */
+/** What Unicode 17 added and an older JavaScript engine does not know: normal forms, small letters of capitals. */
 const newest = new Map([['\ua7f1', 'S']]);
+const newestSmall = new Map(
+  [
+    ...[0xa7ce, 0xa7d2, 0xa7d4].map((c) => [c, c + 1] as const),
+    ...range(0x16ea0, 0x16eb8).map((c) => [c, c + 0x1b] as const),
+  ].map((pair) => pair.map((c) => String.fromCodePoint(c)) as [string, string]),
+);
 /** Where characters with another normal form or another case are: all but ideographs, private use and higher planes. */
 const blocks = [
   [0x1, 0x33ff],
@@ -121,7 +127,7 @@ function fold(text: string): string {
   for (const character of text) {
     const raised = character.toUpperCase();
     const upper = isOne(raised) ? raised : character;
-    const lowered = upper.toLowerCase();
+    const lowered = newestSmall.get(upper) ?? upper.toLowerCase();
     if (character === 'ı' || /[\u13a0-\u13f5]/.test(upper)) folded += character === 'ı' ? character : upper;
     else folded += isOne(lowered) ? lowered : character;
   }

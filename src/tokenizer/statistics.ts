@@ -4,7 +4,10 @@ import type { Tokenizer } from './tokenizer.ts';
 export interface TokenizerStatistics {
   documents: number;
   bytes: number;
+  /** Without white space. */
   characters: number;
+  /** Those of them that pieces spell: neither unknown nor bytes. */
+  known: number;
   /** Runs of characters that are not white space. */
   words: number;
   tokens: number;
@@ -18,12 +21,14 @@ export interface TokenizerStatistics {
 
 const BYTE = /^<0x[0-9A-F]{2}>$/;
 const BATCH_CHARACTERS = 1 << 20;
+const plain = { add_special_tokens: false, split_special_tokens: true };
 
 /** Counts documents as they come, without special tokens; `result` gives the counts so far. */
 export class TokenizerMeter {
   private readonly tokenizer: Tokenizer;
   private readonly perId: Float64Array;
-  private readonly counts = { documents: 0, bytes: 0, characters: 0, words: 0 };
+  private readonly perCharacter = new Float64Array(0x110000);
+  private readonly counts = { documents: 0, bytes: 0, words: 0 };
   private waiting: string[] = [];
   private size = 0;
 
@@ -43,27 +48,42 @@ export class TokenizerMeter {
     for (const text of this.waiting) {
       counts.documents++;
       counts.bytes += Buffer.byteLength(text);
-      for (const _ of text) counts.characters++;
-      for (const _ of text.matchAll(/\S+/g)) counts.words++;
+      for (const [word] of text.matchAll(/\S+/g)) {
+        counts.words++;
+        for (const character of word) this.perCharacter[character.codePointAt(0)!]!++;
+      }
     }
-    const options = { add_special_tokens: false, split_special_tokens: true };
-    for (const id of this.tokenizer.encodeBatch(this.waiting, options).ids) this.perId[id]!++;
+    for (const id of this.tokenizer.encodeBatch(this.waiting, plain).ids) this.perId[id]!++;
     this.waiting = [];
     this.size = 0;
   }
 
   result(): TokenizerStatistics {
     this.flush();
-    const found = { ...this.counts, tokens: 0, unknown: 0, byteTokens: 0, used: 0 };
-    const { unk_token } = this.tokenizer.special;
+    const found = { ...this.counts, characters: 0, known: 0, tokens: 0, unknown: 0, byteTokens: 0, used: 0 };
+    this.perCharacter.forEach((count, c) => {
+      found.characters += count;
+      if (count > 0 && this.isSpelled(String.fromCodePoint(c))) found.known += count;
+    });
     this.perId.forEach((count, id) => {
       if (count === 0) return;
-      const piece = this.tokenizer.id_to_token(id) ?? '';
       found.tokens += count;
       found.used++;
-      if (piece === unk_token) found.unknown += count;
-      else if (BYTE.test(piece)) found.byteTokens += count;
+      if (this.isUnknown(id)) found.unknown += count;
+      else if (this.isByte(id)) found.byteTokens += count;
     });
     return found;
+  }
+
+  private isSpelled(character: string): boolean {
+    return !this.tokenizer.encode(character, plain).some((id) => this.isUnknown(id) || this.isByte(id));
+  }
+
+  private isUnknown(id: number): boolean {
+    return this.tokenizer.id_to_token(id) === this.tokenizer.special.unk_token;
+  }
+
+  private isByte(id: number): boolean {
+    return BYTE.test(this.tokenizer.id_to_token(id) ?? '');
   }
 }
