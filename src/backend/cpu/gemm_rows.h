@@ -5,8 +5,8 @@
 #include "gemm.h"
 #include "vector_math.h"
 
-constexpr int64_t FEW_ROWS = 16;
-constexpr int ROW_GROUP = 4;  // rows that share one pass over a row of B^T
+constexpr int64_t FEW_ROWS = W == 16 ? 32 : 24;
+constexpr int ROW_GROUP = 6;  // rows that share one pass over a row of B^T
 constexpr int64_t TASK_BYTES = 1 << 16;
 
 /** Rows of B^T that are read side by side: what the registers hold. */
@@ -97,7 +97,9 @@ int fewRows(Operand<E> a, Operand<E> b, R *c, int64_t M, int64_t N, int64_t K, f
           case 1: rowGroup<1>(p, m, n, last); break;
           case 2: rowGroup<2>(p, m, n, last); break;
           case 3: rowGroup<3>(p, m, n, last); break;
-          default: rowGroup<4>(p, m, n, last);
+          case 4: rowGroup<4>(p, m, n, last); break;
+          case 5: rowGroup<5>(p, m, n, last); break;
+          default: rowGroup<6>(p, m, n, last);
         }
       }
   });
