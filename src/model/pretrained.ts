@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Backend, FloatType } from '../backend/backend.ts';
 import { type Device, openDevice } from '../backend/devices.ts';
+import { type HubOptions, resolveModel } from '../hub/hub.ts';
 import { differentiate } from '../tensor/autograd.ts';
 import { Parameters } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
@@ -25,7 +26,7 @@ import { loadWeights, matchWeights, openWeights, saveWeights, withSharing } from
 export const CONFIG_FILE = 'config.json';
 const GENERATION_FILE = 'generation_config.json';
 
-export interface ModelOptions {
+export interface ModelOptions extends HubOptions {
   /** Where it runs: the fastest device there is by default. */
   device?: Device;
   /** Type of parameters and activations, float32 by default; float16 needs a GPU. Gradients are always float32. */
@@ -68,14 +69,16 @@ export class PretrainedT5 {
   }
 
   /**
-   * A model from a folder with config.json and model.safetensors. A new head on a pre-trained backbone starts random.
+   * A model from a folder with config.json and weights, or from the hub by its name, which downloads it into the cache.
+   * A new head on a pre-trained backbone starts random.
    * @throws UsageError if files are missing or the configuration is impossible, FormatError if a file is damaged
    */
   static async from_pretrained<M extends PretrainedT5>(
     this: ModelClass<M>,
-    folder: string,
+    folderOrName: string,
     options: NewModelOptions = {},
   ): Promise<M> {
+    const folder = await resolveModel(folderOrName, options);
     // biome-ignore lint/complexity/noThisInStatic: the subclass that is asked for
     const model = fromFolder(this, folder, options);
     try {
