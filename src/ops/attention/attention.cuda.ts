@@ -63,9 +63,10 @@ const firstThatFits = (site: CudaSite, launches: CudaLaunch[]): CudaLaunch | und
   launches.find(({ sharedBytes = 0 }) => sharedBytes <= site.device.sharedBytes);
 
 /** Groups of 16 queries of a warp, four warps to a block: two save memory traffic, one fills small problems. */
-function rowTiles({ sizes, device }: CudaSite): number {
+function rowTiles(site: CudaSite): number {
+  const { sizes, device } = site;
   const { B, H, M } = sizes as Record<string, number>;
-  return M! <= 64 || ceil(M!, 128) * B! * H! < device.multiprocessors ? 1 : 2;
+  return site.has('dense') || M! <= 64 || ceil(M!, 128) * B! * H! < device.multiprocessors ? 1 : 2;
 }
 
 export function forwardLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): CudaLaunch {
@@ -233,7 +234,7 @@ export const attentionForwardPlan: CudaPlan = (site) => {
   const light = !site.has('dense') && !options(site).DROPOUT; // the others' registers allow one block only
   const hopper =
     site.sizes.D === 64
-      ? { GROUPS: 2, KEYS: 64, STAGES: 4, BLOCKS: light ? 2 : 1 }
+      ? { GROUPS: light ? 2 : 3, KEYS: 64, STAGES: 4, BLOCKS: light ? 2 : 1 }
       : { GROUPS: 2, KEYS: light ? 128 : 64, STAGES: 3, BLOCKS: 1 };
   const fast = onTensorCores(site)
     ? firstThatFits(site, [

@@ -70,7 +70,8 @@ KERNEL __launch_bounds__(THREADS) attention_forward(PROBLEM_PARAMETERS, T *out, 
     if (softmax.hidden(n0)) continue;
     const T *keyTile = keyTiles + stage * KEYS * R::PITCH, *valueTile = valueTiles + stage * KEYS * R::PITCH;
 
-    float s[ROW_TILES][COLUMNS][4] = {};
+    float s[ROW_TILES][COLUMNS][4] = {}, additive[ROW_TILES][COLUMNS][4];
+    softmax.readDense(additive, n0);
 #pragma unroll
     for (int step = 0; step < R::STEPS; step++) {
       unsigned a[ROW_TILES][4];
@@ -90,7 +91,7 @@ KERNEL __launch_bounds__(THREADS) attention_forward(PROBLEM_PARAMETERS, T *out, 
       }
     }
 
-    softmax.shares(s, n0, segmentTiles + stage * KEYS, partly);
+    softmax.shares(s, additive, n0, segmentTiles + stage * KEYS, partly);
     softmax.rescale<false>(sums);
 #pragma unroll
     for (int j = 0; j < COLUMNS; j += 2) {

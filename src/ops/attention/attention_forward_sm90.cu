@@ -59,7 +59,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
 
   Softmax<1, COLUMNS, 8 * PANELS> softmax(p, row, b, h, m0 + own);
   unsigned qs[QUERIES_IN_REGISTERS ? QueryTile::STEPS : 1][4], left[KEYS / 16][4];
-  float sums[1][8 * PANELS][4] = {}, s[1][COLUMNS][4];
+  float sums[1][8 * PANELS][4] = {}, s[1][COLUMNS][4], additive[1][COLUMNS][4];
   const auto ready = [&] {
     waitCopies<AHEAD - 1>();
     fenceShared();
@@ -85,7 +85,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
     commitProducts();
   };
   const auto share = [&](int tile, int stage) {
-    softmax.shares(s, tile * KEYS, segmentTiles + stage * KEYS, SEGMENTS && sights[tile] == PARTLY);
+    softmax.shares(s, additive, tile * KEYS, segmentTiles + stage * KEYS, SEGMENTS && sights[tile] == PARTLY);
+    softmax.readDense(additive, next(tile + 1) * KEYS);
   };
   const auto round = [&] {
 #pragma unroll
@@ -95,6 +96,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
 #pragma unroll
   for (int i = 0; i < AHEAD; i++) loadNext();
   if (int tile = next(0); tile < tiles) {
+    softmax.readDense(additive, tile * KEYS);
     ready();
     if constexpr (QUERIES_IN_REGISTERS)
 #pragma unroll

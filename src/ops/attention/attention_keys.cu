@@ -88,7 +88,8 @@ KERNEL __launch_bounds__(THREADS)
     for (int strip = 0; strip < QUERIES; strip += STRIP) {
       const int mStrip = m0 + strip;
       if (warpKeys.hidden(mStrip)) continue;
-      float s[COLUMNS][4] = {}, ds[COLUMNS][4] = {};
+      float s[COLUMNS][4] = {}, ds[COLUMNS][4] = {}, additive[COLUMNS][4];
+      warpKeys.readDense(additive, mStrip);
 #pragma unroll
       for (int step = 0; step < R::STEPS; step++) {
         unsigned a[4], right[4];
@@ -113,7 +114,7 @@ KERNEL __launch_bounds__(THREADS)
       }
 
       const RowStatistics *statistics = rowTiles + stage * QUERIES + strip;
-      warpKeys.shares(s, mStrip, statistics, segmentTiles + stage * QUERIES + strip, partly);
+      warpKeys.shares(s, additive, mStrip, statistics, segmentTiles + stage * QUERIES + strip, partly);
       warpKeys.gradients(s, ds, mStrip, statistics);
       const int relative = warpKeys.relative(mStrip);
       if (BIAS_GRADIENT) gradient.add(ds, relative, warpKeys.far(relative));

@@ -74,7 +74,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   const KeyRows<COLUMNS> keys(p, row, b, h, n0 + own);
   Held ks, vs;
   unsigned leftShares[QUERIES / 16][4], leftDs[QUERIES / 16][4];
-  float dkSums[PANELS][8][4] = {}, dvSums[PANELS][8][4] = {}, s[COLUMNS][4], ds[COLUMNS][4];
+  float dkSums[PANELS][8][4] = {}, dvSums[PANELS][8][4] = {}, s[COLUMNS][4], ds[COLUMNS][4], additive[COLUMNS][4];
   const auto ready = [&] {
     waitCopies<AHEAD - 1>();
     fenceShared();
@@ -108,8 +108,9 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
     commitProducts();
   };
   const auto share = [&](int tile, int stage) {
-    keys.shares(s, tile * QUERIES, rowTiles + stage * QUERIES, segmentTiles + stage * QUERIES,
+    keys.shares(s, additive, tile * QUERIES, rowTiles + stage * QUERIES, segmentTiles + stage * QUERIES,
                 SEGMENTS && sights[tile] == PARTLY);
+    keys.readDense(additive, next(tile + 1) * QUERIES);
   };
   const auto differentiate = [&](int tile, int stage) {
     const int m0 = tile * QUERIES;
@@ -127,6 +128,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
   for (int i = 0; i < AHEAD; i++) loadNext();
   if (int tile = next(firstTile); tile < tiles) {
+    keys.readDense(additive, tile * QUERIES);
     ready();
     if constexpr (KEYS_IN_REGISTERS)
 #pragma unroll

@@ -114,10 +114,11 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
 #pragma unroll 1
     for (int strip = 0; strip < KEYS; strip += STRIP) {
       if (CAUSAL && n0 + strip > mWarp + OWN - 1 + queryOffset) break;
-      Scores s, ds;
+      Scores s, ds, additive;
+      queries.readDense(additive, n0 + strip);
       dots(s, qs, queryTile, own, keyTile, strip);
       dots(ds, douts, doutTile, own, valueTile, strip);
-      queries.shares(s, n0 + strip, segmentTiles + stage * KEYS + strip, partly);
+      queries.shares(s, additive, n0 + strip, segmentTiles + stage * KEYS + strip, partly);
       queries.gradients(s, ds, n0 + strip);
 #pragma unroll
       for (int j = 0; j < COLUMNS; j += 2) {
@@ -156,7 +157,8 @@ KERNEL __launch_bounds__(THREADS)
   int *segmentTile = reinterpret_cast<int *>(valueTile + KEYS * R::PITCH);
   float *biasShared = reinterpret_cast<float *>(segmentTile + (SEGMENTS ? KEYS : 0));
 
-  float sums[KEYS / STRIP][ROW_TILES][COLUMNS][4] = {};
+  Scores sums[KEYS / STRIP] = {}, additive[KEYS / STRIP];
+  bool fresh = true;
   const bool hidden = CAUSAL && n0 > m0 + QUERIES - 1 + queryOffset;
   for (i64 b = E == 1 ? 0 : e; b < (E == 1 ? B : e + 1) && !hidden; b++)
     for (i64 h = G == 1 ? 0 : g; h < (G == 1 ? H : g + 1); h++) {
@@ -171,6 +173,10 @@ KERNEL __launch_bounds__(THREADS)
       commitCopies();
       const BiasRow row(p, h, biasShared, MARGIN);
       const Warp queries(p, row, b, h, mWarp, rows);
+      if (fresh)
+#pragma unroll
+        for (int part = 0; part < KEYS / STRIP; part++) queries.readDense(additive[part], int(n0) + part * STRIP);
+      fresh = false;  // all that share the plane have the same dense bias
       waitCopies<0>();
       __syncthreads();
       Left qs, douts;
@@ -181,7 +187,7 @@ KERNEL __launch_bounds__(THREADS)
         Scores s, ds;
         dots(s, qs, queryTile, own, keyTile, part * STRIP);
         dots(ds, douts, doutTile, own, valueTile, part * STRIP);
-        queries.shares(s, n0 + part * STRIP, segmentTile + part * STRIP, SEGMENTS != 0);
+        queries.shares(s, additive[part], n0 + part * STRIP, segmentTile + part * STRIP, SEGMENTS != 0);
         queries.gradients(s, ds, n0 + part * STRIP);
 #pragma unroll
         for (int i = 0; i < ROW_TILES; i++)

@@ -59,7 +59,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   };
 
   unsigned qs[QueryTile::STEPS][4], douts[QueryTile::STEPS][4], left[KEYS / 16][4];
-  float sums[PANELS][8][4] = {}, s[1][COLUMNS][4], ds[1][COLUMNS][4];
+  float sums[PANELS][8][4] = {}, s[1][COLUMNS][4], ds[1][COLUMNS][4], additive[1][COLUMNS][4];
   const auto ready = [&] {
     waitCopies<AHEAD - 1>();
     fenceShared();
@@ -86,7 +86,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
     commitProducts();
   };
   const auto share = [&](int tile, int stage) {
-    queries.shares(s, tile * KEYS, segmentTiles + stage * KEYS, SEGMENTS && sights[tile] == PARTLY);
+    queries.shares(s, additive, tile * KEYS, segmentTiles + stage * KEYS, SEGMENTS && sights[tile] == PARTLY);
+    queries.readDense(additive, next(tile + 1) * KEYS);
   };
   const auto round = [&] {
 #pragma unroll
@@ -96,6 +97,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
   for (int i = 0; i < AHEAD; i++) loadNext();
   if (int tile = next(0); tile < tiles) {
+    queries.readDense(additive, tile * KEYS);
     ready();
 #pragma unroll
     for (int step = 0; step < QueryTile::STEPS; step++) {

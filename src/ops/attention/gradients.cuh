@@ -33,8 +33,20 @@ template <int COLUMNS> struct KeyRows {
     return !BIAS || relative + OWN - 1 <= -row.radius || relative - (SPAN - 1) >= row.radius;
   }
 
-  /** From products with queries m0.. on to shares. */
-  DEVICE void shares(Scores &s, int m0, const RowStatistics *rows, const int *querySegments, bool partly) const {
+  /** The dense bias of queries m0.. on; asked for a strip ahead, since it comes from far. */
+  DEVICE void readDense(Scores &dense, int m0) const {
+    if (!DENSE) return;
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+      for (int x = 0; x < 4; x++) {
+        const int m = m0 + 8 * j + first() + x % 2, n = n0 + 8 * (x / 2) + group();
+        dense[j][x] = m < int(p.M) && n < int(p.N) ? p.dense[p.densePlane(b, h) + m * p.N + n] : 0;
+      }
+  }
+
+  /** From products with queries m0.. on to shares; `dense` is what readDense gave. */
+  DEVICE void shares(Scores &s, const Scores &dense, int m0, const RowStatistics *rows, const int *querySegments, bool partly) const {
     float factor = p.scale * LOG2E, shift = 0;
     const int at = relative(m0);
     const bool constant = far(at), masked = partly || n0 + OWN > int(p.N) || (CAUSAL && at + OWN - 1 > 0);
@@ -43,7 +55,12 @@ template <int COLUMNS> struct KeyRows {
       finish(s, factor, shift, at, constant);
       factor = 1;
       shift = 0;
-      if (DENSE || masked) addDenseAndHide(s, m0, querySegments, masked);
+      if (DENSE)
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+          for (int x = 0; x < 4; x++) s[j][x] += dense[j][x] * LOG2E;
+      if (masked) hide(s, m0, querySegments);
     }
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
@@ -90,7 +107,7 @@ template <int COLUMNS> struct KeyRows {
     }
   }
 
-  DEVICE void addDenseAndHide(Scores &s, int m0, const int *querySegments, bool masked) const {
+  DEVICE void hide(Scores &s, int m0, const int *querySegments) const {
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
@@ -100,13 +117,11 @@ template <int COLUMNS> struct KeyRows {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
           const int n = n0 + 8 * i + group();
-          float &x = s[j][2 * i + e];
-          if (DENSE && m < int(p.M) && n < int(p.N)) x += p.dense[p.densePlane(b, h) + m * p.N + n] * LOG2E;
           bool sees = n < int(p.N);
           if (CAUSAL) sees = sees && n <= m + p.queryOffset;
           if (SEGMENTS) sees = sees && segment[i] >= 0;
           if (SEGMENTS == 2) sees = sees && segment[i] == other;
-          if (masked && !sees) x = -infinity();
+          if (!sees) s[j][2 * i + e] = -infinity();
         }
       }
   }
@@ -200,8 +215,24 @@ template <int TILES, int COLUMNS> struct QueryRows {
     }
   }
 
-  /** From products with keys n0.. on to shares. */
-  DEVICE void shares(Scores &s, int n0, const int *keySegments, bool partly) const {
+  /** The dense bias of keys n0.. on; asked for a strip ahead, since it comes from far. */
+  DEVICE void readDense(Scores &dense, int n0) const {
+    if (!DENSE) return;
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const float *from = p.dense + p.densePlane(b, h) + min(m0 + 8 * i + group(), int(p.M) - 1) * p.N;
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          const int n = n0 + 8 * j + first() + e;
+          dense[i / 2][j][i % 2 * 2 + e] = n < int(p.N) ? from[n] : 0;
+        }
+    }
+  }
+
+  /** From products with keys n0.. on to shares; `dense` is what readDense gave. */
+  DEVICE void shares(Scores &s, const Scores &dense, int n0, const int *keySegments, bool partly) const {
     const int relative = n0 - m0 - p.queryOffset;  // of the first query and key
     float factor = p.scale * LOG2E, shift = 0;
     const bool far = !BIAS || relative + SPAN - 1 <= -row.radius || relative - (OWN - 1) >= row.radius;
@@ -211,7 +242,14 @@ template <int TILES, int COLUMNS> struct QueryRows {
       finish(s, factor, shift, relative, far);
       factor = 1;
       shift = 0;
-      if (DENSE || masked) addDenseAndHide(s, n0, keySegments, masked);
+      if (DENSE)
+#pragma unroll
+        for (int i = 0; i < TILES; i++)
+#pragma unroll
+          for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+            for (int x = 0; x < 4; x++) s[i][j][x] += dense[i][j][x] * LOG2E;
+      if (masked) hide(s, n0, keySegments);
     }
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++)
@@ -265,24 +303,21 @@ template <int TILES, int COLUMNS> struct QueryRows {
     }
   }
 
-  DEVICE void addDenseAndHide(Scores &s, int n0, const int *keySegments, bool masked) const {
+  DEVICE void hide(Scores &s, int n0, const int *keySegments) const {
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
       const int m = m0 + 8 * i + group();
-      const float *plane = DENSE ? p.dense + p.densePlane(b, h) + m * p.N : nullptr;
 #pragma unroll
       for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
         for (int e = 0; e < 2; e++) {
           const int key = 8 * j + first() + e;
           const int n = n0 + key;
-          float &x = s[i / 2][j][i % 2 * 2 + e];
-          if (DENSE && m < int(p.M) && n < int(p.N)) x += plane[n] * LOG2E;
           bool sees = n < int(p.N);
           if (CAUSAL) sees = sees && n <= m + p.queryOffset;
           if (SEGMENTS) sees = sees && keySegments[key] >= 0;
           if (SEGMENTS == 2) sees = sees && keySegments[key] == segment[i];
-          if (masked && !sees) x = -infinity();
+          if (!sees) s[i / 2][j][i % 2 * 2 + e] = -infinity();
         }
     }
   }

@@ -34,11 +34,35 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
 
   DEVICE bool hidden(int n0) const { return CAUSAL && n0 > m0 + OWN - 1 + p.queryOffset; }
 
+  /** The dense bias of keys n0.. on; asked for a tile ahead, since it comes from far. */
+  DEVICE void readDense(Scores &dense, int n0) const {
+    if (!DENSE) return;
+    const bool pairs = p.N % 2 == 0;
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const int m = min(m0 + 8 * i + group(), int(p.M) - 1);
+      const float *from = p.dense + p.densePlane(b, h) + m * p.N;
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++) {
+        const int n = n0 + 8 * j + first();
+        float2 x = {0, 0};
+        if (n + 1 < int(p.N) && pairs) x = *reinterpret_cast<const float2 *>(from + n);
+        else {
+          if (n < int(p.N)) x.x = from[n];
+          if (n + 1 < int(p.N)) x.y = from[n + 1];
+        }
+        dense[i / 2][j][i % 2 * 2] = x.x;
+        dense[i / 2][j][i % 2 * 2 + 1] = x.y;
+      }
+    }
+  }
+
   /**
    * From products with keys n0.. on to shares as dropout scales them; sums of earlier ones must then be rescaled.
+   * `dense` is what readDense gave.
    * `partly`: some of the keys may be hidden by the segments.
    */
-  DEVICE void shares(Scores &s, int n0, const int *keySegments, bool partly) {
+  DEVICE void shares(Scores &s, const Scores &dense, int n0, const int *keySegments, bool partly) {
     // Scores are s factor + shift: far from the diagonal the bias is one number.
     float factor = p.scale * LOG2E, shift = 0;
     const int relative = n0 - m0 - p.queryOffset;  // of the first query and key
@@ -49,7 +73,13 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
       finish(s, factor, shift, relative, far);
       factor = 1;
       shift = 0;
-      if (DENSE) addDense(s, n0);
+      if (DENSE)
+#pragma unroll
+        for (int i = 0; i < TILES; i++)
+#pragma unroll
+          for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+            for (int x = 0; x < 4; x++) s[i][j][x] += dense[i][j][x] * LOG2E;
       if (masked) hide(s, relative, min(int(p.N) - n0, SPAN), keySegments);
     }
 #pragma unroll
@@ -136,28 +166,6 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
         if (j < 0 || j >= COLUMNS) continue;
         s[i / 2][j][i % 2 * 2] = s[i / 2][j][i % 2 * 2] * factor + x;
         s[i / 2][j][i % 2 * 2 + 1] = s[i / 2][j][i % 2 * 2 + 1] * factor + y;
-      }
-    }
-  }
-
-  DEVICE void addDense(Scores &s, int n0) const {
-    const bool pairs = p.N % 2 == 0;
-#pragma unroll
-    for (int i = 0; i < 2 * TILES; i++) {
-      const int m = m0 + 8 * i + group();
-      if (m >= int(p.M)) continue;
-      const float *from = p.dense + p.densePlane(b, h) + m * p.N + n0 + first();
-#pragma unroll
-      for (int j = 0; j < COLUMNS; j++) {
-        const int n = n0 + 8 * j + first();
-        float2 x = {0, 0};
-        if (n + 1 < int(p.N) && pairs) x = *reinterpret_cast<const float2 *>(from + 8 * j);
-        else {
-          if (n < int(p.N)) x.x = from[8 * j];
-          if (n + 1 < int(p.N)) x.y = from[8 * j + 1];
-        }
-        s[i / 2][j][i % 2 * 2] += x.x * LOG2E;
-        s[i / 2][j][i % 2 * 2 + 1] += x.y * LOG2E;
       }
     }
   }
