@@ -44,14 +44,18 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
   };
   // Tiles are loaded AHEAD of their use; the one a stage held before has been multiplied by all warps by then.
   int loading = next(0), loadingStage = 0;
+  const i64 tileStride = i64(KEYS) * stride;
+  i64 loadingAt = loading * tileStride;
   const auto loadNext = [&] {
     if (loading < tiles) {
-      const i64 n0 = i64(loading) * KEYS;
-      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, keys + n0 * stride, stride, int(N - n0));
-      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, values + n0 * stride, stride, int(N - n0));
+      const int n0 = loading * KEYS;
+      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, keys + loadingAt, stride, int(N) - n0);
+      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, values + loadingAt, stride, int(N) - n0);
       if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
         copyAsync<4>(segmentTiles + loadingStage * KEYS + threadIdx.x, keySegments + b * N + n0 + threadIdx.x);
-      loading = next(loading + 1);
+      const int following = next(loading + 1);
+      loadingAt += (SEGMENTS ? following - loading : 1) * tileStride;
+      loading = following;
       loadingStage = loadingStage + 1 == STAGES ? 0 : loadingStage + 1;
     }
     commitCopies();
@@ -116,6 +120,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
       startSums(stage);
       waitProducts<1>();
       share(tile, following);
+      settle(s[0]);
       waitProducts<0>();
       softmax.rescale<true>(sums);
       round();

@@ -54,18 +54,22 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   };
   // Tiles are loaded AHEAD of their use; the one a stage held before has been multiplied by all warps by then.
   int loading = next(firstTile), loadingStage = 0;
+  const i64 tileStride = i64(QUERIES) * stride;
+  i64 loadingAt = loading * tileStride;
   const auto loadNext = [&] {
     if (loading < tiles) {
-      const i64 m0 = i64(loading) * QUERIES;
-      QueryTile::copy<THREADS>(queryTiles + loadingStage * QueryTile::SIZE, q + queryHead + m0 * stride, stride, int(M - m0));
-      QueryTile::copy<THREADS>(doutTiles + loadingStage * QueryTile::SIZE, dout + queryHead + m0 * stride, stride, int(M - m0));
+      const int m0 = loading * QUERIES;
+      QueryTile::copy<THREADS>(queryTiles + loadingStage * QueryTile::SIZE, q + queryHead + loadingAt, stride, int(M) - m0);
+      QueryTile::copy<THREADS>(doutTiles + loadingStage * QueryTile::SIZE, dout + queryHead + loadingAt, stride, int(M) - m0);
       if (threadIdx.x < QUERIES) {
         const int at = loadingStage * QUERIES + threadIdx.x;
         copyAsync<8>(rowTiles + at, rows + (b * H + h) * paddedRows(M) + m0 + threadIdx.x);
         if (SEGMENTS == 2 && m0 + threadIdx.x < M)
           copyAsync<4>(segmentTiles + at, querySegments + b * M + m0 + threadIdx.x);
       }
-      loading = next(loading + 1);
+      const int following = next(loading + 1);
+      loadingAt += (SEGMENTS ? following - loading : 1) * tileStride;
+      loading = following;
       loadingStage = loadingStage + 1 == STAGES ? 0 : loadingStage + 1;
     }
     commitCopies();
@@ -153,8 +157,11 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
       startSums(stage);
       waitProducts<2>();
       share(tile, following);
+      settle(s);
       waitProducts<1>();
       differentiate(tile, following);
+      settle(s);
+      settle(ds);
       waitProducts<0>();
       round();
       stage = following;

@@ -45,14 +45,18 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   };
   // Tiles are loaded AHEAD of their use; the one a stage held before has been multiplied by all warps by then.
   int loading = next(0), loadingStage = 0;
+  const i64 tileStride = i64(KEYS) * stride;
+  i64 loadingAt = loading * tileStride;
   const auto loadNext = [&] {
     if (loading < tiles) {
-      const i64 n0 = i64(loading) * KEYS;
-      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, k + keyHead + n0 * stride, stride, int(N - n0));
-      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, v + keyHead + n0 * stride, stride, int(N - n0));
+      const int n0 = loading * KEYS;
+      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, k + keyHead + loadingAt, stride, int(N) - n0);
+      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, v + keyHead + loadingAt, stride, int(N) - n0);
       if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
         copyAsync<4>(segmentTiles + loadingStage * KEYS + threadIdx.x, keySegments + b * N + n0 + threadIdx.x);
-      loading = next(loading + 1);
+      const int following = next(loading + 1);
+      loadingAt += (SEGMENTS ? following - loading : 1) * tileStride;
+      loading = following;
       loadingStage = loadingStage + 1 == STAGES ? 0 : loadingStage + 1;
     }
     commitCopies();
@@ -121,8 +125,10 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
       startSums(stage);
       waitProducts<2>();
       share(tile, following);
+      settle(s[0]);
       waitProducts<1>();
       queries.gradients(s, ds, tile * KEYS);
+      settle(ds[0]);
       waitProducts<0>();
       round();
       stage = following;

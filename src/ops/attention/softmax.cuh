@@ -82,23 +82,28 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
             for (int x = 0; x < 4; x++) s[i][j][x] += dense[i][j][x] * LOG2E;
       if (masked) hide(s, relative, min(int(p.N) - n0, SPAN), keySegments);
     }
+    float offset[2 * TILES];
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
       float most = s[i / 2][0][i % 2 * 2];
 #pragma unroll
       for (int j = 0; j < COLUMNS; j++) most = fmaxf(most, fmaxf(s[i / 2][j][i % 2 * 2], s[i / 2][j][i % 2 * 2 + 1]));
       most = acrossLanes<Largest, 4>(most) * factor + shift;
-      const bool grown = most > top[i] + SLACK || (top[i] == -infinity() && most > top[i]);
-      shrink[i] = grown ? exponential2(top[i] - most) : 1;
-      if (grown) top[i] = most;
-      const float offset = shift - (top[i] == -infinity() ? 0 : top[i]);
+      const float next = most > top[i] + SLACK || top[i] == -infinity() ? most : top[i];
+      const float from = next == -infinity() ? 0 : next;
+      shrink[i] = exponential2(top[i] - from);
+      offset[i] = shift - from;
+      top[i] = next;
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
       float sum[2] = {};
 #pragma unroll
       for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
         for (int e = 0; e < 2; e++) {
           float &x = s[i / 2][j][i % 2 * 2 + e];
-          x = exponential2(x * factor + offset);
+          x = exponential2(x * factor + offset[i]);
           sum[e] += x;
         }
       total[i] = total[i] * shrink[i] + (sum[0] + sum[1]);

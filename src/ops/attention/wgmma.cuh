@@ -12,6 +12,12 @@ DEVICE void commitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" :
 /** Until at most LEFT committed groups of products are still under way. */
 template <int LEFT> DEVICE void waitProducts() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory"); }
 
+/** Values are worked out before the next wait, beside the products that it waits for: the compiler would rather wait. */
+template <int N> DEVICE void settle(float (&x)[N][4]) {
+#pragma unroll
+  for (int j = 0; j < N; j++) asm volatile("" : "+f"(x[j][0]), "+f"(x[j][1]), "+f"(x[j][2]), "+f"(x[j][3])::"memory");
+}
+
 #define SUMS_4(d, j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
 #define SUMS_32(d)                                                                                              \
   SUMS_4(d, 0), SUMS_4(d, 1), SUMS_4(d, 2), SUMS_4(d, 3), SUMS_4(d, 4), SUMS_4(d, 5), SUMS_4(d, 6), SUMS_4(d, 7)
