@@ -1,5 +1,6 @@
 // attention, CUDA, backward on tensor cores (sm_80 and newer): dk, dv and the bias's gradient of one block of keys.
 // A warp holds the gradients of 16 keys in registers and walks over the queries. Contract and formulas: attention.ts.
+#include "diagonals.cuh"
 #include "gradients.cuh"
 #include "mma.cuh"
 
@@ -8,7 +9,7 @@ using R = Rows<HEAD_WIDTH>;
 constexpr int THREADS = WARPS * WARP, OWN = 16, KEYS = WARPS * OWN;
 constexpr int STRIP = 32, COLUMNS = STRIP / 8, MARGIN = OWN + STRIP;  // queries at once, of a tile
 constexpr bool KEYS_IN_REGISTERS = R::WIDTH <= 64;
-using Diagonals = BiasGradient<COLUMNS>;
+using Diagonals = PassingDiagonals<COLUMNS>;
 extern __shared__ __align__(16) unsigned char memory[];
 
 KERNEL __launch_bounds__(THREADS)
@@ -25,8 +26,7 @@ KERNEL __launch_bounds__(THREADS)
   RowStatistics *rowTiles = reinterpret_cast<RowStatistics *>(doutTiles + 2 * QUERIES * R::PITCH);
   int *segmentTiles = reinterpret_cast<int *>(rowTiles + 2 * QUERIES);
   float *diagonals = reinterpret_cast<float *>(segmentTiles + (SEGMENTS == 2 ? 2 * QUERIES : 0));
-  float *biasRows = diagonals + (BIAS_GRADIENT ? WARPS * Diagonals::SIZE : 0);
-  float *biasShared = biasRows + (BIAS_GRADIENT ? WARPS * P : 0);
+  float *biasShared = diagonals + (BIAS_GRADIENT ? WARPS * Diagonals::space(int(P)) : 0);
   unsigned char *sights = reinterpret_cast<unsigned char *>(biasShared + (BIAS == 1 ? P + 2 * MARGIN : 0));
 
   const int tiles = int((M + QUERIES - 1) / QUERIES);
@@ -34,9 +34,7 @@ KERNEL __launch_bounds__(THREADS)
   R::copy<KEYS, THREADS>(keyTile, k + keyHead + n0 * stride, stride, int(N - n0));
   R::copy<KEYS, THREADS>(valueTile, v + keyHead + n0 * stride, stride, int(N - n0));
   const BiasRow row(p, h, biasShared, MARGIN);
-  Diagonals gradient{diagonals + warp * Diagonals::SIZE, biasRows + warp * P, row.radius};
-  if (BIAS_GRADIENT)
-    for (int i = lane; i < P; i += WARP) gradient.row[i] = 0;
+  Diagonals gradient(diagonals + warp * Diagonals::space(int(P)), BIAS_GRADIENT ? int(P) : 0, 0);
   if (SEGMENTS) {
     const Range keys = segmentRange<KEYS>(keySegments + b * N, n0, N);
     for (int t = warp; t < tiles; t += WARPS) {
@@ -145,13 +143,14 @@ KERNEL __launch_bounds__(THREADS)
   R::write<OWN>(keyTile + own * R::PITCH, dk + keyHead, stride, nWarp, N);
   R::write<OWN>(valueTile + own * R::PITCH, dv + keyHead, stride, nWarp, N);
   if (!BIAS_GRADIENT) return;
-  gradient.finish(P);
+  const int pitch = Diagonals::space(int(P));
+  const float *row0 = gradient.finish(int(P), nullptr) - warp * pitch;
   __syncthreads();
   float *to = partial + ((b * H + h) * gridDim.x + blockIdx.x) * P;
   for (int i = threadIdx.x; i < P; i += THREADS) {
     float sum = 0;
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) sum += biasRows[w * P + i];
+    for (int w = 0; w < WARPS; w++) sum += row0[w * pitch + i];
     to[i] = sum;
   }
 }

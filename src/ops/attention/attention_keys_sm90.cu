@@ -1,17 +1,24 @@
 // attention, CUDA, backward on Hopper's tensor cores (sm_90a): dk, dv and the bias's gradient of one block of keys, 64 to
 // a warpgroup, which walks over the queries. Contract and formulas: attention.ts.
+#include "diagonals.cuh"
 #include "gradients.cuh"
 #include "wgmma.cuh"
 
 // GROUPS: warpgroups of a block. STAGES: tiles of queries in shared memory. BLOCKS: of a multiprocessor.
-// BIAS_GRADIENT: 0, 1.
+// BIAS_GRADIENT: 0, 1. TURNS: of HeldDiagonals, or 0 where these do not fit.
 constexpr int THREADS = GROUPS * WARPGROUP, WARPS = THREADS / WARP, KEYS = 64 * GROUPS, QUERIES = 64, AHEAD = STAGES - 2;
 constexpr int COLUMNS = QUERIES / 8, PANELS = HEAD_WIDTH / PANEL, MARGIN = 16 + QUERIES;
 constexpr bool KEYS_IN_REGISTERS = HEAD_WIDTH == 64;
 using KeyTile = Panels<HEAD_WIDTH, KEYS>;
 using QueryTile = Panels<HEAD_WIDTH, QUERIES>;
 using Held = unsigned[KEYS_IN_REGISTERS ? KeyTile::STEPS : 1][4];
-using Diagonals = BiasGradient<COLUMNS>;
+template <int COUNT> struct DiagonalsOf {
+  using Type = HeldDiagonals<COLUMNS, COUNT>;
+};
+template <> struct DiagonalsOf<0> {
+  using Type = PassingDiagonals<COLUMNS>;
+};
+using Diagonals = DiagonalsOf<TURNS>::Type;
 extern __shared__ __align__(1024) unsigned char memory[];
 
 KERNEL __launch_bounds__(THREADS, BLOCKS)
@@ -27,8 +34,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   RowStatistics *rowTiles = reinterpret_cast<RowStatistics *>(doutTiles + STAGES * QueryTile::SIZE);
   int *segmentTiles = reinterpret_cast<int *>(rowTiles + STAGES * QUERIES);
   float *diagonals = reinterpret_cast<float *>(segmentTiles + (SEGMENTS == 2 ? STAGES * QUERIES : 0));
-  float *biasRows = diagonals + (BIAS_GRADIENT ? WARPS * Diagonals::SIZE : 0);
-  float *biasShared = biasRows + (BIAS_GRADIENT ? WARPS * P : 0);
+  float *biasShared = diagonals + (BIAS_GRADIENT ? WARPS * Diagonals::space(int(P)) : 0);
   unsigned char *sights = reinterpret_cast<unsigned char *>(biasShared + (BIAS == 1 ? P + 2 * MARGIN : 0));
 
   const int tiles = int((M + QUERIES - 1) / QUERIES);
@@ -36,9 +42,6 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   KeyTile::copy<THREADS>(keyTile, k + keyHead + n0 * stride, stride, int(N - n0));
   KeyTile::copy<THREADS>(valueTile, v + keyHead + n0 * stride, stride, int(N - n0));
   const BiasRow row(p, h, biasShared, MARGIN);
-  Diagonals gradient{diagonals + warp * Diagonals::SIZE, biasRows + warp * P, row.radius};
-  if (BIAS_GRADIENT)
-    for (int i = lane; i < P; i += WARP) gradient.row[i] = 0;
   if (SEGMENTS) {
     const Range keys = segmentRange<KEYS>(keySegments + b * N, n0, N);
     for (int t = warp; t < tiles; t += WARPS) {
@@ -76,6 +79,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   };
 
   const KeyRows<COLUMNS> keys(p, row, b, h, n0 + own);
+  Diagonals gradient(diagonals + warp * Diagonals::space(int(P)), BIAS_GRADIENT ? int(P) : 0, keys.relative(0));
   Held ks, vs;
   unsigned leftShares[QUERIES / 16][4], leftDs[QUERIES / 16][4];
   float dkSums[PANELS][8][4] = {}, dvSums[PANELS][8][4] = {}, s[COLUMNS][4], ds[COLUMNS][4], additive[COLUMNS][4];
@@ -180,13 +184,15 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   KeyTile::write(keyTile, own, dk + keyHead, stride, n0 + own, N);
   KeyTile::write(valueTile, own, dv + keyHead, stride, n0 + own, N);
   if (!BIAS_GRADIENT) return;
-  gradient.finish(P);
+  // The tiles of queries are free now.
+  const int pitch = TURNS ? int(P) : Diagonals::space(int(P));
+  const float *row0 = gradient.finish(int(P), reinterpret_cast<float *>(queryTiles) + warp * P) - warp * pitch;
   __syncthreads();
   float *to = partial + ((b * H + h) * gridDim.x + blockIdx.x) * P;
   for (int i = threadIdx.x; i < P; i += THREADS) {
     float sum = 0;
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) sum += biasRows[w * P + i];
+    for (int w = 0; w < WARPS; w++) sum += row0[w * pitch + i];
     to[i] = sum;
   }
 }

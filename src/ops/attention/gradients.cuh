@@ -127,69 +127,6 @@ template <int COLUMNS> struct KeyRows {
   }
 };
 
-/** A warp's sums of ds along diagonals, from strips of KeyRows. */
-template <int COLUMNS> struct BiasGradient {
-  static constexpr int OWN = 16, SPAN = 8 * COLUMNS;
-  // Accumulators 8 keys and 8 queries apart lie on the same diagonals: turn t holds those of key half j + t - COLUMNS + 1.
-  static constexpr int TURNS = COLUMNS + 1, PITCH = 72, SIZE = TURNS * PITCH;
-  float *sums, *row;  // [TURNS,PITCH] for the strip at hand, [P]
-  int radius;
-  float low = 0, high = 0;  // this lane's beyond +-R
-
-  DEVICE void add(const float (&ds)[COLUMNS][4], int relative, bool far) {
-    if (far) {
-      float all[2] = {};
-#pragma unroll
-      for (int j = 0; j < COLUMNS; j++) {
-        all[0] += ds[j][0] + ds[j][1];
-        all[1] += ds[j][2] + ds[j][3];
-      }
-      if (relative < 0) low += all[0] + all[1];
-      else high += all[0] + all[1];
-      return;
-    }
-    const int lane = threadIdx.x % WARP;
-    __syncwarp();
-#pragma unroll
-    for (int t = 0; t < TURNS; t++) {
-      float2 sum = {0, 0};
-#pragma unroll
-      for (int i = 0; i < 2; i++) {
-        const int j = i - (t - (COLUMNS - 1));
-        if (j < 0 || j >= COLUMNS) continue;
-        sum.x += ds[j][2 * i];
-        sum.y += ds[j][2 * i + 1];
-      }
-      *reinterpret_cast<float2 *>(sums + t * PITCH + 2 * lane) = sum;
-    }
-    __syncwarp();
-#pragma unroll
-    for (int x = 0; x < (OWN + SPAN - 1 + WARP - 1) / WARP; x++) {
-      const int diagonal = lane + x * WARP - (SPAN - 1);
-      if (diagonal > OWN - 1) break;
-      float sum = 0;
-#pragma unroll
-      for (int group = 0; group < 8; group++) {
-        const int query = (group - diagonal) & 7, t = COLUMNS - 1 + ((diagonal - group + query) >> 3);
-        if (t >= 0 && t < TURNS) sum += sums[t * PITCH + group * 8 + query];
-      }
-      const int at = relative + diagonal;
-      if (at <= -radius) low += sum;
-      else if (at >= radius) high += sum;
-      else row[at + radius] += sum;
-    }
-  }
-
-  /** Brings what lies beyond +-R to the ends of the row. */
-  DEVICE void finish(i64 P) {
-    low = acrossLanes<Sum>(low);
-    high = acrossLanes<Sum>(high);
-    if (threadIdx.x % WARP) return;
-    row[0] += low;
-    row[P - 1] += high;
-  }
-};
-
 /** A warp's queries, 16 TILES of them from m0 on, meeting strips of 8 COLUMNS keys. */
 template <int TILES, int COLUMNS> struct QueryRows {
   static constexpr int OWN = 16 * TILES, SPAN = 8 * COLUMNS;
