@@ -46,4 +46,13 @@ export const cases: AttentionCase[] = [
   attentionCase({ M: 130, N: 141, H: 2, D: 24, P: 31 }, {}, 'bias', 'queryPositions', 'keyPositions'),
   attentionCase({ B: 2, M: 70, N: 134, H: 2, D: 20, G: 2 }, { causal: 1, queryOffset: 64 }, 'dense'),
   attentionCase({ B: 2, M: 67, N: 131, H: 2, D: 16, P: 3 }, { dropout: 0.2, site: 3, scale: 0.2 }, 'bias', 'rng'),
+  // a width of 64, which has kernels of its own on some devices
+  attentionCase({ M: 200, N: 216, H: 2, D: 64, P: 61 }, { scale: 0.125 }, 'bias'),
+  attentionCase(
+    { B: 2, M: 140, N: 132, D: 64, P: 9 },
+    { causal: 1, dropout: 0.2, site: 5, scale: 0.125 },
+    'bias',
+    'rng',
+  ),
+  attentionCase({ B: 2, M: 130, N: 141, D: 64 }, { scale: 0.125 }, 'dense', 'keySegments'),
 ];
