@@ -75,7 +75,7 @@ function backwardLaunches(site: CudaSite): { launches: CudaLaunch[]; keysPerBloc
     ]);
     const queries = firstThatFits(site, [
       ...(onHopper(site)
-        ? [queriesHopperLaunch(site, wide ? { GROUPS: 2, STAGES: 4, BLOCKS: 1 } : { GROUPS: 1, STAGES: 3, BLOCKS: 2 })]
+        ? [queriesHopperLaunch(site, wide ? { GROUPS: 2, STAGES: 4, BLOCKS: 1 } : { GROUPS: 1, STAGES: 4, BLOCKS: 2 })]
         : []),
       queriesLaunch(site, rowTiles(site), 64),
       queriesLaunch(site, 1, 32),

@@ -19,7 +19,7 @@ export const attentionDecodePlan: CudaPlan = ({ sizes }) => {
   if (chunks <= MOST_CHUNKS) {
     const WARPS = Math.min(chunks, D! > 128 ? 8 : 16); // wider rows take more registers
     const defines = { HEAD_WIDTH: D!, WARPS };
-    const sharedBytes = chunks * resultBytes;
+    const sharedBytes = chunks * (resultBytes + 4);
     const [grid, block] = [[H!, R!] as const, WARPS * WARP];
     return {
       launches: [
@@ -34,7 +34,7 @@ export const attentionDecodePlan: CudaPlan = ({ sizes }) => {
     workspace: { results: R! * H! * chunks * resultBytes },
     launches: [
       { ...shared, entry: 'attention_decode_chunks', grid: [blocksFor(chunks, WARPS), H!, R!], block: WARPS * WARP },
-      { ...shared, entry: 'attention_decode_merge', grid: [H!, R!], block: 128 },
+      { ...shared, entry: 'attention_decode_merge', grid: [H!, R!], block: 128, sharedBytes: chunks * 4 },
     ],
   };
 };
