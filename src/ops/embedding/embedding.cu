@@ -9,9 +9,17 @@ namespace {
 constexpr int DIGITS = 256;                        // of one sorting pass
 constexpr int WARPS = 8, ROUNDS = 4;               // a sorting block has WARPS warps and takes ROUNDS positions per thread
 constexpr int BLOCK = WARPS * WARP * ROUNDS;
+constexpr int JOINERS = 16;  // warps that add the parts of one run
 
 /** Ids outside the table sort behind all others, as V. */
 DEVICE int keyOf(int id, i64 V) { return id >= 0 && id < V ? id : int(V); }
+
+/** N elements to registers without converting them: fewer registers while they are on the way. */
+template <int N> DEVICE void copyRaw(const T *from, T (&to)[N]) {
+  if constexpr (N == 1) to[0] = *from;
+  else
+    for (int k = 0; k < N; k += VECTOR) *reinterpret_cast<uint4 *>(to + k) = *reinterpret_cast<const uint4 *>(from + k);
+}
 
 /** Sum of v over the threads before this one of a block of DIGITS threads. */
 DEVICE int sumBefore(int v) {
@@ -122,19 +130,21 @@ KERNEL embedding_sum(const T *dy, const int *keys, const int *order, float *dtab
   __syncthreads();
   const i64 d = (i64(blockIdx.y) * blockDim.x + threadIdx.x) * EACH;
   if (d >= D) return;
-  constexpr int AHEAD = 8;  // rows fetched together
+  constexpr int AHEAD = 8;  // rows fetched together, as they lie in memory
   float sum[EACH] = {};
   bool isFirstRun = true;
   for (int j0 = 0; j0 < count; j0 += AHEAD) {
-    float v[AHEAD][EACH];
+    alignas(16) T rows[AHEAD][EACH];
 #pragma unroll
     for (int a = 0; a < AHEAD; a++)
-      if (j0 + a < count) load(dy + row[j0 + a] * D + d, v[a]);
+      if (j0 + a < count) copyRaw(dy + row[j0 + a] * D + d, rows[a]);
 #pragma unroll
     for (int a = 0; a < AHEAD; a++) {
       const int j = j0 + a;
       if (j >= count) break;
-      for (int k = 0; k < EACH; k++) sum[k] += v[a][k];
+      float v[EACH];
+      load(rows[a], v);
+      for (int k = 0; k < EACH; k++) sum[k] += v[k];
       const bool isLast = j + 1 == count;
       if (!isLast && key[j + 1] == key[j]) continue;
       const int id = key[j];
@@ -158,26 +168,22 @@ KERNEL embedding_sum(const T *dy, const int *keys, const int *order, float *dtab
   }
 }
 
-// Adds the parts of the run that starts in a piece and ends in a later one. Warps share the pieces, each lane has EACH
-// columns.
+// Adds the parts of the run that starts in a piece and ends in a later one. JOINERS warps share the pieces, each lane has
+// EACH columns.
 KERNEL embedding_join(const int *keys, const float *heads, const float *tails, float *dtable, i64 N, i64 D, i64 V,
                       float beta) {
-  __shared__ float parts[WARPS][WARP * EACH];
+  __shared__ float parts[JOINERS][WARP * EACH];
   const i64 begin = i64(blockIdx.x) * PIECE, end = begin + PIECE;
   if (end >= N) return;
   const int id = keys[end - 1];
   if (id >= V || keys[end] != id) return;
   if (keys[begin] == id && begin > 0 && keys[begin - 1] == id) return;  // it started earlier
-  i64 last = end, beyond = N;  // of the run: keys[last] == id, keys[beyond] != id
-  while (beyond - last > 1) {
-    const i64 middle = (last + beyond) / 2;
-    (keys[middle] == id ? last : beyond) = middle;
-  }
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   const i64 d = (i64(blockIdx.y) * WARP + lane) * EACH;
   float sum[EACH] = {}, v[EACH];
   if (d < D)
-    for (i64 piece = blockIdx.x + 1 + warp; piece <= last / PIECE; piece += WARPS) {
+#pragma unroll 4
+    for (i64 piece = blockIdx.x + 1 + warp; piece * PIECE < N && keys[piece * PIECE] == id; piece += JOINERS) {
       load(heads + piece * D + d, v);
       for (int k = 0; k < EACH; k++) sum[k] += v[k];
     }
@@ -185,7 +191,7 @@ KERNEL embedding_join(const int *keys, const float *heads, const float *tails, f
   __syncthreads();
   if (warp > 0 || d >= D) return;
   load(tails + blockIdx.x * D + d, sum);
-  for (int w = 0; w < WARPS; w++)
+  for (int w = 0; w < JOINERS; w++)
     for (int k = 0; k < EACH; k++) sum[k] += parts[w][lane * EACH + k];
   if (beta != 0) {
     load(dtable + id * D + d, v);

@@ -6,6 +6,7 @@ const source = 'embedding/embedding.cu';
 const SORTED = 1024; // positions of a sorting block
 const DIGIT_BITS = 8;
 const PIECE = 32; // positions of a piece of the sums
+const JOINERS = 16; // warps that add the parts of one run
 
 export const embeddingForwardPlan: CudaPlan = ({ sizes: { N } }) => ({
   launches: [
@@ -55,7 +56,7 @@ export const embeddingBackwardPlan: CudaPlan = ({ sizes, scalars: { beta } }) =>
       entry: 'embedding_join',
       defines,
       grid: [pieces, blocksFor(D, WARP * EACH)],
-      block: BLOCK,
+      block: WARP * JOINERS,
       arguments: [keys, 'heads', 'tails', 'dtable', 'N', 'D', 'V', 'beta'],
     },
   );

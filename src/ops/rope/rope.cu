@@ -17,9 +17,9 @@ KERNEL rope(const T *x, const int *positions, T *y, i64 B, i64 S, i64 H, i64 D, 
   const int places = half + int(D) - 2 * half;  // pairs, then the values that stay
   for (i64 b = i64(blockIdx.y) * TEXTS; b < B && b < i64(blockIdx.y + 1) * TEXTS; b++) {
     const i64 token = (b * S + s) * H * D;
-    for (i64 k = threadIdx.x; k < H * places; k += blockDim.x) {
+    for (int k = threadIdx.x; k < int(H) * places; k += blockDim.x) {
       const i64 head = token + k / places * D;
-      const int i = int(k % places);
+      const int i = k % places;
       if (i >= half) {
         y[head + half + i] = x[head + half + i];
         continue;
