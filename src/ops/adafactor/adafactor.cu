@@ -44,11 +44,13 @@ KERNEL adafactor_moments(const float *gradients, const Place *places, const Rows
   for (int r0 = 0; r0 < rows.count; r0 += THREADS / lanes) {
     const int r = r0 + threadIdx.x / lanes;
     float sum = 0;
-    if (r < rows.count)
+    if (r < rows.count) {
+#pragma unroll 8
       for (int k = threadIdx.x % lanes; k < columns; k += lanes) {
         const float x = clip * g[i64(r) * columns + k];
         sum += x * x;
       }
+    }
     for (int apart = lanes / 2; apart > 0; apart /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, apart);
     if (r < rows.count && threadIdx.x % lanes == 0)
       moment[r] = h.decay * moment[r] + h.oneMinusDecay * (sum / columns + h.eps1);
@@ -58,11 +60,13 @@ KERNEL adafactor_moments(const float *gradients, const Place *places, const Rows
   for (int k0 = 0; k0 < columns; k0 += THREADS) {
     const int k = groups > 1 ? threadIdx.x % columns : k0 + threadIdx.x;
     float sum = 0;
-    if (k < columns && group < groups)
+    if (k < columns && group < groups) {
+#pragma unroll 8
       for (int r = groups > 1 ? group : 0; r < rows.count; r += groups) {
         const float x = clip * g[i64(r) * columns + k];
         sum += x * x + h.eps1;
       }
+    }
     if (groups == 1) {
       if (k < columns) columnSums[rows.sums + k] = sum;
       continue;
@@ -120,6 +124,7 @@ KERNEL adafactor_squares(const float *gradients, const Place *places, const Rows
   const float *g = gradients + i64(place.start) * UNIT + i64(rows.first) * place.columns;
   const float *rowFactors = factors + place.row + rows.first, *columnFactors = factors + place.column;
   float sum = 0;
+#pragma unroll 4
   for (i64 i = threadIdx.x; i < i64(rows.count) * place.columns; i += THREADS) {
     const unsigned r = unsigned(i) / unsigned(place.columns), k = unsigned(i) % unsigned(place.columns);
     const float u = clip * g[i] * rowFactors[r] * (place.column < 0 ? 1 : columnFactors[k]);

@@ -4,6 +4,7 @@
 namespace {
 
 constexpr float EPSILON = 1e-6f;
+constexpr int STRIDE = KEYS + 1;  // of rows of KEYS in shared memory, so that a column lies in different banks
 
 /** The normalised distance of query i and key j, and what its gradients need. */
 struct Distance {
@@ -44,9 +45,9 @@ KERNEL fire_bias_backward(const float *dbias, const int *queryPositions, const i
                           i64 H, i64 M, i64 N, float L) {
   extern __shared__ float shared[];
   const int size = int(2 * FEATURES + H * FEATURES + H + 2), outputAt = 2 * FEATURES, outputBiasAt = outputAt + H * FEATURES;
-  float *const gradient = shared, *const dy = gradient + size;                     // dy [H, KEYS]
-  float *const active = dy + H * KEYS, *const dactive = active + FEATURES * KEYS;  // [F, KEYS] each
-  float *const z = dactive + FEATURES * KEYS;
+  float *const gradient = shared, *const dy = gradient + size;                       // dy [H, KEYS]
+  float *const active = dy + H * STRIDE, *const dactive = active + FEATURES * STRIDE;  // [F, KEYS] each
+  float *const z = dactive + FEATURES * STRIDE;
   for (int s = threadIdx.x; s < size; s += blockDim.x) gradient[s] = 0;
   const float scale = float(*c), reach = fabsf(float(*multiplier)) * L;
   const i64 tiles = (N + KEYS - 1) / KEYS;
@@ -57,25 +58,25 @@ KERNEL fire_bias_backward(const float *dbias, const int *queryPositions, const i
     __syncthreads();
     for (int k = threadIdx.x; k < KEYS; k += blockDim.x) z[k] = k < count ? distance(i, keys[k], scale, reach).z : 0;
     for (int s = threadIdx.x; s < H * KEYS; s += blockDim.x)
-      dy[s] = s % KEYS < count ? dbias[((e * H + s / KEYS) * M + m) * N + n0 + s % KEYS] : 0;
+      dy[s / KEYS * STRIDE + s % KEYS] = s % KEYS < count ? dbias[((e * H + s / KEYS) * M + m) * N + n0 + s % KEYS] : 0;
     __syncthreads();
     for (int s = threadIdx.x; s < FEATURES * KEYS; s += blockDim.x) {
       const int f = s / KEYS, k = s % KEYS;
       const float a = float(hidden[f]) * z[k] + float(hiddenBias[f]);
       float sum = 0;
-      for (int h = 0; h < H; h++) sum += dy[h * KEYS + k] * float(output[h * FEATURES + f]);
-      active[s] = fmaxf(0, a);
-      dactive[s] = a > 0 ? sum : 0;
+      for (int h = 0; h < H; h++) sum += dy[h * STRIDE + k] * float(output[h * FEATURES + f]);
+      active[f * STRIDE + k] = fmaxf(0, a);
+      dactive[f * STRIDE + k] = a > 0 ? sum : 0;
     }
     __syncthreads();
     for (int s = threadIdx.x; s < size - 2; s += blockDim.x) {
       float sum = 0;
       if (s < outputAt) {
-        const float *from = dactive + s % FEATURES * KEYS;
+        const float *from = dactive + s % FEATURES * STRIDE;
         for (int k = 0; k < KEYS; k++) sum += from[k] * (s < FEATURES ? z[k] : 1);
       } else {
         const int pair = s < outputBiasAt ? s - outputAt : (s - outputBiasAt) * FEATURES;
-        const float *left = dy + pair / FEATURES * KEYS, *right = active + pair % FEATURES * KEYS;
+        const float *left = dy + pair / FEATURES * STRIDE, *right = active + pair % FEATURES * STRIDE;
         for (int k = 0; k < KEYS; k++) sum += left[k] * (s < outputBiasAt ? right[k] : 1);
       }
       gradient[s] += sum;
@@ -84,7 +85,7 @@ KERNEL fire_bias_backward(const float *dbias, const int *queryPositions, const i
     for (int k = threadIdx.x; k < KEYS; k += blockDim.x) {  // z's gradient, split into those of c and of the multiplier
       float dz = 0, dc = 0, dmultiplier = 0;
       if (k < count) {
-        for (int f = 0; f < FEATURES; f++) dz += dactive[f * KEYS + k] * float(hidden[f]);
+        for (int f = 0; f < FEATURES; f++) dz += dactive[f * STRIDE + k] * float(hidden[f]);
         const Distance at = distance(i, keys[k], scale, reach);
         const float absC = fabsf(scale), dnumerator = dz / at.denominator, ddenominator = -dnumerator * at.z;
         dc = dnumerator * at.d * signOf(scale) / (1 + fabsf(scale * at.d)) +

@@ -22,7 +22,7 @@ export const fireBiasForwardPlan: CudaPlan = ({ sizes: { E, M, N, F } }) => ({
 export const fireBiasBackwardPlan: CudaPlan = ({ sizes, device }) => {
   const [E, H, M, N, F] = [sizes.E!, sizes.H!, sizes.M!, sizes.N!, sizes.F!];
   const size = 2 * F + H * F + H + 2;
-  const sharedBytes = (keys: number) => 4 * (size + (H + 2 * F + 1) * keys);
+  const sharedBytes = (keys: number) => 4 * (size + (H + 2 * F + 1) * (keys + 1));
   let KEYS = 64; // positions of a tile: as many as shared memory holds
   while (KEYS > 1 && sharedBytes(KEYS) > Math.min(device.sharedBytes, 64 << 10)) KEYS /= 2;
   const PARTS = E * M * Math.ceil(N / KEYS) <= FEW ? FEW : MOST; // each value is compiled
