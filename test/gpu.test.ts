@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { CudaBackend } from '../src/backend/cuda/cuda.ts';
 import { T5ForConditionalGeneration } from '../src/model/t5.ts';
+import { kernels } from '../src/ops/registry.ts';
 import { Trainer } from '../src/train/trainer.ts';
 import type { Batch } from '../src/util/batch.ts';
-import { testedBackend, testedDevice, uniform } from './harness.ts';
+import { randomInputs, runOn, testedBackend, testedDevice, uniform } from './harness.ts';
 
 const config = {
   vocab_size: 1000,
@@ -76,6 +77,16 @@ describe('on a GPU', { skip: testedDevice !== 'cuda' && 'FAT5_DEVICE is not cuda
       assert.ok(first.results.at(-2)! < first.results[0]!);
       assert.equal(testedBackend().usage.bytes, bytes);
     });
+
+  test('every kernel gives the same bits twice', async () => {
+    const backend = testedBackend();
+    for (const kernel of kernels.filter((k) => k.cuda))
+      for (const c of kernel.cases) {
+        const inputs = randomInputs(kernel, c, 'bf16');
+        const first = await runOn(backend, kernel, 'bf16', inputs, c);
+        assert.deepEqual(await runOn(backend, kernel, 'bf16', inputs, c), first, kernel.name);
+      }
+  });
 
   test('a model on the GPU is trained as on the CPU', async () => {
     const losses = async (device: 'cpu' | 'cuda') => {
