@@ -10,6 +10,7 @@ const subjects: Record<string, (only: readonly string[]) => Promise<Measurement[
   attention: async () => (await import('../bench/attention.ts')).benchAttention(),
   train: async (only) => (await import('../bench/train_step.ts')).benchTraining(only),
   gpu: async (only) => (await import('../bench/gpu.ts')).benchGpu(only),
+  'gpu-kernels': async (only) => (await import('../bench/gpu_kernels.ts')).benchGpuKernels(only),
   collator: async () => (await import('../bench/collator.ts')).benchCollator(),
 };
 const peers = fileURLToPath(new URL('../../../scripts/bench_torch.py', import.meta.url));
@@ -17,10 +18,13 @@ const peers = fileURLToPath(new URL('../../../scripts/bench_torch.py', import.me
 export const bench = defineCommand({
   name: 'bench',
   summary: 'Measure kernels, a training step or the collator, beside PyTorch if it is there.',
-  positionals: { usage: 'gemm|attention|train|gpu|collator', doc: 'what to measure; FAT5_THREADS limits the threads' },
+  positionals: {
+    usage: 'gemm|attention|train|gpu|gpu-kernels|collator',
+    doc: 'what to measure; FAT5_THREADS limits the threads',
+  },
   flags: {
     python: optional(path('Python with PyTorch and transformers: measures the same right after and prints the ratio')),
-    only: many(text('train, gpu: these cases')),
+    only: many(text('train, gpu, gpu-kernels: these cases')),
     json: toggle('print JSON lines'),
   },
   async run(flags, [subject, ...more]) {
