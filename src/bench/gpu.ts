@@ -1,4 +1,4 @@
-/** Whole models on a GPU: training steps, encoders, greedy decoding, in bfloat16 with random weights. */
+/** On a GPU: training steps, encoders, greedy decoding, in bfloat16 with random weights; attention by itself. */
 import type { Backend } from '../backend/backend.ts';
 import { openCuda } from '../backend/cuda/open.ts';
 import { t5Config } from '../model/config.ts';
@@ -16,6 +16,8 @@ import { forwardFlops, stepFlops } from '../train/flops.ts';
 import { Trainer } from '../train/trainer.ts';
 import type { Batch } from '../util/batch.ts';
 import { type Measurement, noise } from './bench.ts';
+import { attentionCases } from './gpu_attention.ts';
+import { type Case, measured, replayed, STEPS, WARM_UP } from './gpu_case.ts';
 
 const v11 = { feed_forward_proj: 'gated-gelu', tie_word_embeddings: false, dropout_rate: 0, d_kv: 64 } as const;
 const base = t5Config({ ...v11, d_model: 768, d_ff: 2048, num_layers: 12, num_heads: 12, vocab_size: 32128 });
@@ -23,14 +25,9 @@ const fat5Small = t5Config({ ...v11, d_model: 512, d_ff: 2048, num_layers: 12, n
 const xl = t5Config({ ...v11, d_model: 2048, d_ff: 5120, num_layers: 24, num_heads: 32, vocab_size: 32128 });
 const xxl = t5Config({ ...v11, d_model: 4096, d_ff: 10240, num_layers: 24, num_heads: 64, vocab_size: 32128 });
 
-/** Timed runs, after those that are not. */
-const STEPS = 10;
-const WARM_UP = 3;
 /** Decoding: source tokens of a row, and tokens written. */
 const SOURCE = 512;
 const NEW_TOKENS = 128;
-
-type Case = { name: string; measure: (backend: Backend, name: string) => Promise<Measurement> };
 
 const cases: Case[] = [
   train('t5-base', base, [144, 568, 114]),
@@ -42,6 +39,7 @@ const cases: Case[] = [
   decode('t5-base', base, 1),
   decode('t5-base', base, 32),
   decode('xl', xl, 1),
+  ...attentionCases,
 ];
 
 /** Measures the cases whose names contain one of `only`, all without. @throws BackendError without a GPU */
@@ -126,20 +124,6 @@ function encode(model: string, config: typeof base, [rows, columns]: readonly [n
   return { name: `encode ${model} ${rows} x ${columns}`, measure };
 }
 
-/** Milliseconds of recorded work, from many runs between two reads of a tensor. */
-async function replayed(backend: Backend, probe: Tensor, work: () => void): Promise<number> {
-  work();
-  const recording = backend.capture!(work);
-  for (let i = 0; i < WARM_UP; i++) recording.run();
-  await probe.read();
-  const started = performance.now();
-  for (let i = 0; i < 2 * STEPS; i++) recording.run();
-  await probe.read();
-  const milliseconds = (performance.now() - started) / (2 * STEPS);
-  recording.dispose();
-  return milliseconds;
-}
-
 function decode(model: string, config: typeof base, rows: number): Case {
   const measure: Case['measure'] = async (backend, name) => {
     const parameters = randomParameters(backend, parameterTable(config, 'conditional_generation'));
@@ -160,10 +144,3 @@ function decode(model: string, config: typeof base, rows: number): Case {
   };
   return { name: `decode ${model} ${rows} x ${SOURCE} to ${NEW_TOKENS}`, measure };
 }
-
-const measured = (
-  backend: Backend,
-  name: string,
-  milliseconds: number,
-  speed: Pick<Measurement, 'rate' | 'unit'>,
-): Measurement => ({ case: name, milliseconds, ...speed, peakMegabytes: backend.usage.peakBytes / 1e6 });
