@@ -4,7 +4,7 @@
 // A float is cut into three bfloat16 parts while it is packed, x = x1 + x2 + x3 exactly (24 bits of mantissa in three times
 // eight), and of the nine products of parts the six are summed that reach down to 2^-24 of x y:
 // x3 y1, x2 y1, x2 y2, x1 y2, x1 y3, x1 y1; what is left out is below 2^-26. A sum over K rounds six times per 32 terms where a
-// chain of multiply-adds rounds 32 times, so the error is smaller (docs/performance.md). T5 differs: the matrix unit takes
+// chain of multiply-adds rounds 32 times, so the error is smaller (docs/performance.md). The matrix unit takes
 // numbers below 2^-126 as 0, so parts of values below 2^-108 are lost.
 #pragma once
 #include <immintrin.h>
