@@ -1,7 +1,8 @@
 // Matrix products, see gemm.h. An engine says how panels of both sides are packed and multiplied: VectorEngine in
-// gemm_tile.h, MatrixEngine in gemm_amx.h; what is here does not know what a packed item is. B is packed once, by all threads, in chunks of at most K_CHUNK by N_CHUNK; then threads
-// take tasks, blocks of C, each of which packs its rows of A. Every element of C is one sum over K in blocks of the
-// same size, whatever task it falls into: the bits do not depend on the number of threads.
+// gemm_tile.h, MatrixEngine in gemm_amx.h; what is here does not know what a packed item is. B is packed once, by all
+// threads, in chunks of at most K_CHUNK by N_CHUNK; then threads take tasks, blocks of C, each of which packs its rows of
+// A. Every element of C is one sum over K in blocks of the same size, whatever task it falls into: the bits do not depend
+// on the number of threads.
 #include "gemm.h"
 #include <algorithm>
 #include "gemm_rows.h"
