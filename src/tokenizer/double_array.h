@@ -16,7 +16,7 @@ public:
 
   /** Of equal keys the last one counts; empty keys do not. */
   void build(std::vector<Key> keys);
-  bool empty() const { return cells.size() <= 256; }
+  bool empty() const { return !filled; }
 
   /** State of a walk: begin with {}. */
   struct Walk {
@@ -49,15 +49,18 @@ private:
     uint64_t label : 9;  // byte + 1; 0: free
     uint64_t value : 23; // + 1
   };
+  bool filled = false;
   std::vector<Cell> cells = std::vector<Cell>(512, Cell{0, 0, 0}); // whole blocks of 256, one to spare
 
   struct Range {
     uint32_t node, from, to, depth;
   };
   size_t firstOpen = 0;              // blocks before are closed
+  std::vector<uint8_t> taken;        // cells that have a label
   std::vector<uint8_t> usedBases;    // no two nodes share a base: the label alone then says whose child a cell is
   std::vector<uint16_t> freeInBlock; // cells left per block; 0: closed
   std::vector<uint8_t> failures;     // searches in vain per block
+  std::vector<uint32_t> firstBase;   // per block: bases before are used
   uint32_t place(const std::vector<uint8_t> &labels);
 };
 

@@ -178,8 +178,12 @@ function fillBpe(handle: number, model: BpeModel, byteLevel: boolean, path: stri
 function fillUnigram(handle: number, model: UnigramModel, path: string): void {
   const { pieces, unknown, unknownScore, bytes } = unigramOptions(model, path);
   const packed = packStrings(model.vocab.map(([piece]) => piece));
-  const scores = Float64Array.from(model.vocab, ([, score]) => score);
-  const kinds = Uint8Array.from(pieces, (entry) => (entry ? 1 : 0));
+  const scores = new Float64Array(pieces.length);
+  const kinds = new Uint8Array(pieces.length);
+  for (let id = 0; id < pieces.length; id++) {
+    scores[id] = model.vocab[id]![1];
+    kinds[id] = pieces[id] ? 1 : 0;
+  }
   const byteIds = bytes ? Int32Array.from(bytes) : null;
   const { text, units } = packed;
   call(
@@ -213,7 +217,10 @@ function sentencePieceFiller(model: SentencePieceModel, path: string): ((handle:
   return (handle) => {
     const library = tokenizerLibrary();
     const { text, units } = packStrings(pieces.map(({ piece }) => piece));
-    const kinds = Uint8Array.from(pieces, ({ type }) => (type === PieceType.USER_DEFINED ? 2 : isText(type) ? 1 : 0));
+    const kinds = new Uint8Array(pieces.length);
+    pieces.forEach(({ type }, id) => {
+      kinds[id] = type === PieceType.USER_DEFINED ? 2 : isText(type) ? 1 : 0;
+    });
     const unknown = pieces.findIndex(({ type }) => type === PieceType.UNKNOWN);
     const bytes = byteIds ? Int32Array.from(byteIds) : null;
     const vocabulary = [handle, text, text.length, units] as const;

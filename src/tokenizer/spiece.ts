@@ -26,7 +26,8 @@ export function spieceTokenizer(
   config: TokenizerConfig | undefined,
   path: string,
 ): SpieceTokenizer {
-  const ids = new Map(model.pieces.map(({ piece }, id) => [piece, id]));
+  const ids = new Map<string, number>();
+  for (let id = 0; id < model.pieces.length; id++) ids.set(model.pieces[id]!.piece, id);
   const added = addedTokens(model, ids, config ?? {});
   const known = (token: string) => ids.has(token) || added.some(({ content }) => content === token);
   const special = specialTokens(config ?? {}, known);
@@ -104,7 +105,7 @@ function spieceEngine(
   manners: SentencePieceManners,
   path: string,
 ): Engine {
-  const types = new Map(model.pieces.map(({ piece, type }) => [piece, type]));
+  const types = once(() => new Map(model.pieces.map(({ piece, type }) => [piece, type])));
   const { denormalizer_spec } = model;
   const rules = denormalizer_spec.precompiled_charsmap.length > 0;
   const denormalizer = rules && spNormalizer({ ...model, normalizer_spec: denormalizer_spec, pieces: [] }, path);
@@ -113,7 +114,7 @@ function spieceEngine(
     pipeline: once(() => openSentencePiece(model, added, manners, path)),
     native: (prefix, suffix) =>
       manners.legacy ? NativeEncoder.openSentencePiece(model, added, prefix, suffix, path) : undefined,
-    decode: (pieces, options) => denormalize(decode(model, types, pieces, options.spaces_between_special_tokens)),
+    decode: (pieces, options) => denormalize(decode(model, types(), pieces, options.spaces_between_special_tokens)),
   };
 }
 

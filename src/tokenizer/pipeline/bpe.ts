@@ -1,6 +1,7 @@
 /**
  * Byte-pair encoding as Hugging Face tokenizers do it: characters, then the pair of lowest rank first, the leftmost of
- * equals; time n log n. What bpe.cpp does for the common settings.
+ * equals; time n log n. What bpe.cpp does for the common settings. One thing differs: characters that are left out, for want of
+ * an unknown token, are counted in offsets, which Hugging Face then shifts.
  */
 import type { BpeModel } from '../tokenizer_json.ts';
 import { Heap } from './heap.ts';

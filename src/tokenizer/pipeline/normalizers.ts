@@ -142,6 +142,20 @@ const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
 /** Whether a text has clusters of more than one character at all. */
 const JOINING = /[\p{M}\p{Emoji_Modifier}\r\u1100-\u11ff\u{1f1e6}-\u{1f1ff}\p{Cf}\uff9e\uff9f]/u;
 
+/** Cuts in windows: the time that the engine takes for a cluster grows with the text it is given. */
+function* clustersOf(text: string): Generator<[start: number, cluster: string]> {
+  let window = 256;
+  for (let from = 0; from < text.length; ) {
+    const clusters = [...graphemes.segment(text.slice(from, from + window))];
+    const last = from + window >= text.length;
+    if (!last) clusters.pop(); // it may go on
+    for (const { segment, index } of clusters) yield [from + index, segment];
+    const read = clusters.reduce((sum, { segment }) => sum + segment.length, 0);
+    window = read === 0 ? 2 * window : 256;
+    from += read;
+  }
+}
+
 /** As Hugging Face does it: the shortest rule of a cluster below six bytes replaces all of it, else character by character. */
 function precompiled(text: NormalizedText, charsmap: Charsmap): NormalizedText {
   const builder = new TextBuilder(text);
@@ -163,11 +177,11 @@ function precompiled(text: NormalizedText, charsmap: Charsmap): NormalizedText {
   };
   if (!JOINING.test(text.text)) single(text.text, 0);
   else
-    for (const { segment, index } of graphemes.segment(text.text)) {
-      const bytes = Buffer.from(segment);
+    for (const [start, cluster] of clustersOf(text.text)) {
+      const bytes = Buffer.from(cluster);
       const rule = bytes.length < 6 ? charsmap.shortest(bytes) : undefined;
-      if (rule) replace(index, index + segment.length, rule.replacement);
-      else single(segment, index);
+      if (rule) replace(start, start + cluster.length, rule.replacement);
+      else single(cluster, start);
     }
   if (!changed) return text;
   builder.keep(kept, text.text.length);

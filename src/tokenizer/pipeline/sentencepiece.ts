@@ -16,15 +16,23 @@ import { byteTokens, UNKNOWN_PENALTY, unigramModel } from './unigram.ts';
 
 /** Smallest normal float32: the score that sentencepiece starts its search for the greatest with. */
 const FLT_MIN = 2 ** -126;
+const FLT_MAX = 3.4028234663852886e38;
 
 /** Scores as sentencepiece counts them: user-defined pieces are better than all others. */
 export function pieceScores({ pieces }: SentencePieceModel): { scores: Float64Array; unknownScore: number } {
-  const normal = pieces.filter(({ type }) => type === PieceType.NORMAL).map(({ score }) => Math.fround(score));
-  const greatest = normal.reduce((a, b) => Math.max(a, b), FLT_MIN);
-  const least = normal.reduce((a, b) => Math.min(a, b), 3.4028234663852886e38);
-  const scores = Float64Array.from(pieces, ({ piece, score, type }) =>
-    type === PieceType.USER_DEFINED ? Math.fround(Buffer.byteLength(piece) * greatest) - 0.1 : Math.fround(score),
-  );
+  let greatest = FLT_MIN;
+  let least = FLT_MAX;
+  const scores = new Float64Array(pieces.length);
+  for (let id = 0; id < pieces.length; id++) {
+    const score = Math.fround(pieces[id]!.score);
+    scores[id] = score;
+    if (pieces[id]!.type !== PieceType.NORMAL) continue;
+    if (score > greatest) greatest = score;
+    if (score < least) least = score;
+  }
+  pieces.forEach(({ piece, type }, id) => {
+    if (type === PieceType.USER_DEFINED) scores[id] = Math.fround(Buffer.byteLength(piece) * greatest) - 0.1;
+  });
   return { scores, unknownScore: Math.fround(least - UNKNOWN_PENALTY) };
 }
 

@@ -1,0 +1,202 @@
+/** Tokenizers of every kind against goldens of Hugging Face tokenizers and sentencepiece (golden/tokenizers_golden.py). */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import fc from 'fast-check';
+import { openTokenizer } from '../src/tokenizer/auto_tokenizer.ts';
+import type { Encoding } from '../src/tokenizer/pipeline/encoding.ts';
+import { StreamDecoder } from '../src/tokenizer/stream_decoder.ts';
+import type { Tokenizer } from '../src/tokenizer/tokenizer.ts';
+import { parseTokenizerJson } from '../src/tokenizer/tokenizer_json.ts';
+
+interface Columns {
+  ids: number[];
+  tokens: string[];
+  offsets: [number, number][];
+  words: (number | null)[];
+  types: number[];
+  special: number[];
+}
+interface Kind {
+  name: string;
+  file: object;
+  cases: (Columns & { text: string; decoded: string })[];
+  pair: Columns;
+}
+interface SpModel {
+  name: string;
+  model: string;
+  cases: { text: string; ids: number[]; pieces: string[]; decoded: string }[];
+}
+const read = (name: string) => JSON.parse(readFileSync(new URL(`../../test/golden/${name}`, import.meta.url), 'utf8'));
+const { kinds } = read('tokenizers_hf.json') as { kinds: Kind[] };
+const { models } = read('sentencepiece.json') as { models: SpModel[] };
+
+const directory = mkdtempSync(join(tmpdir(), 'fat5-tokenizers-'));
+after(() => rmSync(directory, { recursive: true }));
+const ways = [{ native: true }, { native: false }];
+
+function openKind({ name, file }: Kind, options = {}): Tokenizer {
+  const path = join(directory, `${name}.json`);
+  writeFileSync(path, JSON.stringify(file));
+  return openTokenizer(path, options);
+}
+function openModel({ name, model }: SpModel, options = {}): Tokenizer {
+  const path = join(directory, name, 'spiece.model');
+  mkdirSync(join(directory, name), { recursive: true });
+  writeFileSync(path, Buffer.from(model, 'base64'));
+  return openTokenizer(path, options);
+}
+const columns = ({ ids, tokens, offsets, words, type_ids, special_tokens_mask }: Encoding): Columns => ({
+  ids,
+  tokens,
+  offsets,
+  words,
+  types: type_ids,
+  special: special_tokens_mask,
+});
+
+for (const kind of kinds) {
+  test(`${kind.name}: ids, tokens, offsets, words, types and text are those of Hugging Face`, () => {
+    const tokenizer = openKind(kind);
+    for (const { text, decoded, ...expected } of kind.cases) {
+      assert.deepEqual(columns(tokenizer.encodePlus(text)), expected, JSON.stringify(text));
+      assert.equal(tokenizer.decode(expected.ids), decoded, JSON.stringify(text));
+      for (const way of ways) assert.deepEqual(openKind(kind, way).encode(text), expected.ids, JSON.stringify(text));
+    }
+    const pair = tokenizer.encodePlus('the cat', { text_pair: 'le chat de la voisine' });
+    assert.deepEqual(columns(pair), kind.pair);
+  });
+}
+
+for (const model of models)
+  test(`sentencepiece ${model.name}: ids, pieces and text are those of sentencepiece`, () => {
+    for (const way of ways) {
+      const tokenizer = openModel(model, way);
+      for (const { text, ids, pieces, decoded } of model.cases) {
+        const plain = { add_special_tokens: false, split_special_tokens: true };
+        assert.deepEqual(tokenizer.encode(text, plain), ids, JSON.stringify(text));
+        assert.deepEqual(tokenizer.tokenize(text, plain), pieces, JSON.stringify(text));
+        assert.equal(tokenizer.decode(ids), decoded, JSON.stringify(text));
+      }
+    }
+  });
+
+const word = fc.constantFrom(
+  'the',
+  'cat ',
+  ' dog',
+  'é',
+  'e\u0301',
+  '\ufb01',
+  '😀',
+  '▁',
+  '[R]',
+  '12',
+  ' ',
+  '\u00a0',
+  '\r\n',
+  'x!',
+  '中',
+);
+const anyText = fc.oneof(
+  fc.string({ unit: 'binary', maxLength: 30 }),
+  fc.array(word).map((words) => words.join('')),
+);
+const natives = [
+  ...kinds
+    .filter(({ name }) => ['gpt2', 'llama', 't5', 'mt5'].includes(name))
+    .map((kind) => [kind.name, (way: object) => openKind(kind, way)] as const),
+  ...models.map((model) => [model.name, (way: object) => openModel(model, way)] as const),
+];
+
+for (const [name, open] of natives)
+  test(`${name}: C++ and TypeScript give the same ids, a batch those of its texts, on any number of threads`, () => {
+    const [native, typescript] = [open({ native: true }), open({ native: false })];
+    const options = { add_special_tokens: false };
+    fc.assert(
+      fc.property(fc.array(anyText, { maxLength: 5 }), fc.constantFrom(1, 2, 3), (texts, threads) => {
+        const { ids, offsets } = native.encodeBatch(texts, { ...options, threads });
+        texts.forEach((text, i) => {
+          const one = [...ids.subarray(offsets[i], offsets[i + 1])];
+          assert.deepEqual(one, typescript.encode(text, options), JSON.stringify(text));
+        });
+      }),
+      { numRuns: 200, seed: 5 },
+    );
+  });
+
+test('offsets are places in the text, in order, in characters', () => {
+  const tokenizers = [...kinds.map((kind) => openKind(kind)), ...models.map((model) => openModel(model))];
+  fc.assert(
+    fc.property(anyText, (text) => {
+      const length = [...text].length;
+      for (const tokenizer of tokenizers)
+        for (const [start, end] of tokenizer.encodePlus(text, { add_special_tokens: false }).offsets)
+          assert.ok(0 <= start && start <= end && end <= length, JSON.stringify(text));
+    }),
+    { numRuns: 100, seed: 6 },
+  );
+});
+
+test('bytes come back: decoding is the inverse of encoding', () => {
+  const tokenizer = openModel(models.find(({ name }) => name === 'bpe bytes')!);
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (text) => {
+      const ids = tokenizer.encode(text, { add_special_tokens: false, split_special_tokens: true });
+      assert.equal(tokenizer.decode(ids), text.replaceAll('▁', ' '));
+    }),
+    { numRuns: 200, seed: 7 },
+  );
+});
+
+test('long texts without a boundary take time in proportion', { timeout: 120_000 }, () => {
+  for (const [name, open] of natives) {
+    const tokenizer = open({ native: true });
+    for (const unit of ['a', 'e\u0301', '👨‍👩‍👧', '中', ' ', 'ab▁', '<extra_id_0']) {
+      const time = (count: number) => {
+        const text = unit.repeat(count / unit.length);
+        const start = process.cpuUsage();
+        tokenizer.encodeBatch([text], { threads: 1 });
+        const { user, system } = process.cpuUsage(start);
+        return user + system;
+      };
+      time(1e4);
+      const [short, long] = [time(1e4), time(2e5)];
+      // Quadratic time would be 400 times as much.
+      assert.ok(
+        long < 60 * short + 200_000,
+        `${name}, ${JSON.stringify(unit)}: ${short} µs, 20 times as much ${long} µs`,
+      );
+    }
+  }
+});
+
+test('a stream gives whole words as soon as they are complete, and all of the text', () => {
+  const texts = ['Le chat de la voisine dort 😀 sur le toit. '.repeat(20), ' x', '', 'e\u0301 中文'];
+  for (const [, open] of natives) {
+    const tokenizer = open({});
+    for (const text of texts) {
+      const ids = tokenizer.encode(text, { add_special_tokens: false });
+      const stream = new StreamDecoder(tokenizer);
+      const parts = [...ids.map((id) => stream.put([id])), stream.end()];
+      assert.equal(parts.join(''), tokenizer.decode(ids));
+      for (const part of parts) assert.ok(!part.includes('\ufffd') || tokenizer.decode(ids).includes('\ufffd'));
+    }
+  }
+  const gpt2 = openKind(kinds[0]!);
+  const stream = new StreamDecoder(gpt2);
+  const given = gpt2.encode('the cat sleeps').map((id) => stream.put([id]));
+  assert.equal(given.join(''), 'the cat');
+});
+
+test('a tokenizer.json that is written reads back the same', () => {
+  for (const kind of kinds) {
+    const tokenizer = openKind(kind);
+    tokenizer.save(join(directory, `saved ${kind.name}`));
+    const path = join(directory, `saved ${kind.name}`, 'tokenizer.json');
+    assert.deepEqual(parseTokenizerJson(readFileSync(path, 'utf8'), path), tokenizer.file);
+  }
+});
