@@ -1,6 +1,7 @@
 // Text as a trainer counts it: characters and sequences replaced by the rules of a precompiled charsmap, the longest
 // that matches first; in sentencepiece's way spaces are collapsed, one is put before the text, all are written as ▁.
 #pragma once
+#include "charsmap.h"
 #include "unicode.h"
 #include <algorithm>
 #include <cstring>
@@ -15,13 +16,8 @@ constexpr uint8_t SYMBOL_MARK = 0xff;
 class Normalizer {
 public:
   bool marksSpaces = false;
+  Charsmap rules;
 
-  /** units: a double array trie, Darts-clone's format; text: what its leaves point to, each ended by a zero byte. */
-  void setRules(const uint32_t *first, size_t count, const uint8_t *text, size_t bytes) {
-    units.assign(first, first + count);
-    replacements.assign(text, text + bytes);
-    replacements.push_back(0);
-  }
   /** Text that stays as it is and is a piece of its own. */
   void addSymbol(std::string symbol) {
     auto &symbols = symbolsByByte[uint8_t(symbol[0])];
@@ -29,7 +25,7 @@ public:
     std::sort(symbols.begin(), symbols.end(), [](auto &a, auto &b) { return a.size() > b.size(); });
     hasSymbols = true;
   }
-  bool changesNothing() const { return !marksSpaces && !hasSymbols && units.empty(); }
+  bool changesNothing() const { return !marksSpaces && !hasSymbols && rules.empty(); }
 
   /** Appends the normal form of p … end to `out`. */
   void normalize(const uint8_t *p, const uint8_t *end, std::vector<uint8_t> &out) const {
@@ -42,11 +38,11 @@ public:
         p += symbol;
         continue;
       }
-      const Match match = longest(p, end);
-      if (match.bytes > 0) {
-        for (const uint8_t *text = &replacements[match.replacement]; *text; text++) writer.put(*text);
-        p += match.bytes;
-        continue;
+      if (!rules.empty()) {
+        const Charsmap::Match match = rules.longest(p, end);
+        for (uint32_t i = 0; i < match.bytes; i++) writer.put(match.text[i]);
+        p += match.consumed;
+        if (match.consumed > 0) continue;
       }
       const Character c = characterAt(p, end);
       if (c.codePoint == INVALID) { // cuts, as a symbol without text
@@ -60,9 +56,6 @@ public:
   }
 
 private:
-  struct Match {
-    uint32_t bytes, replacement;
-  };
   struct Writer {
     std::vector<uint8_t> &out;
     bool marksSpaces;
@@ -84,8 +77,6 @@ private:
       spaceDue = false;
     }
   };
-  std::vector<uint32_t> units;
-  std::vector<uint8_t> replacements;
   std::vector<std::string> symbolsByByte[256]; // long ones first
   bool hasSymbols = false;
 
@@ -93,23 +84,6 @@ private:
     for (const std::string &symbol : symbolsByByte[*p])
       if (symbol.size() <= size_t(end - p) && memcmp(p, symbol.data(), symbol.size()) == 0) return symbol.size();
     return 0;
-  }
-  static uint32_t offsetOf(uint32_t unit) { return (unit >> 10) << ((unit & 512) >> 6); }
-  Match longest(const uint8_t *p, const uint8_t *end) const {
-    Match found{0, 0};
-    if (units.empty()) return found;
-    size_t at = offsetOf(units[0]);
-    for (const uint8_t *q = p; q < end; q++) {
-      at ^= *q;
-      if (at >= units.size() || (units[at] & 0x800000ff) != *q) break;
-      const uint32_t unit = units[at];
-      at ^= offsetOf(unit);
-      if ((unit & 256) && at < units.size()) {
-        const uint32_t value = units[at] & 0x7fffffff;
-        if (value < replacements.size()) found = {uint32_t(q + 1 - p), value};
-      }
-    }
-    return found;
   }
 };
 

@@ -35,16 +35,9 @@ extern "C" int fat5_training_free(uint64_t handle) {
   return 0;
 }
 
-/** A precompiled charsmap: bytes of the trie, the trie, replacements. */
+/** Rules for text before it is counted, as a precompiled charsmap. */
 extern "C" int64_t fat5_training_rules(uint64_t handle, const uint8_t *charsmap, uint64_t bytes) {
-  return guarded([&] {
-    uint32_t trie;
-    memcpy(&trie, charsmap, 4);
-    std::vector<uint32_t> units(trie / 4);
-    memcpy(units.data(), charsmap + 4, trie);
-    training(handle).words.normalizer.setRules(units.data(), units.size(), charsmap + 4 + trie, bytes - 4 - trie);
-    return int64_t(0);
-  });
+  return guarded([&] { return int64_t(training(handle).words.normalizer.rules.open(charsmap, bytes) ? 0 : BAD_STRINGS); });
 }
 
 extern "C" int64_t fat5_training_symbol(uint64_t handle, const uint8_t *symbol, uint64_t bytes) {
