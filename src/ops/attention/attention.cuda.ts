@@ -8,6 +8,7 @@ import {
   firstThatFits,
   forwardHopperLaunch,
   forwardLaunch,
+  type HopperTune,
   keysHopperLaunch,
   keysLaunch,
   onHopper,
@@ -20,17 +21,22 @@ import {
   WARP,
 } from './launches.cuda.ts';
 
+/** What ran fastest; `tiles` is 1 for few queries, which blocks of one warpgroup suit. */
+function hopperTune(site: CudaSite, tiles: number): HopperTune {
+  const light = !site.has('dense') && !options(site).DROPOUT; // the others' registers allow one block only
+  if (site.sizes.D === 64) {
+    if (!light) return { GROUPS: 3, KEYS: 64, STAGES: 4, BLOCKS: 1 };
+    return tiles === 1 ? { GROUPS: 1, KEYS: 64, STAGES: 4, BLOCKS: 3 } : { GROUPS: 2, KEYS: 64, STAGES: 4, BLOCKS: 2 };
+  }
+  return { GROUPS: 2, KEYS: light ? 128 : 64, STAGES: 3, BLOCKS: 1 };
+}
+
 export const attentionForwardPlan: CudaPlan = (site) => {
   const { B, H, M } = site.sizes as Record<string, number>;
   const tiles = rowTiles(site);
-  const light = !site.has('dense') && !options(site).DROPOUT; // the others' registers allow one block only
-  const hopper =
-    site.sizes.D === 64
-      ? { GROUPS: light ? 2 : 3, KEYS: 64, STAGES: 4, BLOCKS: light ? 2 : 1 }
-      : { GROUPS: 2, KEYS: light ? 128 : 64, STAGES: 3, BLOCKS: 1 };
   const fast = onTensorCores(site)
     ? firstThatFits(site, [
-        ...(onHopper(site) ? [forwardHopperLaunch(site, hopper)] : []),
+        ...(onHopper(site) ? [forwardHopperLaunch(site, hopperTune(site, tiles))] : []),
         forwardLaunch(site, tiles, 64),
         forwardLaunch(site, 1, 32),
       ])

@@ -90,10 +90,10 @@ export function forwardLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): 
 /** Whether Hopper's own kernels, which want whole panels of 64 values, know the call beside those on tensor cores. */
 export const onHopper = ({ sizes, device }: CudaSite): boolean => device.arch === 90 && sizes.D! % 64 === 0;
 
-export function forwardHopperLaunch(
-  site: CudaSite,
-  tune: { GROUPS: number; KEYS: number; STAGES: number; BLOCKS: number },
-): CudaLaunch {
+/** Constants of attention_forward_sm90.cu. */
+export type HopperTune = { GROUPS: number; KEYS: number; STAGES: number; BLOCKS: number };
+
+export function forwardHopperLaunch(site: CudaSite, tune: HopperTune): CudaLaunch {
   const { B, H, M, N } = site.sizes as Record<string, number>;
   const { GROUPS, KEYS, STAGES } = tune;
   return {
