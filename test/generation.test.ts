@@ -158,6 +158,18 @@ test('a large diversity penalty keeps groups from choosing the same token at the
     for (let t = 1; t <= 6; t++) assert.equal(new Set(out.slice(b * 4, b * 4 + 4).map((row) => row[t])).size, 4);
 });
 
+test('a large vocabulary: the likeliest tokens on the device are those of the scores on the host', async () => {
+  const large = create({ ...published.v1_1, d_model: 128, vocab_size: 33000 });
+  const call = { ...inputs, max_new_tokens: 24 };
+  const { bytes } = large.backend.usage;
+  const ids = await large.generate(call);
+  assert.equal(large.backend.usage.bytes, bytes);
+  const all = await large.generate({ ...call, return_dict_in_generate: true, output_scores: true });
+  assert.deepEqual(ids, all.sequences);
+  assert.ok(new Set(ids.flat()).size > 6, 'the model says more than one thing');
+  large.dispose();
+});
+
 /** How often each token comes first in many draws, and the shares that are expected. */
 async function draws(options: GenerateOptions, expected: (probabilities: number[]) => number[]) {
   const rows = 1000;
