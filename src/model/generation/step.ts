@@ -52,7 +52,7 @@ export interface DecodingShape {
  * The encoder's matrix products have another order for this many tokens or fewer, which would show in the last bits: a
  * short source alone would not give what it gives in a batch.
  */
-const FEW_TOKENS = 16;
+const FEW_TOKENS = 32; // at least FEW_ROWS of src/backend/cpu/gemm_rows.h
 
 /** The same source with as much padding as it takes to be more than a few tokens. */
 function widened(source: Source): Source {
