@@ -17,7 +17,7 @@ export const attentionDecodePlan: CudaPlan = ({ sizes }) => {
   const source = 'attention_decode/attention_decode.cu';
   const resultBytes = (D! + 2) * 4;
   if (chunks <= MOST_CHUNKS) {
-    const WARPS = Math.min(chunks, D! > 128 ? 8 : 16); // wider rows take more registers
+    const WARPS = Math.min(chunks, D! > 128 ? 8 : D! > 64 ? 16 : 20); // wider rows take more registers
     const defines = { HEAD_WIDTH: D!, WARPS };
     const sharedBytes = chunks * (resultBytes + 4);
     const [grid, block] = [[H!, R!] as const, WARPS * WARP];
