@@ -229,3 +229,30 @@ test('a training step is recorded as it was launched: the same kernels on the sa
   const uploads = (log: string[]) => log.filter((line) => line.startsWith('upload')).length;
   assert.equal(uploads(steps[2]!), 5 + 1 + 1 + 1 + 1); // batch, rng, factor, hyper; in the graph: the seed of the loss
 });
+
+test('greedy decoding is two recordings that later calls replay', async () => {
+  const { backend, driver } = fakeCuda();
+  const { bytes } = backend.usage;
+  const config = t5Config({ vocab_size: 100, d_model: 64, d_kv: 64, d_ff: 128, num_layers: 2, num_heads: 2 });
+  const parameters = new Parameters(backend, 'bf16', parameterTable(config, 'conditional_generation'));
+  const model = new T5ForConditionalGeneration(config, parameters);
+  const mapped = driver.mappedBytes;
+  const generate = async (columns: number, max_new_tokens = 20) => {
+    driver.log.length = 0;
+    const rows = await model.generate({ input_ids: [new Array<number>(columns).fill(5)], max_new_tokens });
+    assert.deepEqual(rows, [new Array<number>(max_new_tokens + 1).fill(0)]); // the fake device holds zeros
+    return driver.log.filter((line) => line.startsWith('launch'));
+  };
+  const first = await generate(40);
+  const second = await generate(40);
+  const shorter = await generate(33); // padded to the same width
+  assert.ok(second.length < first.length);
+  assert.deepEqual(shorter, second);
+  const choices = (log: string[]) => log.filter((line) => line.startsWith('launch 1x1x1 256 0')).length;
+  assert.ok(choices(second) >= 20);
+  const wider = await generate(100);
+  assert.notDeepEqual(wider, second);
+  model.dispose();
+  assert.equal(backend.usage.bytes, bytes);
+  assert.ok(driver.mappedBytes <= mapped);
+});
