@@ -28,6 +28,25 @@ export type { EncoderInputs, MatrixInput, Seq2SeqInputs } from './model/inputs.t
 export type { ModelOptions, NewModelOptions } from './model/pretrained.ts';
 export type { ResultTensor } from './model/result.ts';
 export { type Seq2SeqOutput, T5ForConditionalGeneration } from './model/t5.ts';
+export type { FeatureOptions, Pooling } from './pipelines/features.ts';
+export type { TextToTextOptions, TranslationOptions } from './pipelines/generation.ts';
+export {
+  type Pipeline,
+  type PipelineOptions,
+  type PipelineParts,
+  type PipelineProgress,
+  pipeline,
+  type Tasks,
+} from './pipelines/pipeline.ts';
+export type { QuestionAnsweringOptions } from './pipelines/question_answering.ts';
+export type { Classified, TextClassificationOptions } from './pipelines/text_classification.ts';
+export type {
+  AggregationStrategy,
+  ClassifiedToken,
+  Entity,
+  TokenClassificationOptions,
+} from './pipelines/token_classification.ts';
+export type { ZeroShotOptions, ZeroShotResult } from './pipelines/zero_shot.ts';
 export { AutoTokenizer } from './tokenizer/auto_tokenizer.ts';
 export type { BatchEncoding, IdTensor } from './tokenizer/batch_encoding.ts';
 export type { CallOptions as TokenizerCallOptions } from './tokenizer/call.ts';

@@ -15,7 +15,7 @@ const layers = [
   ['ops'],
   ['model', 'optim', 'data', 'tokenizer'],
   ['train', 'eval', 'serve', 'bench'],
-  ['finetune'],
+  ['finetune', 'pipelines'],
   ['cli'],
 ];
 /** Data preparation encodes text; a benchmark of training takes the trainer's own steps. */

@@ -52,48 +52,8 @@ export interface Task<E, B extends { tokens: number }, M extends TaskModel<B>> {
 // biome-ignore lint/suspicious/noExplicitAny: examples, batches and models meet only in the task that made them
 export type AnyTask = Task<any, any, any>;
 
-/** Ids padded to one length, a multiple of 8, with their mask. */
-export function padded(
-  ids: readonly (readonly number[])[],
-  pad: number,
-): { input_ids: number[][]; attention_mask: number[][] } {
-  const length = Math.ceil(Math.max(...ids.map((row) => row.length), 1) / 8) * 8;
-  const fill = (row: readonly number[], value: number) => [
-    ...row,
-    ...new Array<number>(length - row.length).fill(value),
-  ];
-  return {
-    input_ids: ids.map((row) => fill(row, pad)),
-    attention_mask: ids.map((row) =>
-      fill(
-        row.map(() => 1),
-        0,
-      ),
-    ),
-  };
-}
-
 /** Ids of a text with its end token, cut to a length with the end token kept. */
 export function encoded(tokenizer: Tokenizer, text: string, maxLength: number): number[] {
   const ids = tokenizer.encode(text, { split_special_tokens: false });
   return ids.length <= maxLength ? ids : [...ids.slice(0, maxLength - 1), tokenizer.eos_token_id];
-}
-
-/** Runs `one` over groups of examples of similar length and puts the results back in order. */
-export async function inGroups<E, P>(
-  examples: readonly E[],
-  rows: number,
-  lengthOf: (example: E) => number,
-  one: (group: readonly E[]) => Promise<P[]>,
-): Promise<P[]> {
-  const order = examples.map((_, i) => i).sort((a, b) => lengthOf(examples[a]!) - lengthOf(examples[b]!) || a - b);
-  const results = new Array<P>(examples.length);
-  for (let start = 0; start < order.length; start += rows) {
-    const group = order.slice(start, start + rows);
-    const found = await one(group.map((i) => examples[i]!));
-    group.forEach((i, k) => {
-      results[i] = found[k]!;
-    });
-  }
-  return results;
 }

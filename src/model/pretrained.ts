@@ -38,6 +38,8 @@ export interface NewModelOptions extends ModelOptions {
   seed?: number;
   /** from_pretrained: fields that replace config.json's, such as num_labels for a new head. */
   config?: T5ConfigInput;
+  /** from_pretrained: whether a folder without the model's head is an error, instead of the start of a new one. */
+  complete?: boolean;
 }
 
 /** A class of models that can be made from its configuration and parameters. */
@@ -179,6 +181,12 @@ function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOp
     const config = withSharing(written, file);
     const table = parameterTable(config, model.architecture);
     const sources = matchWeights(file, table, model.architecture); // before anything is allocated
+    const missing = table.find(({ name }) => sources.get(name) === undefined);
+    if (options.complete && missing)
+      throw new UsageError(
+        `${folder}: has no "${missing.name}", expected the head of a model for ${model.architecture.replace('_', ' ')}; ` +
+          'fine-tune it for that, or name a model that is',
+      );
     const parameters = newParameters(table, options);
     try {
       loadWeights(file, parameters, sources);

@@ -6,8 +6,9 @@ import { pearson, spearman } from '../../eval/metrics/correlation.ts';
 import type { T5Config } from '../../model/config.ts';
 import { type SequenceClassificationBatch, T5ForSequenceClassification } from '../../model/heads.ts';
 import { UsageError } from '../../util/errors.ts';
+import { inGroups, padded } from '../../util/id_rows.ts';
 import { listOf, numberOf, type Row, textOf } from '../rows.ts';
-import { encoded, inGroups, padded, type Scores, type Task, type TaskTools } from '../task.ts';
+import { encoded, type Scores, type Task, type TaskTools } from '../task.ts';
 
 export interface ClassificationOptions {
   /** Columns of the text, or of the two texts of a pair. */

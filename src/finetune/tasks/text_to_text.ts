@@ -6,8 +6,9 @@ import { type RougeScore, rouge } from '../../eval/metrics/rouge.ts';
 import { batchOf, type Seq2SeqBatch } from '../../model/inputs.ts';
 import { T5ForConditionalGeneration } from '../../model/t5.ts';
 import { IGNORED } from '../../util/batch.ts';
+import { inGroups, padded } from '../../util/id_rows.ts';
 import { listOf, type Row, textOf } from '../rows.ts';
-import { encoded, inGroups, padded, type Scores, type Task, type TaskTools } from '../task.ts';
+import { encoded, type Scores, type Task, type TaskTools } from '../task.ts';
 
 export const textMetrics = ['rouge', 'bleu', 'chrf', 'squad'] as const;
 

@@ -3,8 +3,9 @@ import { entityScores } from '../../eval/metrics/entities.ts';
 import { T5ForTokenClassification, type TokenClassificationBatch } from '../../model/heads.ts';
 import { IGNORED } from '../../util/batch.ts';
 import { UsageError } from '../../util/errors.ts';
+import { inGroups, padded } from '../../util/id_rows.ts';
 import { listOf } from '../rows.ts';
-import { inGroups, padded, type Task, type TaskTools } from '../task.ts';
+import type { Task, TaskTools } from '../task.ts';
 
 export interface TokenClassificationOptions {
   /** Columns with the lists of words and tags. */
