@@ -1,4 +1,5 @@
 /** `pipeline(task, model)`: a model and its tokenizer behind one function, with transformers.js's arguments and results. */
+import { type HubProgress, resolveModel } from '../hub/hub.ts';
 import {
   T5EncoderModel,
   T5ForQuestionAnswering,
@@ -79,20 +80,16 @@ const entries: Record<keyof Tasks, Entry> = {
   'sentence-similarity': entry(T5EncoderModel, sentenceSimilarity),
 };
 
-export interface PipelineOptions extends ModelOptions {
+export interface PipelineOptions extends Omit<ModelOptions, 'progress_callback'> {
   /** Folder of the tokenizer; the model's own when left out. */
   tokenizer?: string;
   /** Rows that the model gets at a time, 16 by default: texts of similar length, whatever their order. */
   batch_size?: number;
-  /** Is told when the pipeline is ready. */
+  /** Is told about every file that is downloaded, and when the pipeline is ready. */
   progress_callback?: (progress: PipelineProgress) => void;
 }
 
-export interface PipelineProgress {
-  status: 'initiate' | 'done' | 'ready';
-  task: string;
-  model: string;
-}
+export type PipelineProgress = HubProgress | { status: 'ready'; task: string; model: string };
 
 /** What every pipeline has besides being a function. */
 export interface PipelineParts {
@@ -109,7 +106,7 @@ type TranslationTask = `translation_${string}_to_${string}`;
 const BATCH = 16;
 
 /**
- * Opens a model for a task. The result is a function of texts and options; see the task's type for what it gives.
+ * Opens a model, from a folder or by its name on the hub, for a task. The result is a function of texts and options; see the task's type for what it gives.
  * @throws UsageError for a task that there is not, or a model without the head that the task needs
  */
 export async function pipeline<Task extends keyof Tasks | TranslationTask>(
@@ -120,12 +117,14 @@ export async function pipeline<Task extends keyof Tasks | TranslationTask>(
   const found = entryOf(task);
   if (typeof model !== 'string')
     throw new UsageError(`pipeline: the model is ${typeof model}, expected a model's folder after the task "${task}"`);
-  const { tokenizer: tokenizerFolder = model, batch_size = BATCH, progress_callback: report, ...rest } = options;
+  const { batch_size = BATCH } = options;
   checkCount('pipeline', 'batch_size', batch_size);
-  report?.({ status: 'initiate', task, model });
-  const tokenizer = await AutoTokenizer.from_pretrained(tokenizerFolder);
-  const opened = await found.model(model).from_pretrained(model, { ...rest, complete: true });
-  report?.({ status: 'done', task, model });
+  const folder = await resolveModel(model, options);
+  const tokenizer = await AutoTokenizer.from_pretrained(options.tokenizer ?? folder);
+  const { device, dtype } = options;
+  const opened = await found
+    .model(folder)
+    .from_pretrained(folder, { ...(device && { device }), ...(dtype && { dtype }), complete: true });
   let call: (...args: unknown[]) => Promise<unknown>;
   try {
     call = found.open({ task, model: opened, tokenizer, batch_size });
@@ -142,7 +141,7 @@ export async function pipeline<Task extends keyof Tasks | TranslationTask>(
     if (!disposed) opened.dispose();
     disposed = true;
   };
-  report?.({ status: 'ready', task, model });
+  options.progress_callback?.({ status: 'ready', task, model });
   return Object.assign(guarded, { task, model: opened, tokenizer, dispose }) as never;
 }
 
