@@ -53,6 +53,7 @@ export type { CallOptions as TokenizerCallOptions } from './tokenizer/call.ts';
 export type { EncodedBatch } from './tokenizer/native_encoder.ts';
 export { ENGLISH_PATTERN, FRENCH_PATTERN } from './tokenizer/patterns.ts';
 export type { Encoding } from './tokenizer/pipeline/encoding.ts';
+export { StreamDecoder } from './tokenizer/stream_decoder.ts';
 export type { TextBatch } from './tokenizer/text_batch.ts';
 export type { DecodeOptions, EncodeBatchOptions, EncodeOptions, Tokenizer } from './tokenizer/tokenizer.ts';
 export type { SpecialTokens } from './tokenizer/tokenizer_config.ts';

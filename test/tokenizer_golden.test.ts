@@ -10,6 +10,7 @@ import type { Encoding } from '../src/tokenizer/pipeline/encoding.ts';
 import { StreamDecoder } from '../src/tokenizer/stream_decoder.ts';
 import type { Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { parseTokenizerJson } from '../src/tokenizer/tokenizer_json.ts';
+import { FormatError } from '../src/util/errors.ts';
 
 interface Columns {
   ids: number[];
@@ -174,6 +175,31 @@ test('long texts without a boundary take time in proportion', { timeout: 120_000
   }
 });
 
+test('a damaged spiece.model is a FormatError, or opens and encodes', () => {
+  const path = join(directory, 'damaged.model');
+  for (const { model } of models) {
+    const bytes = Buffer.from(model, 'base64');
+    const change = fc.record({ at: fc.nat(bytes.length - 1), byte: fc.nat(255) });
+    fc.assert(
+      fc.property(fc.array(change, { minLength: 1, maxLength: 8 }), fc.option(fc.nat(bytes.length)), (changes, end) => {
+        const damaged = Buffer.from(bytes);
+        for (const { at, byte } of changes) damaged[at] = byte;
+        writeFileSync(path, damaged.subarray(0, end ?? bytes.length));
+        try {
+          const tokenizer = openTokenizer(path);
+          tokenizer.decode(tokenizer.encode('the cat \ufb01 e\u0301 é 😀 [R]'));
+          tokenizer.tokenize('the cat \ufb01 e\u0301');
+          tokenizer.dispose();
+        } catch (error) {
+          if (!(error instanceof FormatError)) throw error;
+          assert.ok(error.message.startsWith(path), error.message);
+        }
+      }),
+      { numRuns: 150, seed: 8 },
+    );
+  }
+});
+
 test('a stream gives whole words as soon as they are complete, and all of the text', () => {
   const texts = ['Le chat de la voisine dort 😀 sur le toit. '.repeat(20), ' x', '', 'e\u0301 中文'];
   for (const [, open] of natives) {
@@ -199,4 +225,58 @@ test('a tokenizer.json that is written reads back the same', () => {
     const path = join(directory, `saved ${kind.name}`, 'tokenizer.json');
     assert.deepEqual(parseTokenizerJson(readFileSync(path, 'utf8'), path), tokenizer.file);
   }
+});
+
+test("T5's extra ids stand behind the pieces, and a spiece.model is saved as it was", () => {
+  const tokenizer = openModel(models[0]!);
+  const pieces = tokenizer.vocab_size - 100;
+  assert.deepEqual([tokenizer.sentinels[0], tokenizer.sentinels[99]], [pieces + 99, pieces]);
+  const ids = tokenizer.encode('the <extra_id_1> cat');
+  assert.deepEqual([ids.includes(pieces + 98), ids.at(-1)], [true, 1]);
+  assert.equal(tokenizer.decode(ids, { spaces_between_special_tokens: true }), 'the <extra_id_1> cat </s>');
+  assert.equal(tokenizer.decode(ids, { skip_special_tokens: true }), 'the cat');
+  const folder = join(directory, 'saved model');
+  tokenizer.save(folder);
+  assert.equal(openTokenizer(folder).hash, tokenizer.hash);
+  assert.deepEqual(openTokenizer(folder).encode('the <extra_id_1> cat'), ids);
+  writeFileSync(join(folder, 'tokenizer_config.json'), '{"legacy": false}');
+  const modern = openTokenizer(folder).tokenize('the <extra_id_1>cat');
+  assert.deepEqual(
+    [modern.includes('▁c'), modern.includes('▁cat'), modern.join('').includes('>cat')],
+    [false, false, true],
+  );
+});
+
+test('calling a tokenizer pads, truncates, strides and says where tokens are from', () => {
+  const tokenizer = openKind(kinds.find(({ name }) => name === 't5')!);
+  const two = tokenizer(['the cat', 'the dog sleeps under the tree'], { padding: true });
+  assert.deepEqual([...two.input_ids.dims], [2, tokenizer.encode('the dog sleeps under the tree').length]);
+  const rows = two.attention_mask.tolist().map((row) => row.filter((bit) => bit === 1n).length);
+  assert.deepEqual(rows, [tokenizer.encode('the cat').length, two.input_ids.dims[1]]);
+  assert.throws(() => tokenizer(['the cat', 'the']), /UsageError: tokenizer: input_ids has rows of/);
+  const text = 'the dog sleeps under the tree';
+  const windows = tokenizer('the cat', {
+    text_pair: text,
+    truncation: 'only_second',
+    max_length: 16,
+    stride: 2,
+    return_overflowing_tokens: true,
+    return_offsets_mapping: true,
+    return_tensor: false,
+  });
+  const ids = windows.input_ids as number[][];
+  assert.ok(ids.length > 1);
+  for (const row of ids.slice(0, -1)) assert.equal(row.length, 16);
+  const covered = new Set<number>();
+  (windows.offset_mapping as [number, number][][]).forEach((row, i) => {
+    const sequences = windows.sequence_ids(i);
+    row.forEach(([start, end], j) => {
+      if (sequences[j] === 1) for (let at = start; at < end; at++) covered.add(at);
+    });
+  });
+  for (let at = 0; at < text.length; at++) assert.ok(text[at] === ' ' || covered.has(at));
+  assert.deepEqual(
+    windows.overflow_to_sample_mapping,
+    ids.map(() => 0),
+  );
 });

@@ -32,9 +32,9 @@ export function openTokenizer(directoryOrFile: string, options: Pick<TokenizerOp
   const path = statSync(directoryOrFile).isDirectory() ? fileIn(directoryOrFile) : directoryOrFile;
   const config = readConfig(dirname(path));
   if (path.endsWith('.model')) {
-    const source = readFile(path);
-    const { file, special, engine } = spieceTokenizer(parseSentencePieceModel(source, path), config, path);
-    return new Tokenizer(file, special, path, { ...options, config: config ?? {}, engine, source });
+    const spiece = readFile(path);
+    const { file, special, engine } = spieceTokenizer(parseSentencePieceModel(spiece, path), config, path);
+    return new Tokenizer(file, special, path, { ...options, config: config ?? {}, engine, spiece });
   }
   const file = parseTokenizerJson(readText(path), path);
   const known = new Set(file.added_tokens.map(({ content }) => content));

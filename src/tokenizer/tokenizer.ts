@@ -49,8 +49,8 @@ export interface TokenizerOptions {
   config?: TokenizerConfig;
   /** How text is encoded; by default as the file says. */
   engine?: Engine;
-  /** What files are bound to; by default the tokenizer.json as it would be saved. */
-  source?: Uint8Array;
+  /** The spiece.model that it came from. */
+  spiece?: Uint8Array;
   /** Encode in TypeScript only: the same ids, slower. */
   native?: boolean;
 }
@@ -80,13 +80,14 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
   padding_side: 'left' | 'right';
   truncation_side: 'left' | 'right';
   readonly postProcess: PostProcess;
+  /** The spiece.model that it came from; undefined for a tokenizer.json. */
+  readonly spiece: Uint8Array | undefined;
   /** Ids that encoding puts before and behind a text. */
   private readonly around: { prefix: number[]; suffix: number[] };
   private readonly ids: Map<string, number>;
   private readonly pieces: (string | undefined)[];
   private readonly specialIds: Set<number>;
   private readonly engine: Engine;
-  private readonly source: Uint8Array | undefined;
   private native: NativeEncoder | undefined;
   private disposed = false;
   private digest: string | undefined;
@@ -114,7 +115,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
     this.modeTokens = R !== undefined && S !== undefined && X !== undefined ? { R, S, X } : undefined;
     this.postProcess = compilePostProcessor(file.post_processor);
     this.around = aroundText(this.postProcess);
-    this.source = options.source;
+    this.spiece = options.spiece;
     this.engine = options.engine ?? jsonEngine(file, path);
     if (options.native !== false) this.native = this.engine.native(this.around.prefix, this.around.suffix);
     if (!this.native) this.engine.pipeline(); // so that what the file cannot mean is an error now
@@ -263,7 +264,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
   /** SHA-256 of the file, 64 hexadecimal digits: what token files are bound to. */
   get hash(): string {
     this.digest ??= createHash('sha256')
-      .update(this.source ?? formatTokenizerJson(this.file))
+      .update(this.spiece ?? formatTokenizerJson(this.file))
       .digest('hex');
     return this.digest;
   }
@@ -324,7 +325,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
     return id;
   }
 
-  /** Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json, which transformers' AutoTokenizer loads. */
+  /** Writes tokenizer.json or spiece.model, tokenizer_config.json and special_tokens_map.json, which transformers' AutoTokenizer loads. */
   save(directory: string): void {
     saveTokenizer(directory, this);
   }
