@@ -118,6 +118,34 @@ describe('a fine-tuned model', () => {
       assert.ok(predictions.every((line) => 'wanted' in JSON.parse(line) && 'prediction' in JSON.parse(line)));
     });
 
+  test('learns where the answers of long contexts are, and that some have none', async () => {
+    const rows = (count: number, from: number) =>
+      sentences(count, from).map(({ words, noun }, i) => {
+        const filler = ['it lies ', 'it sits ', ''][i % 3]!.repeat(6);
+        const context = `😀 ${filler}${words.join(' ')} ${filler}`;
+        const none = { text: [], answer_start: [] };
+        const there = { text: [noun], answer_start: [[...context.slice(0, context.indexOf(noun))].length] };
+        return animals.includes(noun)
+          ? { id: `${i}`, question: 'animal', context, answers: there }
+          : { id: `${i}`, question: 'animal', context, answers: none };
+      });
+    const data = { train: jsonl('qa.jsonl', rows(48, 0)), test: jsonl('qa-held.jsonl', rows(12, 3)) };
+    const task = { name: 'question_answering', stride: 6 };
+    const train = { epochs: 8, rows: 8, max_length: 24 };
+    const { test: scores } = (await run('answers', task, { data, train }))!;
+    assert.deepEqual(scores, {
+      exact_match: 100,
+      f1: 100,
+      has_answer_exact_match: 100,
+      has_answer_f1: 100,
+      no_answer_f1: 100,
+    });
+    const lines = readFileSync(at('runs/answers/predictions.jsonl'), 'utf8').trimEnd().split('\n');
+    const found = lines.map((line) => JSON.parse(line) as { wanted: string[]; prediction: string });
+    for (const { wanted, prediction } of found) assert.equal(prediction, wanted[0] ?? '');
+    assert.ok(new Set(found.map(({ prediction }) => prediction)).size === 4);
+  });
+
   test('that starts from random weights is another than one from the checkpoint', async () => {
     const task = { name: 'classification', input: 'text', target: 'label' };
     const few = { train: { epochs: 0.2, rows: 8 } };
@@ -234,6 +262,18 @@ describe('a run is refused', () => {
       run('short', { name: 'token_classification' }, { data }),
       /short\.jsonl:1: 2 words with 1 tags/,
     );
+  });
+  test('for answers that are not where they are said to be', async () => {
+    const row = { question: 'q', context: 'a cat', answers: { text: ['cat'], answer_start: [3] } };
+    const wrong = (name: string, answers: object | string) =>
+      assert.rejects(
+        run(name, { name: 'question_answering' }, { data: { train: jsonl(`${name}.jsonl`, [{ ...row, answers }]) } }),
+        name === 'place'
+          ? /place\.jsonl:1: the context does not have "cat" at character 3/
+          : /form\.jsonl:1: column "answers" is "cat", expected \{"text"/,
+      );
+    await wrong('place', row.answers);
+    await wrong('form', 'cat');
   });
   test('for a metric that the task does not have', async () => {
     await assert.rejects(

@@ -38,6 +38,14 @@ const tasks = {
     tags: text.default('tags').describe('column of the list of tags'),
     labels,
   }),
+  question_answering: z.strictObject({
+    name: z.literal('question_answering'),
+    question: text.default('question').describe('column of the question'),
+    context: text.default('context').describe('column of the text that has the answer'),
+    answers: text.default('answers').describe('column of {text: [...], answer_start: [...]}; empty lists: no answer'),
+    stride: countOrZero.default(128).describe('tokens that windows of a long context share'),
+    max_answer_length: count.default(30).describe('longest predicted answer, tokens'),
+  }),
   instructions: z.strictObject({
     name: z.literal('instructions'),
     tasks: text.optional().describe('folder of the task files; ../../tasks beside the list of names when left out'),

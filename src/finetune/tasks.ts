@@ -3,6 +3,7 @@ import type { FinetuneConfig } from './config.ts';
 import type { AnyTask, TaskTools } from './task.ts';
 import { classification } from './tasks/classification.ts';
 import { instructions } from './tasks/instructions.ts';
+import { questionAnswering } from './tasks/question_answering.ts';
 import { textToText } from './tasks/text_to_text.ts';
 import { tokenClassification } from './tasks/token_classification.ts';
 
@@ -14,6 +15,8 @@ export function createTask({ task, train }: FinetuneConfig, tools: TaskTools): A
       return classification(task, tools);
     case 'token_classification':
       return tokenClassification(task, tools);
+    case 'question_answering':
+      return questionAnswering(task, tools);
     case 'instructions':
       return instructions({ ...task, seed: train.seed }, tools);
   }
