@@ -14,7 +14,7 @@ const layers = [
   ['tensor'],
   ['ops'],
   ['model', 'optim', 'data', 'tokenizer'],
-  ['train', 'eval', 'serve', 'bench'],
+  ['train', 'eval', 'bench'],
   ['finetune', 'pipelines'],
   ['cli'],
 ];

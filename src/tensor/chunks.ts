@@ -10,9 +10,6 @@ import { ALIGNMENT, type ParameterPlace } from './parameters.ts';
 /** Elements of a chunk: 128 KiB of float32, long against a task's overhead, short against the whole. */
 export const CHUNK = 32768;
 
-/** Numbers per row of the table. */
-export const CHUNK_COLUMNS = 4;
-
 const units = (length: number) => Math.ceil(length / ALIGNMENT);
 
 /** The table over some places of a model: `chunks` i32[C,4], `lengths` i32[P] the true sizes, `state` elements of state. */

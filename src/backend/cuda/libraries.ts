@@ -13,10 +13,10 @@ export interface FoundLibrary {
   path: string;
 }
 
-export type LibraryName = 'nvrtc' | 'cublasLt' | 'nccl';
+export type LibraryName = 'nvrtc' | 'cublasLt';
 
 /** Newest first: what a library may be called. */
-const majors = [14, 13, 12, 11, 2];
+const majors = [14, 13, 12, 11];
 
 const found = new Map<LibraryName, FoundLibrary | undefined>();
 

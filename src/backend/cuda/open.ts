@@ -66,7 +66,6 @@ export function cudaReport(): [string, string][] {
   const { name, arch, totalBytes, multiprocessors, driverVersion } = driver.device;
   const nvrtc = findLibrary('nvrtc');
   const cublas = findLibrary('cublasLt');
-  const nccl = findLibrary('nccl');
   return [
     [
       'gpu',
@@ -76,7 +75,6 @@ export function cudaReport(): [string, string][] {
     ['nvrtc', nvrtc ? `${versionText(nvrtcVersion(nvrtc.library))}, ${nvrtc.path}` : `missing, ${REMEDY}`],
     ['cuda headers', findHeaders() ?? `missing (cuda_bf16.h), ${REMEDY}`],
     ['cublasLt', cublas ? `${cublasText(blasVersion(cublas.library))}, ${cublas.path}` : `missing, ${REMEDY}`],
-    ['nccl', nccl ? nccl.path : 'missing: only needed for several GPUs'],
   ];
 }
 
