@@ -74,6 +74,18 @@ describe('token-classification', () => {
     await classify.dispose();
   });
 
+  test('lets a piece that is only a space speak for its word, but not for itself', async () => {
+    const model = T5ForTokenClassification.from_config({ ...lookupConfig, ...named(labels) }, { device });
+    makeLookup(model, 'classifier', { '▁': peak(5, 3, 3) }, peak(5, 0, 3));
+    await save('space', model);
+    const classify = await pipeline('ner', at('space'), { device });
+    const [only, ...others] = await classify('in 😀 ', { aggregation_strategy: 'first' });
+    assert.deepEqual([others.length, only!.entity_group, only!.word, only!.start], [0, 'LOC', '😀', 3]);
+    assert.deepEqual(await classify('in 😀 ', { aggregation_strategy: 'simple' }), []);
+    assert.deepEqual(await classify('in 😀 '), []);
+    await classify.dispose();
+  });
+
   const groups = {
     simple: [
       ['PER', '😀'.length + 1, 11, (surest + sure) / 2],

@@ -61,10 +61,10 @@ export const tokenClassification = (parts: Parts<T5ForTokenClassification>): Tok
     const results = (await unitsOf(parts, texts)).map((tokens, i) => {
       const text = texts[i]!;
       if (strategy !== 'none') {
-        const units = strategy === 'simple' ? tokens : wordsOf(text, tokens, strategy);
+        const units = strategy === 'simple' ? tokens.filter(isVisible) : wordsOf(text, tokens, strategy);
         return entitiesOf(text, units, model).filter(({ entity_group }) => !ignore_labels.includes(entity_group));
       }
-      const all = tokens.map(({ start, end, index, scores }) => {
+      const all = tokens.filter(isVisible).map(({ start, end, index, scores }) => {
         const best = likeliest(scores);
         const place = { index, word: text.slice(start, end), start, end };
         return { entity: labelOf(model, best), score: scores[best]!, ...place };
@@ -76,21 +76,29 @@ export const tokenClassification = (parts: Parts<T5ForTokenClassification>): Tok
   return call as unknown as TokenClassification;
 };
 
+/** Whether there are characters: a piece that is only a space speaks for the word behind it, but not for itself. */
+const isVisible = ({ start, end }: Unit) => start < end;
+
 const likeliest = (scores: readonly number[]) => scores.indexOf(Math.max(...scores));
 
-/** The tokens of each text that stand for characters. */
+/** The tokens of each text, without the end token. */
 function unitsOf(
   { model, tokenizer, batch_size, task }: Parts<T5ForTokenClassification>,
   texts: readonly string[],
 ): Promise<Unit[][]> {
   const rows = texts.map((text, i) => {
-    const { ids, offsets } = tokenizer.encodePlus(text);
+    const { ids, offsets, special_tokens_mask } = tokenizer.encodePlus(text);
     const limit = tokenizer.model_max_length;
-    const characters = trimmedOffsets(text, offsets);
-    if (ids.length <= limit) return { ids, characters };
+    const places = trimmedOffsets(text, offsets).flatMap(([start, end], index) =>
+      special_tokens_mask[index] ? [] : [{ start, end, index }],
+    );
+    if (ids.length <= limit) return { ids, places };
     noteCut(task, i, ids.length, limit);
     const kept = limit - 1;
-    return { ids: [...ids.slice(0, kept), tokenizer.eos_token_id], characters: characters.slice(0, kept) };
+    return {
+      ids: [...ids.slice(0, kept), tokenizer.eos_token_id],
+      places: places.filter(({ index }) => index < kept),
+    };
   });
   return inGroups(
     rows,
@@ -104,18 +112,22 @@ function unitsOf(
         ),
       );
       const [, columns, classes] = logits.dims as [number, number, number];
-      return group.map(({ characters }, row) =>
-        characters.flatMap(([start, end], index) => {
-          if (start === end) return []; // the end token, or a piece that is only a space
-          const at = (row * columns + index) * classes;
-          return [{ start, end, index, scores: softmax(logits.data.subarray(at, at + classes)) }];
+      return group.map(({ places }, row) =>
+        places.map((place) => {
+          const at = (row * columns + place.index) * classes;
+          return { ...place, scores: softmax(logits.data.subarray(at, at + classes)) };
         }),
       );
     },
   );
 }
 
-/** Tokens joined into words: stretches of text without white space. */
+/**
+ * Tokens joined into words: stretches of text without white space.
+ *
+ * T5 differs: transformers takes a piece that is only a space for a word of its own. It is the first token of the word
+ * behind it, which is where training puts the word's label.
+ */
 function wordsOf(text: string, tokens: readonly Unit[], strategy: 'first' | 'average' | 'max'): Unit[] {
   const words: Unit[][] = [];
   for (const token of tokens) {
@@ -123,12 +135,13 @@ function wordsOf(text: string, tokens: readonly Unit[], strategy: 'first' | 'ave
     if (before && !/\s/.test(text.slice(before.end, token.start))) words.at(-1)!.push(token);
     else words.push([token]);
   }
-  return words.map((parts) => ({
+  const units = words.map((parts) => ({
     start: parts[0]!.start,
     end: parts.at(-1)!.end,
     index: parts[0]!.index,
     scores: wordScores(parts, strategy),
   }));
+  return units.filter(isVisible);
 }
 
 function wordScores(parts: readonly Unit[], strategy: 'first' | 'average' | 'max'): number[] {
