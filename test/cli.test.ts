@@ -21,6 +21,10 @@ const commands = [
   'pretrain',
   'evaluate',
   'generate',
+  'embed',
+  'classify',
+  'ner',
+  'qa',
   'doctor',
   'bench',
   'estimate',
@@ -161,14 +165,14 @@ describe('quickstart', () => {
     assert.equal(output(args).replace(/^ +step.*\n/gm, ''), first.replace(/^ +step.*\n/gm, ''));
     assert.ok(performance.now() - started < 5000, 'stages were done again');
     const mask = 'The package <extra_id_0> has a description.';
-    const written = output(['generate', 'runs/q', mask, mask, '--json']);
+    const written = output(['generate', 'runs/q', mask, mask]);
     const inputs = written
       .trim()
       .split('\n')
-      .map((line) => JSON.parse(line).input);
+      .map((line) => JSON.parse(line).text);
     assert.deepEqual(inputs, [mask, mask]);
-    assert.equal(output(['generate', '--model', 'runs/q', mask, mask, '--json']), written);
-    assert.equal(output(['generate', 'runs/q', '--json'], { input: `${mask}\n${mask}\n` }), written);
+    assert.equal(output(['generate', '--model', 'runs/q', mask, mask]), written);
+    assert.equal(output(['generate', 'runs/q'], { input: `${mask}\n${mask}\n` }), written);
     const other = fat5([...args, '--minutes', '7']);
     assert.equal(other.status, 2);
     assert.match(other.stderr, /was begun with --corpus prose\.md and --minutes 0\.15/);

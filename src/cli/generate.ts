@@ -1,54 +1,83 @@
-import { devices } from '../backend/devices.ts';
+import * as z from 'zod';
 import { fillMasks, hasMask } from '../eval/fill.ts';
-import { modes, writeTexts } from '../eval/texts.ts';
+import { modes, writeAnswers } from '../eval/texts.ts';
+import { checkGenerationConfig, type GenerationConfig, generationFields } from '../model/generation/options.ts';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
 import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
-import { UsageError } from '../util/errors.ts';
-import { choice, defineCommand, integer, optional, path, toggle } from './command.ts';
-import { modelFolder } from './model_folder.ts';
-import { inputLines } from './tokenizer.ts';
+import { choice, defineCommand, type Flag, integer, optional, text, toggle } from './command.ts';
+import { answerRows, fieldOf, inputFlags, inputUsage, openInput, printRow } from './input_rows.ts';
+
+/** Settings that change the form of the result, or need a second model: not for a command. */
+const withheld = ['return_dict_in_generate', 'output_scores', 'output_logits', 'renormalize_logits'];
+const names = Object.keys(generationFields).filter((name) => !withheld.includes(name) && !name.includes('assistant'));
+const NEW_TOKENS = 64;
+
+/** A flag for each setting of generate, under its name with hyphens; values are JSON, or a text. */
+const settingFlags: Record<string, Flag<unknown>> = Object.fromEntries(
+  names.map((name) => {
+    const field: z.ZodType = generationFields[name as keyof typeof generationFields];
+    const isSwitch =
+      field instanceof z.ZodDefault && typeof field.def.defaultValue === 'boolean' && name !== 'early_stopping';
+    const doc = field.description ?? name;
+    const value = { ...text(doc), placeholder: 'VALUE', parse: (texts: string[]) => jsonOrText(texts.at(-1)!) };
+    return [name.replaceAll('_', '-'), isSwitch ? { ...toggle(doc), default: undefined } : optional<unknown>(value)];
+  }),
+);
+
+function jsonOrText(written: string): unknown {
+  try {
+    return JSON.parse(written);
+  } catch {
+    return written;
+  }
+}
 
 export const generateCommand = defineCommand({
   name: 'generate',
-  summary: 'Let a model write: one answer for each text. Masks such as <extra_id_0> are filled in.',
-  positionals: {
-    usage: 'MODEL [TEXT …]',
-    doc: "a model's folder or a run's, then texts; the lines of standard input when there are none",
-  },
+  summary: 'Let a model write: JSON lines with the field "output", and "filled" where masks such as <extra_id_0> are.',
+  positionals: inputUsage,
   flags: {
-    model: optional(path('folder of a model or of a run; every argument is a text then')),
-    tokenizer: optional(path("folder with tokenizer.json; the model's own when left out")),
-    'max-new-tokens': integer('tokens of an answer at most', 64),
+    ...inputFlags,
+    text: toggle('print bare answers, masked texts filled in, instead of JSON lines'),
     mode: choice('how UL2 reads: R and X fill masks, S goes on after the text', modes, 'auto'),
-    batch: integer('texts at a time', 16),
-    json: toggle('print JSON lines with input, output and the filled text'),
-    device: choice('where the model runs', devices, 'auto'),
+    seed: optional(integer('of the draws of do-sample')),
+    ...settingFlags,
   },
-  details: () => 'example: fat5 generate runs/quickstart "The license <extra_id_0> under the terms of <extra_id_1>."',
+  details: () =>
+    'example: fat5 generate runs/quickstart "The license <extra_id_0> under the terms of <extra_id_1>." --text',
   async run(flags, given) {
-    if (flags.batch < 1) throw new UsageError(`generate: --batch: expected a number from 1, got ${flags.batch}`);
-    const [place, ...texts] = flags.model === undefined ? given : [flags.model, ...given];
-    if (place === undefined)
-      throw new UsageError("generate: expected a model's folder or a run's, such as runs/quickstart, then texts");
-    const folder = modelFolder(place);
-    const tokenizer = openTokenizer(flags.tokenizer ?? folder);
-    const model = await T5ForConditionalGeneration.from_pretrained(folder, { device: flags.device });
-    const answer = async (inputs: readonly string[]) => {
-      const options = { max_new_tokens: flags['max-new-tokens'], mode: flags.mode };
-      const outputs = await writeTexts(model, tokenizer, inputs, options);
-      for (const [i, input] of inputs.entries()) {
-        const output = outputs[i]!;
-        const filled = hasMask(input) ? fillMasks(input, output) : undefined;
-        console.log(flags.json ? JSON.stringify({ input, output, filled }) : (filled ?? output));
-      }
+    const { mode, seed, column } = flags;
+    const settings = settingsOf(flags);
+    const opened = await openInput('generate', flags, given);
+    const tokenizer = openTokenizer(opened.tokenizer);
+    const model = await T5ForConditionalGeneration.from_pretrained(opened.folder, opened.options);
+    const isBounded = (config: GenerationConfig) =>
+      config.max_new_tokens !== undefined || config.max_length !== undefined;
+    const options = {
+      ...(!isBounded(model.generation_config) && !isBounded(settings) && { max_new_tokens: NEW_TOKENS }),
+      ...settings,
+      ...(seed !== undefined && { seed }),
     };
-    let waiting: string[] = [];
-    for await (const line of inputLines(texts)) {
-      waiting.push(line);
-      if (waiting.length < flags.batch) continue;
-      await answer(waiting);
-      waiting = [];
-    }
-    if (waiting.length > 0) await answer(waiting);
+    await answerRows(
+      opened,
+      (rows) => {
+        const texts = rows.map((row) => fieldOf(row, column));
+        return writeAnswers(model, tokenizer, texts, { ...options, mode, rows: opened.batch });
+      },
+      (row, outputs) => {
+        const source = fieldOf(row, column);
+        const filled = hasMask(source) ? outputs.map((output) => fillMasks(source, output)) : undefined;
+        if (flags.text) for (const line of filled ?? outputs) console.log(line);
+        else if (outputs.length > 1) printRow(row, { outputs, ...(filled && { filled }) });
+        else printRow(row, { output: outputs[0], ...(filled && { filled: filled[0] }) });
+      },
+    );
+    model.dispose();
   },
 });
+
+/** The settings among the flags. @throws UsageError naming what is wrong */
+function settingsOf(flags: Record<string, unknown>): GenerationConfig {
+  const given = names.map((name) => [name, flags[name.replaceAll('_', '-')]] as const);
+  return checkGenerationConfig(Object.fromEntries(given.filter(([, value]) => value !== undefined)), 'generate');
+}

@@ -1,13 +1,14 @@
-/** Where a model is: a folder with config.json, or a run directory, whose newest checkpoint is meant. */
+/** Where a model is: a folder with config.json, or a run directory, whose best or newest checkpoint is meant. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { resolveModel } from '../hub/hub.ts';
 import { isCheckpoint, newestCheckpoint, verifyCheckpoint } from '../train/checkpoint.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 
 /** @throws UsageError if there is no model, FormatError if it is a checkpoint whose checksums are wrong */
 export function modelFolder(path: string): string {
-  const isModel = existsSync(join(path, 'config.json'));
-  const folder = isModel ? path : (newestCheckpoint(join(path, 'checkpoints')) ?? newestCheckpoint(path));
+  const own = [path, join(path, 'best')].find((place) => existsSync(join(place, 'config.json')));
+  const folder = own ?? newestCheckpoint(join(path, 'checkpoints')) ?? newestCheckpoint(path);
   if (!folder) {
     const what = existsSync(path) ? 'has neither config.json nor checkpoints' : 'not found';
     throw new UsageError(`${path}: ${what}, expected a model's folder or a run's, such as runs/NAME`);
@@ -19,4 +20,11 @@ export function modelFolder(path: string): string {
     throw new FormatError(`${error.message}; name another checkpoint, beside ${folder}`, { cause: error });
   }
   return folder;
+}
+
+/** The same, or a model of the hub by a name such as google/flan-t5-small. @throws UsageError, FormatError */
+export async function findModel(place: string): Promise<string> {
+  const [owner, name, ...more] = place.split('/');
+  const isName = owner && name && more.length === 0 && !existsSync(owner);
+  return isName ? resolveModel(place) : modelFolder(place);
 }

@@ -1,15 +1,16 @@
 /** A model on texts: tokenizing, decoding in batches, and back to text. */
+import type { GenerateOptions } from '../model/generation/generate.ts';
 import type { T5ForConditionalGeneration } from '../model/t5.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { UsageError } from '../util/errors.ts';
+import { inGroups, padded } from '../util/id_rows.ts';
 import { hasMask } from './fill.ts';
 
 /** UL2's ways of reading: R and X fill masks (X long ones), S goes on after the end of the text. */
 export const modes = ['auto', 'R', 'S', 'X', 'none'] as const;
 export type Mode = (typeof modes)[number];
 
-export interface WriteOptions {
-  max_new_tokens: number;
+export interface WriteOptions extends GenerateOptions {
   /** Token in front of the source; auto: R where there are masks, S elsewhere, none if the tokenizer has no modes. */
   mode: Mode;
 }
@@ -19,27 +20,34 @@ export async function writeTexts(
   model: T5ForConditionalGeneration,
   tokenizer: Tokenizer,
   texts: readonly string[],
-  { max_new_tokens, mode }: WriteOptions,
+  options: WriteOptions,
 ): Promise<string[]> {
-  const rows = texts.map((text) => [...modePrefix(tokenizer, text, mode), ...encodeMasked(tokenizer, text)]);
-  const length = Math.max(...rows.map((row) => row.length));
-  const pad = (row: readonly number[], value: number) => [
-    ...row,
-    ...new Array<number>(length - row.length).fill(value),
-  ];
-  const outputs = await model.generate({
-    input_ids: rows.map((row) => pad(row, model.config.pad_token_id)),
-    attention_mask: rows.map((row) =>
-      pad(
-        row.map(() => 1),
-        0,
-      ),
-    ),
-    max_new_tokens,
-  });
+  return (await writeAnswers(model, tokenizer, texts, { ...options, rows: texts.length })).map(([first]) => first!);
+}
+
+/** The same with num_return_sequences answers for each, and `rows` texts of similar length at a time. @throws UsageError */
+export async function writeAnswers(
+  model: T5ForConditionalGeneration,
+  tokenizer: Tokenizer,
+  texts: readonly string[],
+  { mode, rows, ...options }: WriteOptions & { rows: number },
+): Promise<string[][]> {
   const sentinels = new Set(tokenizer.sentinels);
   const special = new Set(tokenizer.file.added_tokens.filter((token) => token.special).map((token) => token.id));
-  return outputs.map((ids) => tokenizer.decode(ids.filter((id) => sentinels.has(id) || !special.has(id))).trim());
+  const textOf = (ids: readonly number[]) =>
+    tokenizer.decode(ids.filter((id) => sentinels.has(id) || !special.has(id))).trim();
+  return inGroups(
+    texts.map((text) => [...modePrefix(tokenizer, text, mode), ...encodeMasked(tokenizer, text)]),
+    rows,
+    (ids) => ids.length,
+    async (group) => {
+      const inputs = padded(group, model.config.pad_token_id);
+      const call = { ...options, tokenizer, return_dict_in_generate: false };
+      const written = ((await model.generate({ ...inputs, ...call })) as number[][]).map(textOf);
+      const each = written.length / group.length;
+      return group.map((_, i) => written.slice(i * each, (i + 1) * each));
+    },
+  );
 }
 
 /**

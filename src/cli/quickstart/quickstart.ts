@@ -248,7 +248,7 @@ async function finish(stages: Stages, config: TrainConfig, corpus: string): Prom
   const page = join(output, 'report.html');
   const commands = [
     {
-      command: `npx fat5 generate ${output} "A text with a <extra_id_0> in it."`,
+      command: `npx fat5 generate ${output} "A text with a <extra_id_0> in it." --text`,
       why: 'Fill masks of your own.',
     },
     { command: `npx fat5 evaluate ${output}`, why: 'Measure the held-out loss again.' },
