@@ -1,6 +1,6 @@
 /** pipeline(task, model): exact shapes, and values that can be worked out by hand. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -453,4 +453,11 @@ test('progress is told when the pipeline is ready', async () => {
   assert.equal(extract.task, 'feature-extraction');
   assert.equal(extract.model.config.d_model, 24);
   await extract.dispose();
+});
+
+test('docs/pipelines.md names every task', async () => {
+  const page = readFileSync(new URL('../../docs/pipelines.md', import.meta.url), 'utf8');
+  const unknown: Error = await pipeline('object-detection-3d' as 'ner', 'x').catch((error) => error);
+  const [, tasks] = /expected one of (.*)$/.exec(unknown.message)!;
+  for (const task of tasks!.split(', ')) assert.ok(page.includes(`\`${task}\``), task);
 });
