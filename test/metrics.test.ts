@@ -11,7 +11,7 @@ import { entitiesOf, entityScores, invalidTags } from '../src/eval/metrics/entit
 import { instructionScores } from '../src/eval/metrics/instructions.ts';
 import { porterStem } from '../src/eval/metrics/porter.ts';
 import { answerF1, answerScores, exactMatch } from '../src/eval/metrics/question_answering.ts';
-import { meanRouge, rouge } from '../src/eval/metrics/rouge.ts';
+import { rouge } from '../src/eval/metrics/rouge.ts';
 
 const golden = JSON.parse(readFileSync(new URL('../../test/golden/metrics.json', import.meta.url), 'utf8'));
 
@@ -42,9 +42,9 @@ test('ROUGE-1, -2, -L and -Lsum agree, with and without stemmer', () => {
       }
 });
 
-test('ROUGE refuses an unknown type and lists of unequal length', () => {
+test('ROUGE refuses an unknown type; scores of many texts refuse lists of unequal length', () => {
   assert.throws(() => rouge('a', 'a', { types: ['rouge0'] }), /rouge: type is "rouge0"/);
-  assert.throws(() => meanRouge(['a'], []), /1 predictions for 0 references/);
+  assert.throws(() => chrf(['a'], []), /1 predictions for 0 references/);
 });
 
 test('BLEU and chrF agree with sacreBLEU, with one and two references', () => {

@@ -60,13 +60,12 @@ function randomParameters(backend: Backend, table: ReturnType<typeof parameterTa
   const parameters = new Parameters(backend, 'bf16', table);
   const pattern = scope(() => Tensor.from(backend, 'bf16', [1 << 22], noise(1 << 22, 0.1)));
   for (const { name, shape } of parameters.places) {
-    const { memory, length } = parameters.get(name);
-    for (let start = 0; start < length; start += pattern.length) {
-      const count = Math.min(pattern.length, length - start);
-      const y = new Tensor(backend, memory.slice(start, count), [count]);
-      run(accumulate, { x: new Tensor(backend, pattern.memory.slice(0, count), [count]), y }, { scalars: { beta: 0 } });
+    const tensor = parameters.get(name);
+    for (let start = 0; start < tensor.length; start += pattern.length) {
+      const count = Math.min(pattern.length, tensor.length - start);
+      run(accumulate, { x: pattern.part(0, count), y: tensor.part(start, count) }, { scalars: { beta: 0 } });
     }
-    if (shape.length === 1) parameters.get(name).write(new Float32Array(length).fill(1)); // norms
+    if (shape.length === 1) tensor.write(new Float32Array(tensor.length).fill(1)); // norms
   }
   dispose(pattern);
   return parameters;

@@ -6,7 +6,7 @@ import { t5Config } from '../model/config.ts';
 import { parameterTable } from '../model/parameter_table.ts';
 import { kernels } from '../ops/registry.ts';
 import { CHUNK, chunkTable } from '../tensor/chunks.ts';
-import { ALIGNMENT } from '../tensor/parameters.ts';
+import { layOut } from '../tensor/parameters.ts';
 import { elements } from '../tensor/tensor.ts';
 import { IGNORED } from '../util/batch.ts';
 import { type Measurement, noise } from './bench.ts';
@@ -156,12 +156,7 @@ const embeddings = (): Case[] => {
 const optimizers = (): Case[] => {
   const config = t5Config({ feed_forward_proj: 'gated-gelu', tie_word_embeddings: false, d_ff: 2048, d_model: 768 });
   const base = { ...config, num_layers: 12, num_decoder_layers: 12, num_heads: 12, vocab_size: 32_128 };
-  let N = 0;
-  const places = parameterTable(base, 'conditional_generation').map(({ shape }) => {
-    const place = { offset: N, length: elements(shape) };
-    N += Math.ceil(place.length / ALIGNMENT) * ALIGNMENT;
-    return place;
-  });
+  const { places, length: N } = layOut(parameterTable(base, 'conditional_generation'));
   const { chunks, lengths, state: S } = chunkTable(places);
   const sizes = { N, S, C: chunks.length / 4, P: places.length };
   const hyper = Float32Array.of(0.9, 0.1, 0.999, 0.001, 1e-4, 1e-6, 1e-4, 1, 1);

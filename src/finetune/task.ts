@@ -4,6 +4,7 @@ import type { T5Config } from '../model/config.ts';
 import type { PretrainedT5 } from '../model/pretrained.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Trainable } from '../train/trainer.ts';
+import { padded } from '../util/id_rows.ts';
 import type { Row } from './rows.ts';
 
 /** Scores by name; what they mean is said where they are computed (eval/metrics). */
@@ -51,6 +52,20 @@ export interface Task<E, B extends { tokens: number }, M extends TaskModel<B>> {
 /** A task whose types only it knows: what the loop handles. */
 // biome-ignore lint/suspicious/noExplicitAny: examples, batches and models meet only in the task that made them
 export type AnyTask = Task<any, any, any>;
+
+/** Sources of examples as a model's inputs. */
+export const sourcesOf = (examples: readonly { source: readonly number[] }[], { pad_token_id }: Tokenizer) =>
+  padded(
+    examples.map(({ source }) => source),
+    pad_token_id,
+  );
+
+/** The configuration of a head with these classes. */
+export const classes = (names: readonly string[]) => ({
+  num_labels: names.length,
+  id2label: Object.fromEntries(names.map((name, i) => [i, name])),
+  label2id: Object.fromEntries(names.map((name, i) => [name, i])),
+});
 
 /** Ids of a text with its end token, cut to a length with the end token kept. */
 export function encoded(tokenizer: Tokenizer, text: string, maxLength: number): number[] {

@@ -5,7 +5,6 @@
  * Philox key (seed, hash of the name), counter (element/4, 0, 0, 1); Box–Muller makes two normals of two words.
  */
 import type { Parameters } from '../tensor/parameters.ts';
-import { Tensor } from '../tensor/tensor.ts';
 import { philoxInto } from '../util/philox.ts';
 import type { Initial, ParameterSpec } from './parameter_table.ts';
 
@@ -17,11 +16,11 @@ const PURPOSE = 1;
 /** Fills every parameter of the table from its distribution. */
 export function initialize(parameters: Parameters, table: readonly ParameterSpec[], seed: number): void {
   for (const { name, initial } of table) {
-    const { backend, memory, length } = parameters.get(name);
+    const tensor = parameters.get(name);
     const key = hash(name);
-    for (let start = 0; start < length; start += CHUNK) {
-      const values = initialValues(initial, seed, key, start, Math.min(CHUNK, length - start));
-      new Tensor(backend, memory.slice(start, values.length), [values.length]).write(values);
+    for (let start = 0; start < tensor.length; start += CHUNK) {
+      const values = initialValues(initial, seed, key, start, Math.min(CHUNK, tensor.length - start));
+      tensor.part(start, values.length).write(values);
     }
   }
 }

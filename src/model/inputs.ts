@@ -82,6 +82,22 @@ export interface Source extends Matrix {
   segments: Int32Array | undefined;
 }
 
+/** A source with padding behind its rows, `width` columns in all. */
+export function widened(source: Source, width: number): Source {
+  const { rows, columns, values, segments } = source;
+  if (width === columns) return source;
+  const wide = (from: (i: number) => number, filler: number) =>
+    Int32Array.from({ length: rows * width }, (_, i) =>
+      i % width < columns ? from(Math.floor(i / width) * columns + (i % width)) : filler,
+    );
+  return {
+    rows,
+    columns: width,
+    values: wide((i) => values[i]!, 0),
+    segments: wide((i) => segments?.[i] ?? 0, PADDING),
+  };
+}
+
 /** @throws UsageError */
 export function sourceOf(inputs: EncoderInputs, c: T5Config): Source {
   const ids = matrix(inputs.input_ids, 'input_ids', token(c));

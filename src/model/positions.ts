@@ -105,7 +105,7 @@ export function stepBiases(
   // Positions from at - (capacity - 1) to at + (capacity - 1); those outside the text are never seen.
   const around = Int32Array.from({ length: width }, (_, i) => at + i - (capacity - 1));
   const keys = Tensor.from(position.backend, 'i32', [1, width], around);
-  const query = new Tensor(position.backend, position.memory.slice(0, 1), [1, 1]);
+  const query = position.part(0, 1).view(1, 1);
   let bias: Tensor | undefined;
   return blocks.map(({ fire }) => {
     if (fire) bias = fireBias(fire, query, keys, c.relative_attention_max_distance).view(c.num_heads, width);

@@ -2,7 +2,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { Parameters } from '../tensor/parameters.ts';
-import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
 import { flashT5Name } from './flasht5_names.ts';
@@ -142,10 +141,10 @@ export function loadWeights(
 ): void {
   for (const [name, source] of sources) {
     if (source === undefined) continue;
-    const { backend, memory, length } = parameters.get(name);
-    for (let start = 0; start < length; start += CHUNK) {
-      const values = file.readFloats(source, start, Math.min(CHUNK, length - start));
-      new Tensor(backend, memory.slice(start, values.length), [values.length]).write(values);
+    const tensor = parameters.get(name);
+    for (let start = 0; start < tensor.length; start += CHUNK) {
+      const values = file.readFloats(source, start, Math.min(CHUNK, tensor.length - start));
+      tensor.part(start, values.length).write(values);
     }
   }
 }
@@ -167,8 +166,7 @@ export async function saveWeights(folder: string, parameters: Parameters): Promi
     dtype,
     shape,
     read: async (start: number, count: number) => {
-      const { backend, memory } = parameters.get(name);
-      const host = await new Tensor(backend, memory.slice(start, count), [count]).read();
+      const host = await parameters.get(name).part(start, count).read();
       return new Uint8Array(host.buffer, host.byteOffset, host.byteLength);
     },
   }));

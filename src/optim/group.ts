@@ -3,8 +3,8 @@ import type { Backend, DType } from '../backend/backend.ts';
 import { emaUpdate } from '../ops/ema/ema.ts';
 import { run } from '../tensor/autograd.ts';
 import { chunkTable } from '../tensor/chunks.ts';
-import { ALIGNMENT, type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
-import { Tensor } from '../tensor/tensor.ts';
+import { alignedLength, type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import type { AdamWOptions } from './options.ts';
 
 /** What changes from update to update. */
@@ -77,13 +77,11 @@ export function roundingState(
   if (rounding === 'kahan') return { compensation: zeros(backend, dtype, stateLength) };
   if (rounding !== 'master') return {};
   const master = zeros(backend, 'f32', stateLength);
-  const part = (whole: Tensor, start: number, length: number) =>
-    new Tensor(backend, whole.memory.slice(start, length), [length]);
   let at = 0;
   for (const { offset, length } of places) {
-    const average = part(master, at, length);
-    run(emaUpdate, { values: part(values, offset, length), average }, { scalars: { rest: 1 } }); // 0 + (value - 0)
-    at += Math.ceil(length / ALIGNMENT) * ALIGNMENT;
+    const average = master.part(at, length);
+    run(emaUpdate, { values: values.part(offset, length), average }, { scalars: { rest: 1 } }); // 0 + (value - 0)
+    at += alignedLength(length);
   }
   return { master };
 }

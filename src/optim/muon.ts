@@ -3,9 +3,8 @@ import { writeParameterNorms } from '../ops/global_norm/global_norm.ts';
 import { muonHyper, muonMomentum, muonUpdate, orthogonalise } from '../ops/muon/muon.ts';
 import { run } from '../tensor/autograd.ts';
 import { CHUNK } from '../tensor/chunks.ts';
-import { ALIGNMENT, type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import { alignedLength, type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
-import { Tensor } from '../tensor/tensor.ts';
 import { type Group, roundingState, type Shared, tablesOf, type Update } from './group.ts';
 import { decayOf, type MuonOptions, type Resolved } from './options.ts';
 
@@ -38,8 +37,6 @@ export function muonGroup(
     ...(kept.compensation ? { muon_compensation: kept.compensation } : {}),
     ...(kept.master ? { muon_master: kept.master } : {}),
   };
-  const part = (whole: Tensor, start: number, length: number) =>
-    new Tensor(backend, whole.memory.slice(start, length), [length]);
 
   return {
     state,
@@ -56,10 +53,10 @@ export function muonGroup(
           const { direction } = run(
             muonMomentum,
             {
-              gradient: part(parameters.gradients!, offset, length),
+              gradient: parameters.gradients!.part(offset, length),
               norm,
               hyper,
-              momentum: part(state.muon_momentum, at, length),
+              momentum: state.muon_momentum.part(at, length),
             },
             { sizes: { K: Math.ceil(length / CHUNK) } },
           );
@@ -68,13 +65,13 @@ export function muonGroup(
             muonUpdate,
             {
               direction: orthogonal.view(length),
-              norms: part(norms, index, 1),
+              norms: norms.part(index, 1),
               norm,
               hyper,
               rng,
-              values: part(values, offset, length),
-              compensation: kept.compensation && part(kept.compensation, at, length),
-              master: kept.master && part(kept.master, at, length),
+              values: values.part(offset, length),
+              compensation: kept.compensation?.part(at, length),
+              master: kept.master?.part(at, length),
             },
             {
               scalars: {
@@ -86,7 +83,7 @@ export function muonGroup(
           );
           return undefined;
         });
-        at += Math.ceil(length / ALIGNMENT) * ALIGNMENT;
+        at += alignedLength(length);
       });
     },
     dispose: () => dispose(chunks, lengths, norms, hyper, ...Object.values(state)),

@@ -8,6 +8,7 @@ import { UsageError } from '../util/errors.ts';
 import { markParameter } from './autograd.ts';
 import { elements, Tensor } from './tensor.ts';
 
+/** Elements: every parameter starts at a multiple of this. */
 export const ALIGNMENT = 64;
 
 export interface ParameterShape {
@@ -19,6 +20,22 @@ export interface ParameterShape {
 export interface ParameterPlace extends ParameterShape {
   offset: number;
   length: number;
+}
+
+/** Elements that a parameter takes with the gap behind it. */
+export const alignedLength = (length: number): number => Math.ceil(length / ALIGNMENT) * ALIGNMENT;
+
+/** Places one behind the other, and the length of all. */
+export function layOut<S extends { shape: readonly number[] }>(
+  shapes: readonly S[],
+): { places: (S & { offset: number; length: number })[]; length: number } {
+  let end = 0;
+  const places = shapes.map((shape) => {
+    const place = { ...shape, offset: end, length: elements(shape.shape) };
+    end += alignedLength(place.length);
+    return place;
+  });
+  return { places, length: end };
 }
 
 export class Parameters {
@@ -34,15 +51,11 @@ export class Parameters {
   constructor(backend: Backend, dtype: FloatType, shapes: readonly ParameterShape[]) {
     this.backend = backend;
     this.dtype = dtype;
-    let offset = 0;
-    this.places = shapes.map(({ name, shape }) => {
-      const place = { name, shape, offset, length: elements(shape) };
-      offset += Math.ceil(place.length / ALIGNMENT) * ALIGNMENT;
-      return place;
-    });
-    this.values = zeros(backend, dtype, offset);
-    for (const { name, shape, offset: start, length } of this.places)
-      this.byName.set(name, new Tensor(backend, this.values.memory.slice(start, length), shape));
+    const { places, length } = layOut(shapes);
+    this.places = places;
+    this.values = zeros(backend, dtype, length);
+    for (const { name, shape, offset, length: count } of places)
+      this.byName.set(name, this.values.part(offset, count).view(...shape));
   }
 
   /** The parameter of a name. @throws UsageError listing near names */
@@ -61,8 +74,7 @@ export class Parameters {
   trainable(wanted: (name: string) => boolean = () => true): void {
     this.gradients ??= zeros(this.backend, 'f32', this.values.length);
     for (const { name, shape, offset, length } of this.places)
-      if (wanted(name))
-        markParameter(this.get(name), new Tensor(this.backend, this.gradients.memory.slice(offset, length), shape));
+      if (wanted(name)) markParameter(this.get(name), this.gradients.part(offset, length).view(...shape));
   }
 
   /** Makes the next gradient of every parameter replace what is there. */

@@ -61,4 +61,9 @@ export class Tensor {
   view(...shape: number[]): Tensor {
     return new Tensor(this.backend, this.memory, shape);
   }
+
+  /** Elements [start, start + count) of the same memory, as a vector. Not on the tape either. */
+  part(start: number, count: number): Tensor {
+    return new Tensor(this.backend, this.memory.slice(start, count), [count]);
+  }
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
 import { createAverage, type WeightAverage } from '../optim/ema.ts';
 import type { OptimizerOptions } from '../optim/options.ts';
-import { Tensor } from '../tensor/tensor.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Batch } from '../util/batch.ts';
 import { lockFolder } from '../util/lock.ts';
@@ -119,13 +119,10 @@ async function openModel(config: TrainConfig, checkpoint: Checkpoint | undefined
 }
 
 /** The moving average as parameters by name: average.safetensors can take the place of model.safetensors. */
-function averages({ parameters, backend }: T5ForConditionalGeneration, average: WeightAverage): Record<string, Tensor> {
+function averages({ parameters }: T5ForConditionalGeneration, average: WeightAverage): Record<string, Tensor> {
   const { average: flat } = average.state();
   return Object.fromEntries(
-    parameters.places.map(({ name, shape, offset, length }) => [
-      name,
-      new Tensor(backend, flat!.memory.slice(offset, length), shape),
-    ]),
+    parameters.places.map(({ name, shape, offset, length }) => [name, flat!.part(offset, length).view(...shape)]),
   );
 }
 

@@ -5,16 +5,10 @@
  * Source: Wang et al. 2022, arXiv:2204.07705 and the Tk-Instruct evaluation. Its texts are compared without case, ASCII
  * punctuation and surplus spaces; articles stay, other than in SQuAD's evaluation.
  */
-import { paired } from './pairs.ts';
+import { paired, plainText, singleSpaced } from './pairs.ts';
 import { rouge } from './rouge.ts';
 
-const normalize = (text: string): string =>
-  text
-    .toLowerCase()
-    .replace(/[!"#$%&'()*+,\-./:;<=>?@[\\\]^_`{|}~]/g, '')
-    .split(/\s+/)
-    .filter(Boolean)
-    .join(' ');
+const normalize = (text: string): string => singleSpaced(plainText(text));
 
 export interface InstructionExample {
   prediction: string;
@@ -36,7 +30,7 @@ export interface InstructionScores extends InstructionScore {
 const keyOf = (category: string) => category.toLowerCase().replaceAll(' ', '_');
 
 /** Scores of one prediction in [0, 1]. */
-export function instructionScore(prediction: string, references: readonly string[]): { exact: number; rougeL: number } {
+function instructionScore(prediction: string, references: readonly string[]): { exact: number; rougeL: number } {
   const own = normalize(prediction);
   const options = { types: ['rougeL'], use_stemmer: true } as const;
   return {

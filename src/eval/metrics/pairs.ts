@@ -8,6 +8,13 @@ export function counts<K>(items: Iterable<K>): Map<K, number> {
   return count;
 }
 
+/** Lower case without ASCII punctuation. */
+export const plainText = (text: string): string =>
+  text.toLowerCase().replace(/[!"#$%&'()*+,\-./:;<=>?@[\\\]^_`{|}~]/g, '');
+
+/** Words with one space between them. */
+export const singleSpaced = (text: string): string => text.split(/\s+/).filter(Boolean).join(' ');
+
 /** @throws UsageError unless there are as many references as predictions, and at least one */
 export function paired(metric: string, predictions: readonly unknown[], references: readonly unknown[]): void {
   if (predictions.length !== references.length || predictions.length === 0)

@@ -4,19 +4,11 @@
  *
  * Source: Rajpurkar et al. 2016, arXiv:1606.05250 and 2018, arXiv:1806.03822.
  */
-import { counts, paired } from './pairs.ts';
-
-const punctuation = /[!"#$%&'()*+,\-./:;<=>?@[\\\]^_`{|}~]/g;
+import { counts, paired, plainText, singleSpaced } from './pairs.ts';
 
 /** Lower case without ASCII punctuation, English articles and surplus spaces. */
-export const normalizeAnswer = (text: string): string =>
-  text
-    .toLowerCase()
-    .replace(punctuation, '')
-    .replace(/(?<![\p{L}\p{N}_])(a|an|the)(?![\p{L}\p{N}_])/gu, ' ')
-    .split(/\s+/)
-    .filter(Boolean)
-    .join(' ');
+const normalizeAnswer = (text: string): string =>
+  singleSpaced(plainText(text).replace(/(?<![\p{L}\p{N}_])(a|an|the)(?![\p{L}\p{N}_])/gu, ' '));
 
 /** 1 if the normalised texts are equal, else 0. */
 export const exactMatch = (prediction: string, answer: string): number =>

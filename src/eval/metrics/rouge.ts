@@ -7,7 +7,7 @@
  * Source: Lin 2004, "ROUGE: a package for automatic evaluation of summaries"; behaviour of rouge_score 0.1.2.
  */
 import { UsageError } from '../../util/errors.ts';
-import { counts, paired } from './pairs.ts';
+import { counts } from './pairs.ts';
 import { porterStem } from './porter.ts';
 
 export interface RougeScore {
@@ -113,19 +113,4 @@ export function rouge(
     return rougeN(tokens(reference), tokens(prediction), n);
   };
   return Object.fromEntries(types.map((type) => [type, one(type)]));
-}
-
-/** Mean F-measures over pairs, in per cent. @throws UsageError if the lists differ in length or are empty */
-export function meanRouge(
-  predictions: readonly string[],
-  references: readonly string[],
-  options: RougeOptions = {},
-): Record<string, number> {
-  paired('rouge', predictions, references);
-  const total: Record<string, number> = {};
-  predictions.forEach((prediction, i) => {
-    for (const [type, { fmeasure }] of Object.entries(rouge(prediction, references[i]!, options)))
-      total[type] = (total[type] ?? 0) + fmeasure;
-  });
-  return Object.fromEntries(Object.entries(total).map(([type, sum]) => [type, (100 * sum) / predictions.length]));
 }

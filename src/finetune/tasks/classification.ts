@@ -6,9 +6,9 @@ import { pearson, spearman } from '../../eval/metrics/correlation.ts';
 import type { T5Config } from '../../model/config.ts';
 import { type SequenceClassificationBatch, T5ForSequenceClassification } from '../../model/heads.ts';
 import { UsageError } from '../../util/errors.ts';
-import { inGroups, padded } from '../../util/id_rows.ts';
+import { inGroups } from '../../util/id_rows.ts';
 import { listOf, numberOf, type Row, textOf } from '../rows.ts';
-import { encoded, type Scores, type Task, type TaskTools } from '../task.ts';
+import { classes, encoded, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
 
 export interface ClassificationOptions {
   /** Columns of the text, or of the two texts of a pair. */
@@ -67,14 +67,7 @@ export function classification(
     metric: { single_label: 'accuracy', multi_label: 'macro_f1', regression: 'spearman' }[kind],
     model: T5ForSequenceClassification,
     configuration(): Partial<T5Config> {
-      const num_labels = kind === 'regression' ? 1 : labels!.length;
-      const names = kind === 'regression' ? ['score'] : labels!;
-      return {
-        num_labels,
-        problem_type: problemTypes[kind],
-        id2label: Object.fromEntries(names.map((name, i) => [i, name])),
-        label2id: Object.fromEntries(names.map((name, i) => [name, i])),
-      };
+      return { ...classes(kind === 'regression' ? ['score'] : labels!), problem_type: problemTypes[kind] };
     },
     examples(rows, split) {
       if (split === 'train' && kind !== 'regression')
@@ -88,13 +81,7 @@ export function classification(
     lengthOf: ({ source }) => source.length,
     wanted: (example) => example.wanted,
     batch: (examples) => ({
-      inputs: {
-        ...padded(
-          examples.map((e) => e.source),
-          tokenizer.pad_token_id,
-        ),
-        labels: labelsOf(examples),
-      },
+      inputs: { ...sourcesOf(examples, tokenizer), labels: labelsOf(examples) },
       tokens: examples.length,
     }),
     predict: (model, examples) =>
@@ -103,12 +90,7 @@ export function classification(
         tools.rows,
         ({ source }) => source.length,
         async (group) => {
-          const { logits } = await model.forward(
-            padded(
-              group.map((e) => e.source),
-              tokenizer.pad_token_id,
-            ),
-          );
+          const { logits } = await model.forward(sourcesOf(group, tokenizer));
           return (logits.tolist() as number[][]).map((row) => {
             if (kind === 'regression') return row[0];
             // a probability above the threshold is a logit above its log-odds

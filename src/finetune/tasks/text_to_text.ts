@@ -8,7 +8,7 @@ import { T5ForConditionalGeneration } from '../../model/t5.ts';
 import { IGNORED } from '../../util/batch.ts';
 import { inGroups, padded } from '../../util/id_rows.ts';
 import { listOf, type Row, textOf } from '../rows.ts';
-import { encoded, type Scores, type Task, type TaskTools } from '../task.ts';
+import { encoded, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
 
 export const textMetrics = ['rouge', 'bleu', 'chrf', 'squad'] as const;
 
@@ -68,15 +68,11 @@ export function textTraining({ tokenizer }: TaskTools) {
     configuration: () => ({}),
     lengthOf: ({ source, target }: Pick<Example, 'source' | 'target'>) => source.length + target.length,
     batch(examples: readonly Pick<Example, 'source' | 'target'>[], config: T5ForConditionalGeneration['config']) {
-      const source = padded(
-        examples.map((e) => e.source),
-        tokenizer.pad_token_id,
-      );
       const target = padded(
         examples.map((e) => e.target),
         IGNORED,
       );
-      return batchOf({ ...source, labels: target.input_ids }, config);
+      return batchOf({ ...sourcesOf(examples, tokenizer), labels: target.input_ids }, config);
     },
   };
 }
@@ -90,12 +86,8 @@ export function written(
 ): Promise<string[]> {
   const lengthOf = ({ source }: Pick<Example, 'source'>) => source.length;
   return inGroups(examples, rows, lengthOf, async (group) => {
-    const inputs = padded(
-      group.map((e) => e.source),
-      tokenizer.pad_token_id,
-    );
     const beams = num_beams > 1 ? { num_beams } : {};
-    const ids = await model.generate({ ...inputs, max_new_tokens: max_target_length, ...beams });
+    const ids = await model.generate({ ...sourcesOf(group, tokenizer), max_new_tokens: max_target_length, ...beams });
     return ids.map((row) => tokenizer.decode(row, { skip_special_tokens: true }).trim());
   });
 }

@@ -5,7 +5,7 @@ import { IGNORED } from '../../util/batch.ts';
 import { UsageError } from '../../util/errors.ts';
 import { inGroups, padded } from '../../util/id_rows.ts';
 import { listOf } from '../rows.ts';
-import type { Task, TaskTools } from '../task.ts';
+import { classes, sourcesOf, type Task, type TaskTools } from '../task.ts';
 
 export interface TokenClassificationOptions {
   /** Columns with the lists of words and tags. */
@@ -46,20 +46,11 @@ export function tokenClassification(
     source.push(tokenizer.eos_token_id);
     return { source, firsts, labels: Array.from(source, (_, i) => wanted[i] ?? IGNORED), words, tags };
   };
-  const inputs = (group: readonly Example[]) =>
-    padded(
-      group.map((e) => e.source),
-      tokenizer.pad_token_id,
-    );
   return {
     columns: [options.tokens, options.tags],
     metric: 'f1',
     model: T5ForTokenClassification,
-    configuration: () => ({
-      num_labels: labels!.length,
-      id2label: Object.fromEntries(labels!.map((name, i) => [i, name])),
-      label2id: Object.fromEntries(labels!.map((name, i) => [name, i])),
-    }),
+    configuration: () => classes(labels!),
     examples(rows, split) {
       if (split === 'train') labels ??= [...new Set(rows.flatMap((row) => listOf(row, options.tags)))].sort();
       return rows.map((row) => {
@@ -77,7 +68,7 @@ export function tokenClassification(
         IGNORED,
       ).input_ids;
       const tokens = examples.reduce((sum, e) => sum + e.firsts.length, 0);
-      return { inputs: { ...inputs(examples), labels: target }, tokens };
+      return { inputs: { ...sourcesOf(examples, tokenizer), labels: target }, tokens };
     },
     predict: (model, examples) =>
       inGroups(
@@ -85,12 +76,12 @@ export function tokenClassification(
         tools.rows,
         ({ source }) => source.length,
         async (group) => {
-          const { logits } = await model.forward(inputs(group));
-          const [, columns, classes] = logits.dims as [number, number, number];
+          const { logits } = await model.forward(sourcesOf(group, tokenizer));
+          const [, columns, width] = logits.dims as [number, number, number];
           return group.map(({ firsts, words }, row) => {
             const tags = firsts.map((at) => {
-              const from = (row * columns + at) * classes;
-              const scores = logits.data.subarray(from, from + classes) as Float32Array;
+              const from = (row * columns + at) * width;
+              const scores = logits.data.subarray(from, from + width) as Float32Array;
               return labels![scores.indexOf(Math.max(...scores))]!;
             });
             return [...tags, ...new Array<string>(words.length - tags.length).fill('O')]; // words cut off have no entity

@@ -9,9 +9,8 @@ import { accumulate } from '../../tensor/accumulate.ts';
 import { run as runKernel } from '../../tensor/autograd.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
-import { PADDING } from '../../util/batch.ts';
 import { encoder, type StackInput } from '../encoder.ts';
-import type { Source } from '../inputs.ts';
+import { type Source, widened } from '../inputs.ts';
 import { crossKeysValues } from '../layers.ts';
 import type { Pass } from '../pass.ts';
 import { decodingBiases } from '../positions.ts';
@@ -25,21 +24,7 @@ const COLUMNS = 64;
 const roundUp = (n: number) => Math.ceil(n / COLUMNS) * COLUMNS;
 
 /** The source with padding up to a whole number of COLUMNS. */
-function bucketed(source: Source): Source {
-  const { rows, columns, values, segments } = source;
-  const width = roundUp(columns);
-  if (width === columns) return source;
-  const wide = (from: (i: number) => number, filler: number) =>
-    Int32Array.from({ length: rows * width }, (_, i) =>
-      i % width < columns ? from(Math.floor(i / width) * columns + (i % width)) : filler,
-    );
-  return {
-    rows,
-    columns: width,
-    values: wide((i) => values[i]!, 0),
-    segments: wide((i) => segments?.[i] ?? 0, PADDING),
-  };
-}
+const bucketed = (source: Source): Source => widened(source, roundUp(source.columns));
 
 /** What a session must agree with a call in. */
 const shapeOf = ({ rows, columns, segments }: Source, { settings: s }: Run): string =>

@@ -9,9 +9,8 @@ import { embedding } from '../../ops/embedding/embedding.ts';
 import { linearRows } from '../../ops/linear_rows/linear_rows.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
-import { PADDING } from '../../util/batch.ts';
 import { encoder } from '../encoder.ts';
-import type { Source } from '../inputs.ts';
+import { type Source, widened } from '../inputs.ts';
 import {
   crossAttentionStep,
   crossKeysValues,
@@ -55,21 +54,8 @@ export interface DecodingShape {
 const FEW_TOKENS = 32; // at least FEW_ROWS of src/backend/cpu/gemm_rows.h
 
 /** The same source with as much padding as it takes to be more than a few tokens. */
-function widened(source: Source): Source {
-  const { rows, columns, values, segments } = source;
-  const width = Math.max(columns, Math.ceil((FEW_TOKENS + 1) / rows));
-  if (width === columns) return source;
-  const wide = (from: (i: number) => number, filler: number) =>
-    Int32Array.from({ length: rows * width }, (_, i) =>
-      i % width < columns ? from(Math.floor(i / width) * columns + (i % width)) : filler,
-    );
-  return {
-    rows,
-    columns: width,
-    values: wide((i) => values[i]!, 0),
-    segments: wide((i) => segments?.[i] ?? 0, PADDING),
-  };
-}
+const notFew = (source: Source): Source =>
+  widened(source, Math.max(source.columns, Math.ceil((FEW_TOKENS + 1) / source.rows)));
 
 /** Runs the encoder and prepares the caches. To be ended by `endDecoding`. */
 export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, pass: Pass): Decoding {
@@ -78,7 +64,7 @@ export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, 
   const { capacity } = shape;
   const rows = source.rows * shape.rows;
   const kept = scope(() => {
-    const input = uploadSource(p.head.backend, widened(source));
+    const input = uploadSource(p.head.backend, notFew(source));
     const states = encoder(p.encoder, input, pass);
     const { backend, dtype } = states;
     const caches = shape.caches === 'shared' ? source.rows : rows;

@@ -14,8 +14,7 @@
  * Source: Shazeer & Stern 2018, arXiv:1804.04235, algorithms 4 and 5.
  */
 import { defineKernel } from '../../backend/kernel.ts';
-import { ALIGNMENT } from '../../tensor/parameters.ts';
-import { elements } from '../../tensor/tensor.ts';
+import { layOut } from '../../tensor/parameters.ts';
 import { adafactorMomentsPlan, adafactorPlan } from './adafactor.cuda.ts';
 import { adafactorTable, PLACE_COLUMNS } from './table.ts';
 
@@ -26,13 +25,8 @@ const testHyper = [0.75, 0.25, 1e-3, 0.1, 0.5, 0.25, 0.5];
 
 const testShapes = [[[1]], [[5, 7], [300], [64, 1], [1, 9]], [[300, 130], [40_000, 2], [3, 33_000], [70_000]]].map(
   (shapes) => {
-    let offset = 0;
-    const places = shapes.map((shape) => {
-      const place = { name: 'test', shape, offset };
-      offset += Math.ceil(elements(shape) / ALIGNMENT) * ALIGNMENT;
-      return place;
-    });
-    return { places, N: offset, table: adafactorTable(places) };
+    const { places, length } = layOut(shapes.map((shape) => ({ name: 'test', shape })));
+    return { places, N: length, table: adafactorTable(places) };
   },
 );
 const sizesOf = ({ N, table, places }: (typeof testShapes)[number]) => ({
@@ -42,7 +36,7 @@ const sizesOf = ({ N, table, places }: (typeof testShapes)[number]) => ({
   M: table.moments,
 });
 const tableOf = ({ N }: { N: number }) => testShapes.find((t) => t.N === N)!.table;
-const lengthOf = ({ N }: { N: number }, p: number) => elements(testShapes.find((t) => t.N === N)!.places[p]!.shape);
+const lengthOf = ({ N }: { N: number }, p: number) => testShapes.find((t) => t.N === N)!.places[p]!.length;
 
 const fill = {
   places: (_: unknown, sizes: { N: number }, i: number) => tableOf(sizes).places[i]!,

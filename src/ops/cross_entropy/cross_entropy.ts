@@ -92,8 +92,8 @@ export type CrossEntropy = {
 
 /** Splits sums [5] of rows' terms into loss and stats. */
 export const asCrossEntropy = (sums: Tensor): CrossEntropy => ({
-  loss: new Tensor(sums.backend, sums.memory.slice(0, 1), [1]),
-  stats: new Tensor(sums.backend, sums.memory.slice(1, TERMS - 1), [TERMS - 1]),
+  loss: sums.part(0, 1),
+  stats: sums.part(1, TERMS - 1),
 });
 
 /** The kernel's scalars but writeGradient. */

@@ -56,14 +56,14 @@ export function linearCrossEntropy(
 
   for (let start = 0; start < N; start += step) {
     const rows = Math.min(step, N - start);
-    const part = (t: Tensor, width: number) => t.memory.slice(start * width, rows * width);
-    const chunk = new Tensor(x.backend, part(x, D), [rows, D]);
+    const part = (t: Tensor, width: number) => t.part(start * width, rows * width);
+    const chunk = part(x, D).view(rows, D);
     const { y: logits } = run(linearForward, { x: chunk, weight }, { scalars: { alpha } });
-    const list = new Tensor(x.backend, part(labels, 1), [rows]);
+    const list = part(labels, 1);
     const { terms } = run(crossEntropyKernel, { logits, labels: list, dloss: factor }, { scalars });
     run(columnSums, { x: terms!, sums }, { scalars: { beta: start === 0 ? 0 : 1 } });
     if (dx) {
-      const dchunk = new Tensor(x.backend, part(dx, D), [rows, D]);
+      const dchunk = part(dx, D).view(rows, D);
       run(linearBackwardInput, { dy: logits, weight, dx: dchunk }, { scalars: { alpha, beta: 0 } });
     }
     if (withGradient && weight.needsGrad) {
