@@ -106,7 +106,7 @@ export interface WindowLogits {
 }
 
 /** The likeliest answers of one context, from the logits of all its windows. Overlapping windows count a span once. */
-export function bestAnswers(
+function bestAnswers(
   context: string,
   windows: readonly Window[],
   logits: readonly WindowLogits[],

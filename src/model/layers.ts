@@ -151,8 +151,8 @@ function probabilities(site: number, { config, random }: Pass) {
 }
 
 /** [B,S,H K] -> [B,S,H,K]. */
-export const splitHeads = (x: Tensor, { config }: Pass): Tensor =>
+const splitHeads = (x: Tensor, { config }: Pass): Tensor =>
   reshape(x, x.shape[0]!, x.shape[1]!, config.num_heads, config.d_kv);
 
 /** [B,S,H,K] -> [B,S,H K]. */
-export const mergeHeads = (x: Tensor): Tensor => reshape(x, x.shape[0]!, x.shape[1]!, x.shape[2]! * x.shape[3]!);
+const mergeHeads = (x: Tensor): Tensor => reshape(x, x.shape[0]!, x.shape[1]!, x.shape[2]! * x.shape[3]!);

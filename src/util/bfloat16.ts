@@ -4,14 +4,14 @@ const float = new Float32Array(1);
 const bits = new Uint32Array(float.buffer);
 
 /** Bits of the bfloat16 nearest to x. NaN stays NaN. */
-export function bfloat16Bits(x: number): number {
+function bfloat16Bits(x: number): number {
   float[0] = x;
   const u = bits[0]!;
   if (Number.isNaN(x)) return (u >>> 16) | 0x40;
   return ((u + 0x7fff + ((u >>> 16) & 1)) >>> 16) & 0xffff;
 }
 
-export function fromBfloat16Bits(b: number): number {
+function fromBfloat16Bits(b: number): number {
   bits[0] = b << 16;
   return float[0]!;
 }

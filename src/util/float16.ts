@@ -1,7 +1,7 @@
 /** IEEE half precision on the host: 1 sign, 5 exponent (bias 15) and 10 fraction bits. */
 
 /** The value of a half's bits. */
-export function fromFloat16Bits(bits: number): number {
+function fromFloat16Bits(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 0x3ff;
@@ -13,7 +13,7 @@ const float = new Float32Array(1);
 const word = new Uint32Array(float.buffer);
 
 /** Bits of the half nearest to x, ties to even; beyond 65504 infinity. NaN stays NaN. */
-export function float16Bits(x: number): number {
+function float16Bits(x: number): number {
   float[0] = x;
   const u = word[0]!;
   const sign = (u >>> 16) & 0x8000;

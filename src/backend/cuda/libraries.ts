@@ -64,7 +64,7 @@ export function findHeaders(): string | undefined {
 let folders: string[] | undefined;
 
 /** Existing folders that may hold libraries, best first. */
-export function searchFolders(): string[] {
+function searchFolders(): string[] {
   folders ??= [...new Set([...named(), ...toolkits(), ...wheels()])].filter((folder) => existsSync(folder));
   return folders;
 }

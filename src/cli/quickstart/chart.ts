@@ -14,7 +14,7 @@ const height = 360;
 const margin = { left: 56, right: 132, top: 16, bottom: 44 };
 
 /** At most `count` round numbers that span [low, high]. */
-export function ticks(low: number, high: number, count: number): number[] {
+function ticks(low: number, high: number, count: number): number[] {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough)!;

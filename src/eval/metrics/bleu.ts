@@ -8,10 +8,10 @@ import { counts, paired } from './pairs.ts';
 
 const ORDER = 4;
 /** What the score depends on, in sacreBLEU's words. */
-export const bleuSignature = (references: number): string => `nrefs:${references}|case:mixed|eff:no|tok:13a|smooth:exp`;
+const bleuSignature = (references: number): string => `nrefs:${references}|case:mixed|eff:no|tok:13a|smooth:exp`;
 
 /** mteval-v13a's words of a line. */
-export function tokenize13a(line: string): string[] {
+function tokenize13a(line: string): string[] {
   const plain = line
     .trimEnd()
     .replaceAll('<skipped>', '')

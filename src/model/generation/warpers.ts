@@ -40,7 +40,7 @@ const orderBy = (n: number, value: (i: number) => number): Int32Array =>
   Int32Array.from({ length: n }, (_, i) => i).sort((a, b) => value(a) - value(b) || a - b);
 
 /** The k-th largest of the scores, -infinity when there are fewer. */
-export function kthLargest(scores: Float32Array, k: number): number {
+function kthLargest(scores: Float32Array, k: number): number {
   // A heap of the k largest so far, the smallest of them on top.
   const heap = new Float32Array(Math.min(k, scores.length));
   let size = 0;
