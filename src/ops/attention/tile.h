@@ -185,6 +185,9 @@ inline void fillDropout(const Tile &t, float *factors) {
         factors[n * QUERIES + i] = words[at] >= threshold ? kept : 0;
     }
   }
+  // Lanes without a query have no share of anything, but 0 times what lies in new memory need not be 0.
+  for (int64_t n = 0; n < t.count; n++)
+    for (int64_t i = t.block.count; i < t.block.lanes; i++) factors[n * QUERIES + i] = 0;
 }
 
 /** Rows [D] of `count` queries or keys that lie `stride` apart, times `factor`, one after the other. */
