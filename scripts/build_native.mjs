@@ -51,7 +51,7 @@ if (version.error) {
 
 // amx is avx512 and a matrix unit: only the sources that name __AMX_TILE__, themselves or in a header, are compiled anew.
 const avx512 = ['-march=x86-64-v4', '-mprefer-vector-width=512', '-DVECTOR_BYTES=64'];
-const matrixUnit = ['-mamx-tile', '-mamx-bf16', '-mavx512bf16'];
+const matrixUnit = ['-mamx-tile', '-mamx-bf16', '-mamx-int8', '-mavx512bf16'];
 const instructionSets = {
   x64: {
     amx: avx512,

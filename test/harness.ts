@@ -121,7 +121,7 @@ export async function runOn(
     const memory = backend.alloc(dtype, name in writable ? length + CANARY : length);
     const host = hostArray(dtype, memory.length);
     if (name in kernel.outputs || name in kernel.updates)
-      host.fill({ bf16: 0x7fc0, f16: 0x7e00, f32: Number.NaN, i32: -7 }[dtype]);
+      host.fill({ bf16: 0x7fc0, f16: 0x7e00, f32: Number.NaN, i32: -7, i8: -7 }[dtype]);
     const given = inputs[name];
     if (given) host.set(toHost(dtype, given));
     backend.write(memory, host);
@@ -151,7 +151,7 @@ export async function runOn(
     await backend.read(memory, host);
     const values = Float64Array.from(fromHost(memory.dtype, host));
     results[name] = values.subarray(0, values.length - CANARY);
-    const untouched = (v: number) => (memory.dtype === 'i32' ? v === -7 : Number.isNaN(v));
+    const untouched = (v: number) => (memory.dtype === 'i32' || memory.dtype === 'i8' ? v === -7 : Number.isNaN(v));
     if (!values.subarray(values.length - CANARY).every(untouched))
       throw new Error(`${kernel.name}: wrote past ${name}`);
   }

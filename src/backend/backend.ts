@@ -3,13 +3,13 @@ import { fromBfloat16, roundToBfloat16, toBfloat16 } from '../util/bfloat16.ts';
 import { fromFloat16, roundToFloat16, toFloat16 } from '../util/float16.ts';
 import type { AnyKernel } from './kernel.ts';
 
-export type DType = 'f32' | 'bf16' | 'f16' | 'i32';
+export type DType = 'f32' | 'bf16' | 'f16' | 'i32' | 'i8';
 /** Compute types: what a kernel's T may be. */
 export type FloatType = 'f32' | 'bf16' | 'f16';
-export const bytesOf: Record<DType, number> = { f32: 4, bf16: 2, f16: 2, i32: 4 };
+export const bytesOf: Record<DType, number> = { f32: 4, bf16: 2, f16: 2, i32: 4, i8: 1 };
 
 /** Host arrays as they cross the boundary; types of 16 bits travel as their bits. */
-export type HostArray = Float32Array | Int32Array | Uint16Array;
+export type HostArray = Float32Array | Int32Array | Uint16Array | Int8Array;
 
 /** A piece of device memory holding `length` elements of one type. */
 export interface Memory {
@@ -62,7 +62,8 @@ export interface Captured {
 /** Host array for `length` elements of a type. */
 export function hostArray(dtype: DType, length: number): HostArray {
   if (dtype === 'f32') return new Float32Array(length);
-  return dtype === 'i32' ? new Int32Array(length) : new Uint16Array(length);
+  if (dtype === 'i32') return new Int32Array(length);
+  return dtype === 'i8' ? new Int8Array(length) : new Uint16Array(length);
 }
 
 /** Numbers as a type's host array: themselves where they already are, rounded where the type needs it. */
@@ -72,6 +73,8 @@ export function toHost(dtype: DType, values: ArrayLike<number>): HostArray {
       return values instanceof Float32Array ? values : Float32Array.from(values);
     case 'i32':
       return values instanceof Int32Array ? values : Int32Array.from(values);
+    case 'i8':
+      return values instanceof Int8Array ? values : Int8Array.from(values);
     case 'bf16':
       return toBfloat16(values);
     case 'f16':
@@ -81,6 +84,7 @@ export function toHost(dtype: DType, values: ArrayLike<number>): HostArray {
 
 /** The numbers of a type's host array. */
 export function fromHost(dtype: DType, host: HostArray): Float32Array | Int32Array {
+  if (host instanceof Int8Array) return Int32Array.from(host);
   if (host instanceof Uint16Array) return dtype === 'f16' ? fromFloat16(host) : fromBfloat16(host);
   return host;
 }

@@ -33,6 +33,10 @@ export const prefixOf = (architecture: Architecture): string =>
 /** Start and end of an answer. */
 export const ANSWER_ENDS = 2;
 
+/** The embedding that both stacks share as a rule, and the head's where it is not tied to that. */
+export const SHARED = 'shared.weight';
+export const HEAD = 'lm_head.weight';
+
 export type Stack = 'encoder' | 'decoder';
 
 /** The embedding that a stack reads its tokens with. */
@@ -55,7 +59,7 @@ export function parameterTable(c: T5Config, architecture: Architecture): Paramet
   if (isSeq2Seq) {
     if (!c.tie_word_embeddings)
       table.push({
-        name: 'lm_head.weight',
+        name: HEAD,
         shape: [c.vocab_size, c.d_model],
         initial: { normal: c.lm_head_init === 'unit' ? f : f * c.d_model ** -0.5 },
       });

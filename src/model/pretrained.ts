@@ -16,7 +16,8 @@ import { fromFlashT5Config } from './flasht5_names.ts';
 import { checkGenerationConfig, type GenerationConfig, legacyGenerationConfig } from './generation/options.ts';
 import { initialize } from './initialize.ts';
 import { type EncoderInputs, sourceOf } from './inputs.ts';
-import { type Architecture, parameterTable, prefixOf } from './parameter_table.ts';
+import { checkInt8, splitForInt8 } from './int8.ts';
+import { type Architecture, HEAD, type ParameterSpec, parameterTable, prefixOf, SHARED } from './parameter_table.ts';
 import { type EncoderBlock, encoderParameters, type StackParameters } from './parameter_tree.ts';
 import type { Pass, Random } from './pass.ts';
 import { type ResultTensor, toResult } from './result.ts';
@@ -29,8 +30,11 @@ const GENERATION_FILE = 'generation_config.json';
 export interface ModelOptions extends HubOptions {
   /** Where it runs: the fastest device there is by default. */
   device?: Device;
-  /** Type of parameters and activations, float32 by default; float16 needs a GPU. Gradients are always float32. */
-  dtype?: 'float32' | 'bfloat16' | 'float16';
+  /**
+   * Type of parameters and activations, float32 by default; float16 needs a GPU. Gradients are always float32. int8, of a
+   * checkpoint on the CPU: matrices in int8, activations in float32, for inference.
+   */
+  dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8';
 }
 
 export interface NewModelOptions extends ModelOptions {
@@ -164,7 +168,9 @@ export async function takeResult(tensor: Tensor): Promise<ResultTensor> {
 
 function fromConfig<M>(model: ModelClass<M>, config: T5Config, options: NewModelOptions): M {
   const table = parameterTable(config, model.architecture);
-  const parameters = newParameters(table, options);
+  if (options.dtype === 'int8')
+    throw new UsageError('from_config: new parameters are not made in int8, expected from_pretrained of a checkpoint');
+  const parameters = newParameters(table, model.architecture, options);
   initialize(parameters, table, seedOf(options));
   return new model(config, parameters);
 }
@@ -187,7 +193,8 @@ function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOp
         `${folder}: has no "${missing.name}", expected the head of a model for ${model.architecture.replace('_', ' ')}; ` +
           'fine-tune it for that, or name a model that is',
       );
-    const parameters = newParameters(table, options);
+    const parameters = newParameters(table, model.architecture, options);
+    if (parameters.has(HEAD)) sources.set(HEAD, sources.get(HEAD) ?? sources.get(SHARED));
     try {
       loadWeights(file, parameters, sources);
       const fresh = table.filter(({ name }) => sources.get(name) === undefined);
@@ -212,13 +219,18 @@ function generationConfigOf(folder: string, config: T5Config): GenerationConfig 
   return checkGenerationConfig(written, path);
 }
 
-const types: Record<string, FloatType> = { float32: 'f32', bfloat16: 'bf16', float16: 'f16' };
+/** What a dtype's activations are, and its parameters but for int8's matrices. */
+const types: Record<string, FloatType> = { float32: 'f32', bfloat16: 'bf16', float16: 'f16', int8: 'f32' };
 
-function newParameters(table: ReturnType<typeof parameterTable>, options: ModelOptions): Parameters {
+function newParameters(table: readonly ParameterSpec[], architecture: Architecture, options: ModelOptions): Parameters {
   const dtype = types[options.dtype ?? 'float32'];
   if (!dtype)
     throw new UsageError(`dtype: is ${JSON.stringify(options.dtype)}, expected ${Object.keys(types).join(', ')}`);
-  return new Parameters(openDevice(options.device), dtype, table);
+  const backend = openDevice(options.device);
+  if (options.dtype !== 'int8') return new Parameters(backend, dtype, table);
+  checkInt8(backend);
+  const { floats, matrices } = splitForInt8(table, architecture);
+  return new Parameters(backend, dtype, floats, matrices);
 }
 
 function seedOf({ seed = 0 }: NewModelOptions): number {

@@ -10,6 +10,7 @@ import type { T5Config } from './config.ts';
 import { type DecoderInput, decoder } from './decoder.ts';
 import { encoder, type StackInput } from './encoder.ts';
 import type { Source } from './inputs.ts';
+import { HEAD, SHARED } from './parameter_table.ts';
 import {
   type DecoderBlock,
   decoderParameters,
@@ -22,7 +23,7 @@ import type { Pass } from './pass.ts';
 export interface Seq2Seq {
   encoder: StackParameters<EncoderBlock>;
   decoder: StackParameters<DecoderBlock>;
-  /** Output embedding: the shared one where it is tied. */
+  /** Output embedding: the shared one where it is tied, unless in int8. */
   head: Tensor; // [V,D]
 }
 
@@ -30,7 +31,7 @@ export function seq2seqParameters(p: Parameters, c: T5Config): Seq2Seq {
   return {
     encoder: encoderParameters(p, c, ''),
     decoder: decoderParameters(p, c),
-    head: p.get(c.tie_word_embeddings ? 'shared.weight' : 'lm_head.weight'),
+    head: p.get(p.has(HEAD) ? HEAD : SHARED),
   };
 }
 
@@ -129,6 +130,7 @@ export function lossOf(
   share: { denominator: number } | { factor: Tensor },
 ): CrossEntropy {
   const { denominator, factor } = { denominator: 1, factor: undefined, ...share };
+  if (p.head.scales) return lossOfLogits(logitsOf(p, states, c), labels, c, denominator);
   return linearCrossEntropy(states, p.head, labels, { ...lossOptions(c, denominator), factor, alpha: headScale(c) });
 }
 

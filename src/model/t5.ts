@@ -11,7 +11,7 @@ import { type GenerateOptions, generate } from './generation/generate.ts';
 import type { GenerateOutput } from './generation/run.ts';
 import { endSession } from './generation/session.ts';
 import { batchOf, type EncoderInputs, type Seq2SeqInputs, sourceOf } from './inputs.ts';
-import type { Architecture } from './parameter_table.ts';
+import { type Architecture, SHARED } from './parameter_table.ts';
 import type { Pass, Random } from './pass.ts';
 import { PretrainedT5, takeResult } from './pretrained.ts';
 import { type ResultTensor, resultTensor } from './result.ts';
@@ -25,7 +25,6 @@ import {
   seq2seqParameters,
   uploadBatch,
 } from './seq2seq.ts';
-import { SHARED } from './weights.ts';
 
 export interface Seq2SeqOutput {
   /** Mean over the labels that are not -100; absent without labels. */

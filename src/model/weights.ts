@@ -5,7 +5,8 @@ import type { Parameters } from '../tensor/parameters.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
 import { flashT5Name } from './flasht5_names.ts';
-import { type Architecture, type ParameterSpec, prefixOf } from './parameter_table.ts';
+import { loadInt8 } from './int8.ts';
+import { type Architecture, HEAD, type ParameterSpec, prefixOf, SHARED } from './parameter_table.ts';
 import { openSafetensors } from './safetensors.ts';
 import { writeSafetensors } from './safetensors_write.ts';
 import { TensorShards, type TensorsOnDisk } from './tensors_on_disk.ts';
@@ -90,9 +91,6 @@ function transformersMajor(config: T5Config): number {
   return Number.parseInt(String(transformers_version), 10) || 0;
 }
 
-export const SHARED = 'shared.weight';
-const HEAD = 'lm_head.weight';
-
 /** Whether two tensors of a file hold the same bytes. */
 function equal(file: TensorsOnDisk, a: string, b: string): boolean {
   const { length, dtype } = file.entry(a);
@@ -142,6 +140,10 @@ export function loadWeights(
   for (const [name, source] of sources) {
     if (source === undefined) continue;
     const tensor = parameters.get(name);
+    if (tensor.scales) {
+      loadInt8(file, source, tensor);
+      continue;
+    }
     for (let start = 0; start < tensor.length; start += CHUNK) {
       const values = file.readFloats(source, start, Math.min(CHUNK, tensor.length - start));
       tensor.part(start, values.length).write(values);
@@ -158,8 +160,10 @@ function sourceName(file: TensorsOnDisk, name: string, prefix: string): string |
   return names.find((candidate) => file.entries.has(candidate));
 }
 
-/** Writes every parameter in its own type. @throws UsageError if the folder cannot be written */
+/** Writes every parameter in its own type. @throws UsageError if the folder cannot be written or weights are in int8 */
 export async function saveWeights(folder: string, parameters: Parameters): Promise<void> {
+  if (parameters.int8)
+    throw new UsageError(`${folder}: weights in int8 are not saved, expected a model in float32 or bfloat16`);
   const dtype = ({ f32: 'F32', bf16: 'BF16', f16: 'F16' } as const)[parameters.dtype];
   const tensors = parameters.places.map(({ name, shape }) => ({
     name,

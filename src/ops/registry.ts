@@ -25,6 +25,7 @@ import { embeddingBackward, embeddingForward } from './embedding/embedding.ts';
 import { fireBiasBackward, fireBiasForward } from './fire_bias/fire_bias.ts';
 import { globalNorm, parameterNorms } from './global_norm/global_norm.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
+import { linearInt8Kernel } from './linear_int8/linear_int8.ts';
 import { linearRowsKernel } from './linear_rows/linear_rows.ts';
 import { logSoftmaxKernel } from './log_softmax/log_softmax.ts';
 import { meanPoolBackward, meanPoolForward } from './mean_pool/mean_pool.ts';
@@ -49,6 +50,7 @@ export const kernels = [
   linearBackwardInput,
   linearBackwardWeight,
   linearRowsKernel,
+  linearInt8Kernel,
   activationForward,
   activationBackward,
   gatedActivationForward,

@@ -1,7 +1,7 @@
 /**
  * All parameters of a model in one allocation, all their gradients in another, in the same layout, so that an
  * optimizer is one launch over flat memory. Each parameter is its original Hugging Face matrix; it starts at a multiple
- * of ALIGNMENT elements and the gap behind it stays zero.
+ * of ALIGNMENT elements and the gap behind it stays zero. Matrices in int8, with a scale per row, lie apart: they are read only.
  */
 import type { Backend, DType, FloatType } from '../backend/backend.ts';
 import { UsageError } from '../util/errors.ts';
@@ -46,9 +46,17 @@ export class Parameters {
   readonly values: Tensor;
   /** Every gradient, f32[N]; made by the first `trainable` call. */
   gradients: Tensor | undefined;
+  /** The int8 matrices' values and scales, where there are some. */
+  readonly int8: { values: Tensor; scales: Tensor } | undefined;
   private readonly byName = new Map<string, Tensor>();
 
-  constructor(backend: Backend, dtype: FloatType, shapes: readonly ParameterShape[]) {
+  /** @param matrices [O,I] parameters that are to be in int8 */
+  constructor(
+    backend: Backend,
+    dtype: FloatType,
+    shapes: readonly ParameterShape[],
+    matrices: readonly ParameterShape[] = [],
+  ) {
     this.backend = backend;
     this.dtype = dtype;
     const { places, length } = layOut(shapes);
@@ -56,6 +64,15 @@ export class Parameters {
     this.values = zeros(backend, dtype, length);
     for (const { name, shape, offset, length: count } of places)
       this.byName.set(name, this.values.part(offset, count).view(...shape));
+    if (matrices.length === 0) return;
+    const values = layOut(matrices);
+    const scales = layOut(matrices.map(({ name, shape }) => ({ name, shape: [shape[0]!] })));
+    this.int8 = { values: zeros(backend, 'i8', values.length), scales: zeros(backend, 'f32', scales.length) };
+    for (const [i, { name, shape, offset, length: count }] of values.places.entries()) {
+      const matrix = this.int8.values.part(offset, count).view(...shape);
+      matrix.scales = this.int8.scales.part(scales.places[i]!.offset, scales.places[i]!.length);
+      this.byName.set(name, matrix);
+    }
   }
 
   /** The parameter of a name. @throws UsageError listing near names */
@@ -70,8 +87,9 @@ export class Parameters {
     return this.byName.has(name);
   }
 
-  /** Gives every parameter that `wanted` accepts a gradient buffer. */
+  /** Gives every parameter that `wanted` accepts a gradient buffer. @throws UsageError if some are in int8 */
   trainable(wanted: (name: string) => boolean = () => true): void {
+    if (this.int8) throw new UsageError('parameters: weights in int8 cannot be trained, expected float32 or bfloat16');
     this.gradients ??= zeros(this.backend, 'f32', this.values.length);
     for (const { name, shape, offset, length } of this.places)
       if (wanted(name)) markParameter(this.get(name), this.gradients.part(offset, length).view(...shape));
@@ -93,7 +111,8 @@ export class Parameters {
 
   dispose(): void {
     this.backend.free(this.values.memory.base);
-    if (this.gradients) this.backend.free(this.gradients.memory.base);
+    for (const tensor of [this.gradients, this.int8?.values, this.int8?.scales])
+      if (tensor) this.backend.free(tensor.memory.base);
   }
 }
 

@@ -15,6 +15,8 @@ export class Tensor {
   grad: Tensor | undefined;
   /** False while the contents of a parameter's `grad` are stale, so that the next write replaces them. */
   gradWritten = false;
+  /** Of a matrix in int8: f32 [rows], what a step of each row is worth. */
+  scales: Tensor | undefined;
 
   constructor(backend: Backend, memory: Memory, shape: readonly number[]) {
     if (memory.length !== elements(shape)) throw new ShapeError(`Tensor: [${shape}] over ${memory.length} elements`);

@@ -37,7 +37,7 @@ export function instructionSets(): string[] {
   const usable = ['baseline'];
   if (has('avx2', 'fma', 'f16c', 'bmi2', 'movbe')) usable.unshift('avx2');
   if (usable[0] === 'avx2' && has('avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl')) usable.unshift('avx512');
-  if (usable[0] === 'avx512' && has('amx_tile', 'amx_bf16', 'avx512_bf16')) usable.unshift('amx');
+  if (usable[0] === 'avx512' && has('amx_tile', 'amx_bf16', 'amx_int8', 'avx512_bf16')) usable.unshift('amx');
   return usable.filter((isa) => existsSync(`${nativeDirectory}libfat5-cpu-${isa}.so`) && permitted(isa));
 }
 

@@ -16,7 +16,7 @@ const CANDIDATES = 16;
 /** Runs of one candidate: the first is not timed. */
 const TIMED_RUNS = 4;
 
-const cudaTypes: Record<DType, number> = { f32: 0, f16: 2, bf16: 14, i32: 10 };
+const cudaTypes: Record<DType, number> = { f32: 0, f16: 2, bf16: 14, i32: 10, i8: 3 };
 const COMPUTE_FLOAT = 68;
 const COMPUTE_TF32 = 77;
 const TRANSPOSE = { a: 3, b: 4 };

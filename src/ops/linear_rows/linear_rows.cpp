@@ -3,28 +3,13 @@
 // A tile is ROWS rows of x by W / ROWS rows of a weight: W products at once, each summed up in a register of its own and
 // then over its lanes, always by halves. So every product is formed in the same order, whatever tile it falls into.
 #include <algorithm>
-#include <utility>
+#include "lane_sums.h"
 #include "scratch.h"
-#include "vector_math.h"
 
 namespace {
 
 constexpr int64_t TASK_BYTES = 1 << 16;
 constexpr int64_t SERIAL_OPERATIONS = 1 << 16;  // less is done before another thread has begun
-
-template <int HALF, int... I> inline vec mergeHalves(vec a, vec b, std::integer_sequence<int, I...>) {
-  constexpr ivec low = {(I / HALF * 2 * HALF + I % HALF)...};
-  constexpr ivec high = {(I / HALF * 2 * HALF + I % HALF + HALF)...};
-  return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
-}
-
-/** Adds up the lanes of COUNT registers by halves until each has W / COUNT left: the first W / COUNT lanes are v[0]'s. */
-template <int COUNT> inline vec laneSums(const vec *v) {
-  if constexpr (COUNT == 1) return v[0];
-  else
-    return mergeHalves<W / COUNT>(laneSums<COUNT / 2>(v), laneSums<COUNT / 2>(v + COUNT / 2),
-                                  std::make_integer_sequence<int, W>());
-}
 
 /** Rows of x as floats, `stride` apart, with zeros behind them up to a whole register. */
 struct Rows {

@@ -10,6 +10,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { linearInt8 } from '../linear_int8/linear_int8.ts';
 import { linearRowsPlan } from './linear_rows.cuda.ts';
 
 const alone = ['second', 'third', 'y2', 'y3'] as const;
@@ -51,6 +52,7 @@ export const linearRowsKernel = defineKernel({
  * Up to three weights [O_j,I] on one x [...,I]: [...,O_j] each. @throws ShapeError
  */
 export function linearRows(x: Tensor, weights: readonly Tensor[], { alpha = 1 }: { alpha?: number } = {}): Tensor[] {
+  if (weights[0]!.scales) return linearInt8(x, weights, alpha);
   const leading = x.shape.slice(0, -1);
   const I = x.shape.at(-1)!;
   const [first, second, third] = weights as [Tensor, Tensor?, Tensor?];

@@ -1,0 +1,133 @@
+// Many rows of linear_int8 on the matrix unit: y^T = weight x^T, so that 16 rows of a weight are a tile as they lie in memory
+// and only x is packed, 16 rows and 64 terms to a tile.
+#pragma once
+#include <algorithm>
+#include "int8_rows.h"
+#include "matrix_tiles.h"
+
+constexpr int64_t LEAST_TILED_ROWS = 16;
+constexpr int TERMS = 64, TILE_BYTES = TILE * TERMS;
+
+/**
+ * x quantised, I a multiple of TERMS, in tiles: [blocks of 16 rows][steps of 64 terms], lane r of a tile's row k holds terms 4k
+ * to 4k+3 of row r.
+ */
+struct TiledRows {
+  const int8_t *x = nullptr;
+  const float *factors;  // what a step of each row is worth
+  int8_t *rest;          // room for 16 rows of a weight
+  int64_t N, I, steps;
+
+  TiledRows(const T *from, int64_t N, int64_t I, float alpha) : N(N), I(I), steps(I / TERMS) {
+    static thread_local Scratch scratch;
+    const int64_t blocks = (N + TILE - 1) / TILE, floats = blocks * TILE, bytes = TILE * I;
+    float *factors = scratch.floats(floats + 2 * blocks * bytes / 4 + TILE * I / 4);
+    this->factors = factors;
+    if (!factors) return;
+    int8_t *tiles = reinterpret_cast<int8_t *>(factors + floats), *rows = tiles + blocks * bytes;
+    x = tiles;
+    rest = rows + blocks * bytes;
+    parallelFor(blocks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; b++) packBlock(from, b, alpha, rows + b * bytes, tiles + b * bytes, factors);
+    });
+  }
+
+ private:
+  void packBlock(const T *from, int64_t block, float alpha, int8_t *rows, int8_t *tiles, float *factors) const {
+    for (int64_t r = 0; r < TILE; r++) {
+      const int64_t n = block * TILE + r;
+      int32_t sum;
+      if (n < N) quantiseRow(from + n * I, I, I, alpha, rows + r * I, factors[n], sum);
+      else memset(rows + r * I, 0, I);
+    }
+    for (int64_t s = 0; s < steps; s++) {
+      vec v[W];
+#pragma GCC unroll 16
+      for (int r = 0; r < W; r++) memcpy(&v[r], rows + r * I + s * TERMS, sizeof v[r]);
+      transpose(v);
+#pragma GCC unroll 16
+      for (int r = 0; r < W; r++) memcpy(tiles + s * TILE_BYTES + r * TERMS, &v[r], sizeof v[r]);
+    }
+  }
+};
+
+/** Sums of DOWN times 16 rows of a weight, `stride` bytes apart, and ACROSS blocks of x: int32 [32][32]. */
+template <int DOWN, int ACROSS>
+void multiplyTiles(const int8_t *weight, int64_t stride, const int8_t *x, int64_t steps, int32_t *sums) {
+  const int64_t next = steps * TILE_BYTES;
+  finishStores();
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t s = 0; s < steps; s++, weight += TERMS, x += TILE_BYTES) {
+    _tile_loadd(4, weight, stride);
+    if constexpr (DOWN == 2) _tile_loadd(5, weight + TILE * stride, stride);
+    _tile_loadd(6, x, TERMS);
+    if constexpr (ACROSS == 2) _tile_loadd(7, x + next, TERMS);
+    _tile_dpbssd(0, 4, 6);
+    if constexpr (ACROSS == 2) _tile_dpbssd(1, 4, 7);
+    if constexpr (DOWN == 2) _tile_dpbssd(2, 5, 6);
+    if constexpr (DOWN == 2 && ACROSS == 2) _tile_dpbssd(3, 5, 7);
+  }
+  _tile_stored(0, sums, 128);
+  if constexpr (ACROSS == 2) _tile_stored(1, sums + TILE, 128);
+  if constexpr (DOWN == 2) _tile_stored(2, sums + TILE * 32, 128);
+  if constexpr (DOWN == 2 && ACROSS == 2) _tile_stored(3, sums + TILE * 32 + TILE, 128);
+  finishStores();  // and what the tiles stored is read after this
+}
+
+/** y of 16 rows of x from n on, and 16 outputs from o on. */
+inline void writeTile(const TiledRows &rows, const int32_t *sums, const float *scales, T *y, int64_t O, int64_t n,
+                      int64_t o) {
+  vec v[W];
+#pragma GCC unroll 16
+  for (int i = 0; i < W; i++) memcpy(&v[i], sums + i * 32, sizeof v[i]);
+  transpose(v);
+  const int64_t outputs = std::min<int64_t>(TILE, O - o), count = std::min<int64_t>(TILE, rows.N - n);
+  const vec scale = outputs == TILE ? load(scales + o) : load(scales + o, outputs);
+#pragma GCC unroll 16
+  for (int r = 0; r < W; r++) {
+    if (r >= count) continue;
+    const vec result = __builtin_convertvector((ivec)v[r], vec) * rows.factors[n + r] * scale;
+    if (outputs == TILE) store(y + (n + r) * O + o, result);
+    else store(y + (n + r) * O + o, result, outputs);
+  }
+}
+
+/** One weight [O,I] times all rows. */
+inline void tiled(const TiledRows &rows, const int8_t *weight, const float *scales, T *y, int64_t O) {
+  constexpr int64_t SIDE = 2 * TILE, ROWS_PER_TASK = 256;
+  const int64_t I = rows.I, down = (O + SIDE - 1) / SIDE, across = (rows.N + ROWS_PER_TASK - 1) / ROWS_PER_TASK;
+  const int64_t whole = O / TILE * TILE, left = O - whole;
+  if (left > 0) {  // what a tile reads ends with the weight
+    memcpy(rows.rest, weight + whole * I, left * I);
+    memset(rows.rest + left * I, 0, (TILE - left) * I);
+  }
+  parallelFor(down * across, std::max<int64_t>(1, (1 << 21) / (SIDE * I * std::min(rows.N, ROWS_PER_TASK))),
+              [&](int64_t begin, int64_t end) {
+    alignas(64) int32_t sums[SIDE * SIDE];
+    [[maybe_unused]] const MatrixUnit unit{};
+    for (int64_t task = begin; task < end; task++) {
+      const int64_t o = task % down * SIDE, first = task / down * ROWS_PER_TASK;
+      const int64_t outputs = std::min(SIDE, O - o), last = std::min(rows.N, first + ROWS_PER_TASK);
+      for (int64_t n = first; n < last; n += SIDE) {
+        const int8_t *x = rows.x + n / TILE * rows.steps * TILE_BYTES;
+        const bool wide = last - n > TILE;
+        if (o + SIDE <= whole) {
+          if (wide) multiplyTiles<2, 2>(weight + o * I, I, x, rows.steps, sums);
+          else multiplyTiles<2, 1>(weight + o * I, I, x, rows.steps, sums);
+        } else {
+          for (int64_t i = 0; i < outputs; i += TILE) {
+            const int8_t *from = o + i < whole ? weight + (o + i) * I : rows.rest;
+            if (wide) multiplyTiles<1, 2>(from, I, x, rows.steps, sums + i * SIDE);
+            else multiplyTiles<1, 1>(from, I, x, rows.steps, sums + i * SIDE);
+          }
+        }
+        for (int64_t i = 0; i < outputs; i += TILE)
+          for (int64_t j = 0; j < last - n && j < SIDE; j += TILE)
+            writeTile(rows, sums + i * SIDE + j, scales, y, O, n + j, o + i);
+      }
+    }
+  });
+}
