@@ -64,11 +64,6 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
   Softmax<1, COLUMNS, 8 * PANELS> softmax(p, row, b, h, m0 + own);
   unsigned qs[QUERIES_IN_REGISTERS ? QueryTile::STEPS : 1][4], left[KEYS / 16][4];
   float sums[1][8 * PANELS][4] = {}, s[1][COLUMNS][4], additive[1][COLUMNS][4];
-  const auto ready = [&] {
-    waitCopies<AHEAD - 1>();
-    fenceShared();
-    __syncthreads();
-  };
   const auto startScores = [&](int stage) {
     startProducts();
 #pragma unroll
@@ -101,7 +96,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
   for (int i = 0; i < AHEAD; i++) loadNext();
   if (int tile = next(0); tile < tiles) {
     softmax.readDense(additive, tile * KEYS);
-    ready();
+    waitTile<AHEAD - 1>();
     if constexpr (QUERIES_IN_REGISTERS)
 #pragma unroll
       for (int step = 0; step < QueryTile::STEPS; step++) QueryTile::left(qs[step], queryTile, own, step);
@@ -114,7 +109,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
     // The products with a tile's values run beside the next tile's exponentials.
     for (tile = next(tile + 1); tile < tiles; tile = next(tile + 1)) {
       const int following = stage + 1 == STAGES ? 0 : stage + 1;
-      ready();
+      waitTile<AHEAD - 1>();
       loadNext();
       startScores(following);
       startSums(stage);

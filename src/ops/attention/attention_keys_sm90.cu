@@ -83,11 +83,6 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   Held ks, vs;
   unsigned leftShares[QUERIES / 16][4], leftDs[QUERIES / 16][4];
   float dkSums[PANELS][8][4] = {}, dvSums[PANELS][8][4] = {}, s[COLUMNS][4], ds[COLUMNS][4], additive[COLUMNS][4];
-  const auto ready = [&] {
-    waitCopies<AHEAD - 1>();
-    fenceShared();
-    __syncthreads();
-  };
   const auto start = [&](float(&c)[COLUMNS][4], const Held &held, const T *left, const T *right, int step) {
     if constexpr (KEYS_IN_REGISTERS) multiplyGroup<0>(c, held[step], QueryTile::rows(right, 0, step), step > 0, q);
     else multiplyShared(c, KeyTile::rows(left, own / 64 * 64, step), QueryTile::rows(right, 0, step), step > 0, q);
@@ -137,7 +132,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   for (int i = 0; i < AHEAD; i++) loadNext();
   if (int tile = next(firstTile); tile < tiles) {
     keys.readDense(additive, tile * QUERIES);
-    ready();
+    waitTile<AHEAD - 1>();
     if constexpr (KEYS_IN_REGISTERS)
 #pragma unroll
       for (int step = 0; step < KeyTile::STEPS; step++) {
@@ -155,7 +150,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
     // The products with a tile's queries run beside the next tile's exponentials.
     for (tile = next(tile + 1); tile < tiles; tile = next(tile + 1)) {
       const int following = stage + 1 == STAGES ? 0 : stage + 1;
-      ready();
+      waitTile<AHEAD - 1>();
       loadNext();
       startScores(following);
       startSums(stage);

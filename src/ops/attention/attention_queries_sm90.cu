@@ -64,11 +64,6 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
 
   unsigned qs[QueryTile::STEPS][4], douts[QueryTile::STEPS][4], left[KEYS / 16][4];
   float sums[PANELS][8][4] = {}, s[1][COLUMNS][4], ds[1][COLUMNS][4], additive[1][COLUMNS][4];
-  const auto ready = [&] {
-    waitCopies<AHEAD - 1>();
-    fenceShared();
-    __syncthreads();
-  };
   const auto startScores = [&](int stage) {
     startProducts();
 #pragma unroll
@@ -102,7 +97,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   for (int i = 0; i < AHEAD; i++) loadNext();
   if (int tile = next(0); tile < tiles) {
     queries.readDense(additive, tile * KEYS);
-    ready();
+    waitTile<AHEAD - 1>();
 #pragma unroll
     for (int step = 0; step < QueryTile::STEPS; step++) {
       QueryTile::left(qs[step], queryTile, own, step);
@@ -119,7 +114,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
     // The products with a tile's keys run beside the next tile's exponentials.
     for (tile = next(tile + 1); tile < tiles; tile = next(tile + 1)) {
       const int following = stage + 1 == STAGES ? 0 : stage + 1;
-      ready();
+      waitTile<AHEAD - 1>();
       loadNext();
       startScores(following);
       startSums(stage);

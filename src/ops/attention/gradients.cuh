@@ -14,13 +14,10 @@ template <int COLUMNS> struct KeyRows {
   int n0;
   int segment[2];
 
-  static DEVICE int group() { return threadIdx.x % WARP / 4; }
-  static DEVICE int first() { return threadIdx.x % 4 * 2; }
-
   DEVICE KeyRows(const Problem &p, const BiasRow &row, i64 b, i64 h, int n0) : p(p), row(row), b(b), h(h), n0(n0) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      const int n = n0 + 8 * i + group();
+      const int n = n0 + 8 * i + laneRow();
       segment[i] = SEGMENTS && n < int(p.N) ? p.keySegments[b * p.N + n] : -1;
     }
   }
@@ -40,7 +37,7 @@ template <int COLUMNS> struct KeyRows {
     for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
       for (int x = 0; x < 4; x++) {
-        const int m = m0 + 8 * j + first() + x % 2, n = n0 + 8 * (x / 2) + group();
+        const int m = m0 + 8 * j + laneColumn() + x % 2, n = n0 + 8 * (x / 2) + laneRow();
         dense[j][x] = m < int(p.M) && n < int(p.N) ? p.dense[p.densePlane(b, h) + m * p.N + n] : 0;
       }
   }
@@ -64,7 +61,7 @@ template <int COLUMNS> struct KeyRows {
     }
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
-      const float4 two = *reinterpret_cast<const float4 *>(rows + 8 * j + first());
+      const float4 two = *reinterpret_cast<const float4 *>(rows + 8 * j + laneColumn());
 #pragma unroll
       for (int x = 0; x < 4; x++) s[j][x] = exponential2(s[j][x] * factor + (shift - (x % 2 ? two.z : two.x)));
     }
@@ -74,9 +71,9 @@ template <int COLUMNS> struct KeyRows {
   DEVICE void gradients(Scores &shares, Scores &ds, int m0, const RowStatistics *rows) const {
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
-      const float4 two = *reinterpret_cast<const float4 *>(rows + 8 * j + first());
+      const float4 two = *reinterpret_cast<const float4 *>(rows + 8 * j + laneColumn());
       float kept[4] = {1, 1, 1, 1};
-      if (DROPOUT) columnFactors(p, b, h, m0 + 8 * j + first(), n0 + group(), kept);
+      if (DROPOUT) columnFactors(p, b, h, m0 + 8 * j + laneColumn(), n0 + laneRow(), kept);
 #pragma unroll
       for (int x = 0; x < 4; x++) {
         ds[j][x] = shares[j][x] * (kept[x] * ds[j][x] - (x % 2 ? two.w : two.y));
@@ -96,7 +93,7 @@ template <int COLUMNS> struct KeyRows {
     }
 #pragma unroll
     for (int u = 1 - COLUMNS; u < 2; u++) {  // key halves 8 u further than accumulators of queries
-      const float x = row.at(at + 8 * u + group() - first()), y = row.at(at + 8 * u + group() - first() - 1);
+      const float x = row.at(at + 8 * u + laneRow() - laneColumn()), y = row.at(at + 8 * u + laneRow() - laneColumn() - 1);
 #pragma unroll
       for (int i = 0; i < 2; i++) {
         const int j = i - u;
@@ -112,11 +109,11 @@ template <int COLUMNS> struct KeyRows {
     for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
       for (int e = 0; e < 2; e++) {
-        const int query = 8 * j + first() + e, other = SEGMENTS == 2 ? querySegments[query] : 0;
+        const int query = 8 * j + laneColumn() + e, other = SEGMENTS == 2 ? querySegments[query] : 0;
         const int m = m0 + query;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-          const int n = n0 + 8 * i + group();
+          const int n = n0 + 8 * i + laneRow();
           bool sees = n < int(p.N);
           if (CAUSAL) sees = sees && n <= m + p.queryOffset;
           if (SEGMENTS) sees = sees && segment[i] >= 0;
@@ -138,14 +135,11 @@ template <int TILES, int COLUMNS> struct QueryRows {
   RowStatistics statistics[2 * TILES];
   int segment[2 * TILES];
 
-  static DEVICE int group() { return threadIdx.x % WARP / 4; }
-  static DEVICE int first() { return threadIdx.x % 4 * 2; }
-
   DEVICE QueryRows(const Problem &p, const BiasRow &row, i64 b, i64 h, int m0, const RowStatistics *rows)
       : p(p), row(row), b(b), h(h), m0(m0) {
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
-      const int m = m0 + 8 * i + group();
+      const int m = m0 + 8 * i + laneRow();
       const bool real = m < paddedRows(p.M);
       statistics[i] = real ? rows[(b * p.H + h) * paddedRows(p.M) + m] : make_float2(infinity(), 0);
       segment[i] = SEGMENTS == 2 && m < int(p.M) ? p.querySegments[b * p.M + m] : -1;
@@ -157,12 +151,12 @@ template <int TILES, int COLUMNS> struct QueryRows {
     if (!DENSE) return;
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
-      const float *from = p.dense + p.densePlane(b, h) + min(m0 + 8 * i + group(), int(p.M) - 1) * p.N;
+      const float *from = p.dense + p.densePlane(b, h) + min(m0 + 8 * i + laneRow(), int(p.M) - 1) * p.N;
 #pragma unroll
       for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
         for (int e = 0; e < 2; e++) {
-          const int n = n0 + 8 * j + first() + e;
+          const int n = n0 + 8 * j + laneColumn() + e;
           dense[i / 2][j][i % 2 * 2 + e] = n < int(p.N) ? from[n] : 0;
         }
     }
@@ -176,7 +170,7 @@ template <int TILES, int COLUMNS> struct QueryRows {
     if (BIAS && far) shift = relative < 0 ? row.low : row.high;
     const bool masked = partly || n0 + SPAN > int(p.N) || (CAUSAL && relative + SPAN - 1 > 0);
     if (!far || DENSE || masked) {
-      finish(s, factor, shift, relative, far);
+      addBias(s, row, factor, shift, relative, far);
       factor = 1;
       shift = 0;
       if (DENSE)
@@ -206,7 +200,7 @@ template <int TILES, int COLUMNS> struct QueryRows {
 #pragma unroll
       for (int j = 0; j < COLUMNS; j += 2) {
         float kept[2][2] = {{1, 1}, {1, 1}};
-        if (DROPOUT) rowFactors(p, b, h, m0 + 8 * i + group(), n0 + 8 * j + first(), kept);
+        if (DROPOUT) rowFactors(p, b, h, m0 + 8 * i + laneRow(), n0 + 8 * j + laneColumn(), kept);
 #pragma unroll
         for (int e = 0; e < 4; e++) {
           float &x = ds[i / 2][j + e / 2][i % 2 * 2 + e % 2];
@@ -216,39 +210,15 @@ template <int TILES, int COLUMNS> struct QueryRows {
   }
 
  private:
-  DEVICE void finish(Scores &s, float factor, float shift, int relative, bool far) const {
-    if (!BIAS || far) {
-#pragma unroll
-      for (int i = 0; i < TILES; i++)
-#pragma unroll
-        for (int j = 0; j < COLUMNS; j++)
-#pragma unroll
-          for (int x = 0; x < 4; x++) s[i][j][x] = s[i][j][x] * factor + shift;
-      return;
-    }
-#pragma unroll
-    for (int u = 1 - 2 * TILES; u < COLUMNS; u++) {  // accumulators 8 u to the right of their rows
-      const int at = relative + 8 * u + first() - group();
-      const float x = row.at(at), y = row.at(at + 1);
-#pragma unroll
-      for (int i = 0; i < 2 * TILES; i++) {
-        const int j = u + i;
-        if (j < 0 || j >= COLUMNS) continue;
-        s[i / 2][j][i % 2 * 2] = s[i / 2][j][i % 2 * 2] * factor + x;
-        s[i / 2][j][i % 2 * 2 + 1] = s[i / 2][j][i % 2 * 2 + 1] * factor + y;
-      }
-    }
-  }
-
   DEVICE void hide(Scores &s, int n0, const int *keySegments) const {
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
-      const int m = m0 + 8 * i + group();
+      const int m = m0 + 8 * i + laneRow();
 #pragma unroll
       for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
         for (int e = 0; e < 2; e++) {
-          const int key = 8 * j + first() + e;
+          const int key = 8 * j + laneColumn() + e;
           const int n = n0 + key;
           bool sees = n < int(p.N);
           if (CAUSAL) sees = sees && n <= m + p.queryOffset;

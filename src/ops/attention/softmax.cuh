@@ -18,13 +18,10 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
   float top[2 * TILES], total[2 * TILES], shrink[2 * TILES];
   int segment[2 * TILES];
 
-  static DEVICE int group() { return threadIdx.x % WARP / 4; }
-  static DEVICE int first() { return threadIdx.x % 4 * 2; }
-
   DEVICE Softmax(const Problem &p, const BiasRow &row, i64 b, i64 h, int m0) : p(p), row(row), b(b), h(h), m0(m0) {
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
-      const int m = m0 + 8 * i + group();
+      const int m = m0 + 8 * i + laneRow();
       top[i] = -infinity();
       total[i] = 0;
       shrink[i] = 1;
@@ -40,11 +37,11 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
     const bool pairs = p.N % 2 == 0;
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
-      const int m = min(m0 + 8 * i + group(), int(p.M) - 1);
+      const int m = min(m0 + 8 * i + laneRow(), int(p.M) - 1);
       const float *from = p.dense + p.densePlane(b, h) + m * p.N;
 #pragma unroll
       for (int j = 0; j < COLUMNS; j++) {
-        const int n = n0 + 8 * j + first();
+        const int n = n0 + 8 * j + laneColumn();
         float2 x = {0, 0};
         if (n + 1 < int(p.N) && pairs) x = *reinterpret_cast<const float2 *>(from + n);
         else {
@@ -70,7 +67,7 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
     const bool masked = partly || n0 + SPAN > int(p.N) || (CAUSAL && relative + SPAN - 1 > 0);
     if (BIAS && far) shift = relative < 0 ? row.low : row.high;
     if (!far || DENSE || masked) {
-      finish(s, factor, shift, relative, far);
+      addBias(s, row, factor, shift, relative, far);
       factor = 1;
       shift = 0;
       if (DENSE)
@@ -111,7 +108,7 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
 #pragma unroll
         for (int j = 0; j < COLUMNS; j += 2) {
           float kept[2][2];
-          rowFactors(p, b, h, m0 + 8 * i + group(), n0 + 8 * j + first(), kept);
+          rowFactors(p, b, h, m0 + 8 * i + laneRow(), n0 + 8 * j + laneColumn(), kept);
 #pragma unroll
           for (int x = 0; x < 4; x++) s[i / 2][j + x / 2][i % 2 * 2 + x % 2] *= kept[x / 2][x % 2];
         }
@@ -133,9 +130,9 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
     for (int i = 0; i < 2 * TILES; i++) {
       const float all = acrossLanes<Sum, 4>(total[i]);
       const bool any = all > 0 || all != all;
-      const int m = m0 + 8 * i + group();
+      const int m = m0 + 8 * i + laneRow();
       share[i] = any ? 1 / all : 0;
-      if (first() == 0 && m < int(p.M)) lse[(b * p.H + h) * p.M + m] = any ? (top[i] + log2f(all)) * LN2 : -infinity();
+      if (laneColumn() == 0 && m < int(p.M)) lse[(b * p.H + h) * p.M + m] = any ? (top[i] + log2f(all)) * LN2 : -infinity();
     }
     multiplyRows(sums, share);
   }
@@ -151,40 +148,16 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
       }
   }
 
-  DEVICE void finish(Scores &s, float factor, float shift, int relative, bool far) const {
-    if (!BIAS || far) {
-#pragma unroll
-      for (int i = 0; i < TILES; i++)
-#pragma unroll
-        for (int j = 0; j < COLUMNS; j++)
-#pragma unroll
-          for (int x = 0; x < 4; x++) s[i][j][x] = s[i][j][x] * factor + shift;
-      return;
-    }
-#pragma unroll
-    for (int u = 1 - 2 * TILES; u < COLUMNS; u++) {  // accumulators 8 u to the right of their rows
-      const int at = relative + 8 * u + first() - group();
-      const float x = row.at(at), y = row.at(at + 1);
-#pragma unroll
-      for (int i = 0; i < 2 * TILES; i++) {
-        const int j = u + i;
-        if (j < 0 || j >= COLUMNS) continue;
-        s[i / 2][j][i % 2 * 2] = s[i / 2][j][i % 2 * 2] * factor + x;
-        s[i / 2][j][i % 2 * 2 + 1] = s[i / 2][j][i % 2 * 2 + 1] * factor + y;
-      }
-    }
-  }
-
   DEVICE void hide(Scores &s, int relative, int end, const int *keySegments) const {
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
       for (int e = 0; e < 2; e++) {
-        const int n = 8 * j + first() + e, other = SEGMENTS ? keySegments[n] : 0;
+        const int n = 8 * j + laneColumn() + e, other = SEGMENTS ? keySegments[n] : 0;
 #pragma unroll
         for (int i = 0; i < 2 * TILES; i++) {
           bool sees = n < end;
-          if (CAUSAL) sees = sees && relative + n <= 8 * i + group();
+          if (CAUSAL) sees = sees && relative + n <= 8 * i + laneRow();
           if (SEGMENTS) sees = sees && other >= 0;
           if (SEGMENTS == 2) sees = sees && other == segment[i];
           if (!sees) s[i / 2][j][i % 2 * 2 + e] = -infinity();

@@ -31,6 +31,36 @@ struct BiasRow {
   }
 };
 
+/** Of an accumulator [16,8]: this lane's rows are laneRow() and 8 more, its columns laneColumn() and the next. */
+DEVICE int laneRow() { return threadIdx.x % WARP / 4; }
+DEVICE int laneColumn() { return threadIdx.x % 4 * 2; }
+
+/** s factor + bias for a warp's 16 TILES queries; `far`: it is `shift` for all. `relative`: of the first query and key. */
+template <int TILES, int COLUMNS>
+DEVICE void addBias(float (&s)[TILES][COLUMNS][4], const BiasRow &row, float factor, float shift, int relative, bool far) {
+  if (!BIAS || far) {
+#pragma unroll
+    for (int i = 0; i < TILES; i++)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+        for (int x = 0; x < 4; x++) s[i][j][x] = s[i][j][x] * factor + shift;
+    return;
+  }
+#pragma unroll
+  for (int u = 1 - 2 * TILES; u < COLUMNS; u++) {  // accumulators 8 u to the right of their rows
+    const int at = relative + 8 * u + laneColumn() - laneRow();
+    const float x = row.at(at), y = row.at(at + 1);
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const int j = u + i;
+      if (j < 0 || j >= COLUMNS) continue;
+      s[i / 2][j][i % 2 * 2] = s[i / 2][j][i % 2 * 2] * factor + x;
+      s[i / 2][j][i % 2 * 2 + 1] = s[i / 2][j][i % 2 * 2 + 1] * factor + y;
+    }
+  }
+}
+
 struct Range {
   int low, high;
 };

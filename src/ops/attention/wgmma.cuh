@@ -7,6 +7,12 @@ constexpr int WARPGROUP = 128, PANEL = 64;  // values of a row in one 128-byte p
 
 /** Ordinary writes to shared memory, by cp.async too, become visible to the tensor cores after this and a barrier. */
 DEVICE void fenceShared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+/** The oldest tile whose copies may be under way, of LATER ones behind it, can be multiplied. */
+template <int LATER> DEVICE void waitTile() {
+  waitCopies<LATER>();
+  fenceShared();
+  __syncthreads();
+}
 DEVICE void startProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void commitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 /** Until at most LEFT committed groups of products are still under way. */
