@@ -3,9 +3,11 @@ import { fromBfloat16, roundToBfloat16, toBfloat16 } from '../util/bfloat16.ts';
 import { fromFloat16, roundToFloat16, toFloat16 } from '../util/float16.ts';
 import type { AnyKernel } from './kernel.ts';
 
+/** Element types of memory. */
 export type DType = 'f32' | 'bf16' | 'f16' | 'i32' | 'i8';
 /** Compute types: what a kernel's T may be. */
 export type FloatType = 'f32' | 'bf16' | 'f16';
+/** Bytes of an element. */
 export const bytesOf: Record<DType, number> = { f32: 4, bf16: 2, f16: 2, i32: 4, i8: 1 };
 
 /** Host arrays as they cross the boundary; types of 16 bits travel as their bits. */
@@ -21,6 +23,7 @@ export interface Memory {
   slice(start: number, length: number): Memory;
 }
 
+/** What runs kernels: memory, launches in order, copies. */
 export interface Backend {
   readonly name: 'reference' | 'cpu' | 'cuda';
   /** Scratch memory that one operation should at most take: small beside a model, large beside a launch's cost. */

@@ -5,6 +5,7 @@ import { openCpu } from './cpu/cpu.ts';
 import { hasGpu, openCuda } from './cuda/open.ts';
 import { openReference } from './reference.ts';
 
+/** What `device` may be. */
 export const devices = ['auto', 'cpu', 'cuda', 'reference'] as const;
 export type Device = (typeof devices)[number];
 

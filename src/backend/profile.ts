@@ -2,6 +2,7 @@
 import type { Backend } from './backend.ts';
 import type { AnyKernel } from './kernel.ts';
 
+/** Sums of times by kernel, printed as a table. */
 export class KernelTimes {
   private readonly times = new Map<string, { calls: number; seconds: number }>();
   private readonly began = performance.now();

@@ -4,6 +4,7 @@ import { dispose } from '../tensor/scope.ts';
 import type { Batch } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 
+/** Means over the label tokens of held-out batches. */
 export interface HeldOutLoss {
   /** Nats per label token. */
   nll: number;

@@ -93,6 +93,7 @@ const evaluate = z.strictObject({
   patience: countOrZero.default(0).describe('stop after this many scores in a row that are no better; 0: never'),
 });
 
+/** Every key of a fine-tuning run's settings with its default and its help. */
 export const finetuneConfigSchema = z.strictObject({
   name: text.describe('the run directory is runs_directory/name'),
   runs_directory: text.default('runs').describe('where run directories are'),

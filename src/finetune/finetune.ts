@@ -32,6 +32,7 @@ import { createTask } from './tasks.ts';
 
 type Model = TaskModel<{ tokens: number }>;
 
+/** What a run tells and asks its caller. */
 export interface FinetuneParts {
   /** One line about what happened. */
   note(line: string): void;

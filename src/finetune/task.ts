@@ -29,6 +29,7 @@ export interface TaskModelClass<M> {
   from_config(config: T5Config, options: object): M;
 }
 
+/** A task with examples E and batches B for models M. */
 export interface Task<E, B extends { tokens: number }, M extends TaskModel<B>> {
   /** Columns that every row must have. */
   readonly columns: readonly string[];

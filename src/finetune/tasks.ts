@@ -7,6 +7,7 @@ import { questionAnswering } from './tasks/question_answering.ts';
 import { textToText } from './tasks/text_to_text.ts';
 import { tokenClassification } from './tasks/token_classification.ts';
 
+/** The task that the settings name. */
 export function createTask({ task, train }: FinetuneConfig, tools: TaskTools): AnyTask {
   switch (task.name) {
     case 'text_to_text':

@@ -16,6 +16,7 @@ export interface RemoteFile {
   etag: string;
 }
 
+/** How a file is fetched. */
 export interface DownloadOptions {
   token: string | undefined;
   /** Told the bytes that are there after each piece. */

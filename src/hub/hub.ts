@@ -5,6 +5,7 @@ import { UsageError } from '../util/errors.ts';
 import { accessToken, CachedModel, cacheFolder } from './cache.ts';
 import { download, type RemoteFile } from './download.ts';
 
+/** Where a model that is named as on the hub comes from. */
 export interface HubOptions {
   /** Branch, tag or commit, "main" by default. */
   revision?: string;
@@ -16,6 +17,7 @@ export interface HubOptions {
   progress_callback?: (progress: HubProgress) => void;
 }
 
+/** What is being downloaded, in transformers.js's form. */
 export interface HubProgress {
   status: 'initiate' | 'progress' | 'done';
   name: string;

@@ -11,9 +11,12 @@ import { writeSafetensors } from './safetensors_write.ts';
 import type { TensorsOnDisk } from './tensors_on_disk.ts';
 import { matchWeights, openWeights, WEIGHTS_FILE, withSharing } from './weights.ts';
 
+/** Whose names and configuration a folder may have. */
 export const convertFormats = ['huggingface', 'flasht5'] as const;
+/** What type weights may get. */
 export const convertTypes = ['keep', 'float32', 'bfloat16', 'float16'] as const;
 
+/** What `convert` writes. */
 export interface ConvertOptions {
   /** Names and configuration of Hugging Face's transformers, or of FAT5's flashT5. */
   format: (typeof convertFormats)[number];

@@ -117,6 +117,7 @@ async function resultOf({ logits, loss }: Outputs): Promise<ClassifierOutput> {
   return { ...(value !== undefined && { loss: value }), logits: await takeResult(logits) };
 }
 
+/** `loss` with labels; `logits` [B,S,L] of tokens or [B,L] of rows. */
 export interface ClassifierOutput {
   loss?: number;
   logits: ResultTensor;

@@ -8,6 +8,7 @@ export type MatrixInput =
   | readonly (readonly number[])[]
   | { readonly dims: readonly number[]; readonly data: ArrayLike<number | bigint> };
 
+/** Whole numbers [rows, columns] on the host. */
 export interface Matrix {
   rows: number;
   columns: number;
@@ -62,6 +63,7 @@ function open(input: MatrixInput, name: string): { rows: number; columns: number
 
 const token = (c: T5Config): Range => ({ from: 0, to: c.vocab_size - 1 });
 
+/** Inputs of an encoder, as in transformers. */
 export interface EncoderInputs {
   /** Source tokens [B,S], padded to one length. */
   input_ids: MatrixInput;
@@ -69,6 +71,7 @@ export interface EncoderInputs {
   attention_mask?: MatrixInput | undefined;
 }
 
+/** Inputs of encoder and decoder, as in transformers. */
 export interface Seq2SeqInputs extends EncoderInputs {
   /** Wanted tokens [B,T], -100 where there is no loss. */
   labels?: MatrixInput | undefined;

@@ -15,6 +15,7 @@ export class PickleGlobal {
   }
 }
 
+/** What a pickle of weights may hold. */
 export type PickleValue =
   | null
   | boolean

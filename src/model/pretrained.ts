@@ -27,6 +27,7 @@ import { loadWeights, matchWeights, openWeights, saveWeights, withSharing } from
 export const CONFIG_FILE = 'config.json';
 const GENERATION_FILE = 'generation_config.json';
 
+/** How a model is opened. */
 export interface ModelOptions extends HubOptions {
   /** Where it runs: the fastest device there is by default. */
   device?: Device;
@@ -37,6 +38,7 @@ export interface ModelOptions extends HubOptions {
   dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8';
 }
 
+/** How a model without a checkpoint is made. */
 export interface NewModelOptions extends ModelOptions {
   /** Seed of everything random in the initialisation, 0 by default. */
   seed?: number;
@@ -52,6 +54,7 @@ interface ModelClass<M> {
   readonly architecture: Architecture;
 }
 
+/** What all models have: configuration, parameters, files, and an end. */
 export class PretrainedT5 {
   static readonly architecture: Architecture = 'encoder';
   readonly config: T5Config;

@@ -26,6 +26,7 @@ import {
   uploadBatch,
 } from './seq2seq.ts';
 
+/** What `forward` gives; `loss` with labels, in nats per label token. */
 export interface Seq2SeqOutput {
   /** Mean over the labels that are not -100; absent without labels. */
   loss?: number;
@@ -35,6 +36,7 @@ export interface Seq2SeqOutput {
   encoder_last_hidden_state: ResultTensor;
 }
 
+/** Encoder, decoder and head: text to text. Names and results are those of transformers. */
 export class T5ForConditionalGeneration extends PretrainedT5 {
   static override readonly architecture: Architecture = 'conditional_generation';
   /** The parameters by their places: what decoding needs. */

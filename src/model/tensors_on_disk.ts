@@ -17,8 +17,10 @@ export const tensorTypes = {
   U8: 1,
   BOOL: 1,
 } as const;
+/** Types by safetensors' names. */
 export type TensorType = keyof typeof tensorTypes;
 
+/** One tensor of a file. */
 export interface TensorEntry {
   dtype: TensorType;
   shape: readonly number[];

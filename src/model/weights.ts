@@ -12,6 +12,7 @@ import { writeSafetensors } from './safetensors_write.ts';
 import { TensorShards, type TensorsOnDisk } from './tensors_on_disk.ts';
 import { openTorchFile } from './torch_file.ts';
 
+/** The weights' file in a model's folder. */
 export const WEIGHTS_FILE = 'model.safetensors';
 
 /** Elements handed over at a time. */

@@ -8,6 +8,7 @@ import { fstatSync } from 'node:fs';
 import { FormatError } from '../util/errors.ts';
 import { readExactly } from './tensors_on_disk.ts';
 
+/** Where one entry lies. */
 export interface ZipEntry {
   /** Where the entry's first byte is in the file. */
   position: number;

@@ -24,6 +24,7 @@ export interface Shared {
   rng: Tensor | undefined;
 }
 
+/** The parameters of one algorithm. */
 export interface Group {
   /** Copies an update's numbers to the device. */
   prepare(update: Update): void;
@@ -54,6 +55,7 @@ export interface Tables {
   stateLength: number;
 }
 
+/** The tables of some places, on the device. */
 export function tablesOf(parameters: Parameters, places: readonly ParameterPlace[]): Tables {
   const { chunks, lengths, state } = chunkTable(places);
   return {

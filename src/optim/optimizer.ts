@@ -13,11 +13,13 @@ import { type Group, persistent } from './group.ts';
 import { muonGroup, splitMatrices } from './muon.ts';
 import { type OptimizerName, type OptimizerOptions, type Resolved, resolveOptions } from './options.ts';
 
+/** What may change from update to update; a norm of null clips nothing. */
 export interface StepOptions {
   learning_rate: number;
   max_grad_norm: number | null;
 }
 
+/** Updates of a model; launches are always the same, so that they can be recorded. */
 export interface Optimizer {
   readonly name: OptimizerName;
   /** Completed updates. Set it when restoring a checkpoint. */

@@ -11,6 +11,7 @@ import { elements, Tensor } from './tensor.ts';
 /** Elements: every parameter starts at a multiple of this. */
 export const ALIGNMENT = 64;
 
+/** A parameter before it has a place. */
 export interface ParameterShape {
   name: string;
   shape: readonly number[];
@@ -38,6 +39,7 @@ export function layOut<S extends { shape: readonly number[] }>(
   return { places, length: end };
 }
 
+/** A model's parameters and their gradients. */
 export class Parameters {
   readonly backend: Backend;
   readonly dtype: FloatType;

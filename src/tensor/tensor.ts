@@ -3,8 +3,10 @@ import { type Backend, type DType, type HostArray, hostArray, type Memory, toHos
 import { ShapeError } from '../util/errors.ts';
 import { track } from './scope.ts';
 
+/** The product of a shape. */
 export const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
+/** Memory of a backend under a shape. */
 export class Tensor {
   readonly backend: Backend;
   readonly memory: Memory;

@@ -11,6 +11,7 @@
  */
 import { doubleArray } from './double_array.ts';
 
+/** sentencepiece's normalisation rules by name. */
 export const normalizations = ['nmt_nfkc', 'nfkc', 'nmt_nfkc_cf', 'nfkc_cf', 'identity'] as const;
 export type Normalization = (typeof normalizations)[number];
 

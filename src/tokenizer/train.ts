@@ -16,6 +16,7 @@ import { Tokenizer } from './tokenizer.ts';
 import { bpeFiles, type LearnedBpe, type TrainedFiles, unigramFiles } from './trained_files.ts';
 import { type TrainingSettings, type TrainTokenizerOptions, trainingSettings } from './training_options.ts';
 
+/** How far training is. */
 export interface TokenizerProgress {
   stage: 'reading' | 'learning';
   documents: number;
@@ -28,6 +29,7 @@ export interface TokenizerProgress {
   share: number;
 }
 
+/** What training gives. */
 export interface TrainedTokenizer {
   tokenizer: Tokenizer;
   /** The same vocabulary as a spiece.model, where sentencepiece can do it. */

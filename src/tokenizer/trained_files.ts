@@ -15,6 +15,7 @@ import {
 import type { TokenizerFile } from './tokenizer_json.ts';
 import type { TrainingSettings } from './training_options.ts';
 
+/** A trained vocabulary in the form of both kinds of files. */
 export interface TrainedFiles {
   tokenizer: TokenizerFile;
   sentencepiece: SentencePieceModel | undefined;

@@ -61,6 +61,7 @@ export const trainTokenizerOptions = z.strictObject({
   sub_iterations: z.int().min(1).max(100).default(2),
   threads: z.int().min(1).max(1024).default(availableParallelism()),
 });
+/** What `trainTokenizer` takes; recipes decide what is left out. */
 export type TrainTokenizerOptions = z.input<typeof trainTokenizerOptions>;
 
 /** What recipes decide. */

@@ -37,6 +37,7 @@ const stateSchema = z.strictObject({
 /** What trainer.json holds beside version and files. */
 export type TrainerState = Omit<z.output<typeof stateSchema>, 'version' | 'files' | 'sha256'>;
 
+/** A complete checkpoint. */
 export interface Checkpoint {
   folder: string;
   state: TrainerState;

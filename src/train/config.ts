@@ -135,6 +135,7 @@ const log = z.strictObject({
   every: count.default(100).describe('steps between records of metrics.jsonl and printed lines'),
 });
 
+/** Every key of a run's settings with its default and its help. */
 export const trainConfigSchema = z.strictObject({
   name: text.describe('the run directory is runs_directory/name'),
   runs_directory: text.default('runs').describe('where run directories are'),

@@ -10,6 +10,7 @@ import type { Progress } from './progress.ts';
 import type { Reporter } from './reporter.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
+/** What the loop puts together. */
 export interface LoopParts {
   config: TrainConfig;
   trainer: Trainer;

@@ -70,6 +70,7 @@ export interface ScoreRecord {
   seconds: number;
 }
 
+/** A line of metrics.jsonl. */
 export type MetricsRecord = TrainRecord | EvaluationRecord | StepRecord | ScoreRecord;
 
 /** The records of a metrics.jsonl, damaged lines left out. */
@@ -141,6 +142,7 @@ export function trainLine(r: TrainRecord, steps: number): string {
   return `[train] Step ${r.step} out of ${steps} | ${shown.map(([key, value]) => `${key} --> ${value} | `).join('')}`;
 }
 
+/** An evaluation as one line of the log. */
 export function evaluationLine(r: EvaluationRecord, steps: number): string {
   return `[eval] Step ${r.step} out of ${steps} | Loss --> ${digits(r.nll)} | Accuracy --> ${digits(r.accuracy)} | Time --> ${digits(r.seconds)} | `;
 }

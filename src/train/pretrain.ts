@@ -25,6 +25,7 @@ export type Evaluate = (
   batches: readonly Batch[],
 ) => Promise<Pick<EvaluationRecord, 'nll' | 'accuracy' | 'tokens'>>;
 
+/** What a run tells and asks its caller. */
 export interface PretrainParts {
   reporter: Reporter;
   evaluate: Evaluate;

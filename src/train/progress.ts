@@ -33,6 +33,7 @@ export interface ProgressState {
 /** Weight of the newest step in the live line's speed. */
 const NEWEST = 0.1;
 
+/** Sums of the steps since the last record and since the start, and the rates that follow from them. */
 export class Progress {
   private window = emptyWindow();
   private labelTokens = 0;

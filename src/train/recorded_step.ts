@@ -25,6 +25,7 @@ export const shapeOfStep = (batches: readonly Batch[]): string =>
     )
     .join();
 
+/** The recording for one shape of batches, and the places that its inputs are written to. */
 export class RecordedStep {
   private readonly model: T5ForConditionalGeneration;
   private readonly optimizer: Optimizer;

@@ -8,6 +8,7 @@ import { newestCheckpoint } from './checkpoint.ts';
 import type { TrainConfig } from './config.ts';
 import { printTrainConfig } from './config_file.ts';
 
+/** A run's paths. */
 export interface RunDirectory {
   directory: string;
   metrics: string;

@@ -25,6 +25,7 @@ export interface Trainable<B extends { tokens: number }> {
 /** The batches that a model takes. */
 type BatchOf<M> = M extends Trainable<infer B> ? B : never;
 
+/** How a model is trained. */
 export interface TrainerOptions {
   optimizer: OptimizerOptions;
   /** `constant` needs no total_steps, the others do. Constant without warm-up when left out. */
@@ -51,6 +52,7 @@ export interface StepResult {
   learning_rate: number;
 }
 
+/** A model with its optimizer; each step is one update. */
 export class Trainer<M extends Trainable<never> = T5ForConditionalGeneration> {
   readonly model: M;
   readonly optimizer: Optimizer;

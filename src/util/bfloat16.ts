@@ -32,6 +32,7 @@ export function toBfloat16(values: ArrayLike<number>): Uint16Array {
   return rounded;
 }
 
+/** The values of bfloat16s, as `toBfloat16` in a loop without calls. */
 export function fromBfloat16(values: Uint16Array): Float32Array {
   const words = new Uint32Array(values.length);
   for (let i = 0; i < values.length; i++) words[i] = values[i]! << 16;

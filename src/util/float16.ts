@@ -35,10 +35,12 @@ function float16Bits(x: number): number {
 /** The half nearest to x, as a number. */
 export const roundToFloat16 = (x: number): number => fromFloat16Bits(float16Bits(x));
 
+/** Bits of the halves nearest to some values. */
 export function toFloat16(values: ArrayLike<number>): Uint16Array {
   const halves = new Uint16Array(values.length);
   for (let i = 0; i < halves.length; i++) halves[i] = float16Bits(values[i]!);
   return halves;
 }
 
+/** The values of halves. */
 export const fromFloat16 = (values: Uint16Array): Float32Array => Float32Array.from(values, fromFloat16Bits);

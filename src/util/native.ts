@@ -7,6 +7,7 @@ import { BackendError } from './errors.ts';
 /** A bound C function. Pointers may be typed arrays (no copy, written in place), addresses as numbers, or null. */
 export type NativeFunction = (...args: unknown[]) => number;
 
+/** An opened library. */
 export interface NativeLibrary {
   readonly path: string;
   /** Binds the function of a C prototype such as `int add(int a, int b)`. @throws BackendError if the symbol is missing */

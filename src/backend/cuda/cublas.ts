@@ -47,6 +47,7 @@ interface Ready {
   algorithm: Uint8Array;
 }
 
+/** Where the matrices of a product are on the device. */
 export interface GemmAddresses {
   a: number;
   b: number;
@@ -56,6 +57,7 @@ export interface GemmAddresses {
 /** Where the products of a search may write: memory for a moment, 0 where there is none. */
 export type Borrow = (bytes: number) => { address: number; giveBack(): void } | undefined;
 
+/** cublasLt: for each shape of a product the algorithm that ran fastest, remembered on disk. */
 export class Blas {
   readonly version: number;
   private readonly driver: Driver;

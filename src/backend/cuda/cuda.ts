@@ -42,6 +42,7 @@ interface Ready extends PreparedLaunch {
   handle: number;
 }
 
+/** One GPU. */
 export class CudaBackend implements Backend {
   readonly name = 'cuda';
   readonly scratchBytes: number;

@@ -6,6 +6,7 @@ import { BackendError } from '../../util/errors.ts';
 import { addressOf, type NativeFunction, openSystemLibrary } from '../../util/native.ts';
 import type { CudaDevice } from './plan.ts';
 
+/** A device with what messages and limits need. */
 export interface DeviceProperties extends CudaDevice {
   name: string;
   /** CUDA version that the driver supports: 13000 is 13.0. */
@@ -16,6 +17,7 @@ export interface DeviceProperties extends CudaDevice {
 /** A captured graph, ready to run. */
 export type GraphHandle = number;
 
+/** What the CUDA backend uses of libcuda; sizes in bytes. */
 export interface Driver {
   readonly device: DeviceProperties;
   readonly stream: number;
@@ -50,6 +52,7 @@ export interface Driver {
   destroyGraph(graph: GraphHandle): void;
 }
 
+/** Blocks of a launch. */
 export type Grid = readonly [x: number, y: number, z: number];
 
 /** Most bytes of a kernel's arguments. */

@@ -5,6 +5,7 @@ import type { CudaPlan } from './plan.ts';
 export const RUN = 8;
 /** Threads of a block where nothing speaks for another number. */
 export const BLOCK = 256;
+/** Threads of a warp. */
 export const WARP = 32;
 const WARPS = BLOCK / WARP;
 

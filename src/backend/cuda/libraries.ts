@@ -7,12 +7,14 @@ import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { type NativeLibrary, openSystemLibrary } from '../../util/native.ts';
 
+/** An opened library and where it was. */
 export interface FoundLibrary {
   library: NativeLibrary;
   /** The file, or the name by which the loader found it. */
   path: string;
 }
 
+/** NVIDIA's libraries without `lib` and `.so`. */
 export type LibraryName = 'nvrtc' | 'cublasLt';
 
 /** Newest first: what a library may be called. */

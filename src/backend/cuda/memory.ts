@@ -7,6 +7,7 @@ import { BackendError } from '../../util/errors.ts';
 import { bytesOf, type DType, type Memory } from '../backend.ts';
 import type { Driver } from './driver.ts';
 
+/** A block of an arena, or a part of one. */
 export class CudaMemory implements Memory {
   readonly dtype: DType;
   readonly length: number;
@@ -37,6 +38,7 @@ interface Block {
   bytes: number;
 }
 
+/** One range of addresses: blocks are handed out best fit first and join their neighbours when given back. */
 export class Arena {
   /** Memory behind the arena, handed out or not. */
   mapped = 0;

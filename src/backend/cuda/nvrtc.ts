@@ -53,6 +53,7 @@ interface Calls {
   image: NativeFunction;
 }
 
+/** NVRTC with what it has compiled. */
 export class Compiler {
   /** NVRTC's version as the driver writes versions. */
   readonly version: number;

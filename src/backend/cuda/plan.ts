@@ -15,6 +15,7 @@ export interface CudaSite {
   device: CudaDevice;
 }
 
+/** What plans may know of a device. */
 export interface CudaDevice {
   /** 80 for sm_80, 90 for sm_90. */
   arch: number;
@@ -59,10 +60,12 @@ export interface CudaGemm {
   };
 }
 
+/** The launches of one call, in order. */
 export interface CudaProgram {
   /** Scratch memory of the call by name, in bytes; contents are undefined. */
   workspace?: Record<string, number>;
   launches: readonly (CudaLaunch | CudaGemm)[];
 }
 
+/** From a call's sizes to its launches; pure. */
 export type CudaPlan = (site: CudaSite) => CudaProgram;

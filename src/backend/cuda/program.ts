@@ -41,6 +41,7 @@ export interface PreparedGemm extends Omit<CudaGemm['gemm'], 'a' | 'b' | 'c'> {
   resultType: DType;
 }
 
+/** A call that lacks only addresses. */
 export interface Prepared {
   /** Bytes of each workspace. Places count the contract's arguments, then these. */
   workspaces: readonly number[];

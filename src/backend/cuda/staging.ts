@@ -21,6 +21,7 @@ const SMALLEST_READ = 4096;
 /** A read is polled for without a pause for this long, then once per millisecond. */
 const EAGER_MILLISECONDS = 2;
 
+/** Copies in stream order through page-locked memory: uploads through two halves of a ring, downloads with a poll. */
 export class Staging {
   private readonly driver: Driver;
   private readonly view: View;

@@ -5,6 +5,7 @@ import type { Driver } from './driver.ts';
 /** Launches that may wait for their time; then the device is waited for. */
 const PENDING = 4096;
 
+/** Pairs of events around launches, read once they are done. */
 export class LaunchTimer {
   private readonly driver: Driver;
   private readonly times: KernelTimes;

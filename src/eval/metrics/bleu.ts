@@ -30,6 +30,7 @@ function tokenize13a(line: string): string[] {
     .filter(Boolean);
 }
 
+/** Corpus BLEU in [0, 100] with what it is made of; `signature` in sacreBLEU's form. */
 export interface BleuScore {
   /** In [0, 100], as the precisions. */
   score: number;

@@ -7,6 +7,7 @@
 import { UsageError } from '../../util/errors.ts';
 import { counts, paired } from './pairs.ts';
 
+/** Orders of n-grams and the weight of recall. */
 export interface ChrfOptions {
   /** Longest character n-gram, 6 by default. */
   char_order?: number;

@@ -9,6 +9,7 @@ export interface F1 {
   support: number;
 }
 
+/** Shares in [0, 1]. */
 export interface ClassificationScores {
   /** Share of examples whose label (multi-label: whole label set) is right. */
   accuracy: number;

@@ -8,6 +8,7 @@ import { UsageError } from '../../util/errors.ts';
 import { type F1, f1Of } from './classification.ts';
 import { paired } from './pairs.ts';
 
+/** Words that a tag sequence takes together. */
 export interface Entity {
   type: string;
   /** First and last word, both inclusive. */
@@ -48,6 +49,7 @@ export function invalidTags(tags: readonly string[]): number {
   }).length;
 }
 
+/** Shares in [0, 1]. */
 export interface EntityScores {
   micro: F1;
   macro: F1;

@@ -10,17 +10,20 @@ import { rouge } from './rouge.ts';
 
 const normalize = (text: string): string => singleSpaced(plainText(text));
 
+/** One answer with what was right. */
 export interface InstructionExample {
   prediction: string;
   references: readonly string[];
   task: string;
   category: string;
 }
+/** Per cent, means over `count` answers. */
 export interface InstructionScore {
   exact_match: number;
   rougeL: number;
   count: number;
 }
+/** The same by task and by category. */
 export interface InstructionScores extends InstructionScore {
   per_task: Record<string, InstructionScore>;
   per_category: Record<string, InstructionScore>;

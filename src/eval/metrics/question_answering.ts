@@ -25,6 +25,7 @@ export function answerF1(prediction: string, answer: string): number {
   return (2 * hits) / (predicted.length + expected.length);
 }
 
+/** Scores by SQuAD 2.0's definitions. */
 export interface AnswerScores {
   /** Per cent, as all scores here. */
   exact_match: number;

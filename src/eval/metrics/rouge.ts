@@ -10,6 +10,7 @@ import { UsageError } from '../../util/errors.ts';
 import { counts } from './pairs.ts';
 import { porterStem } from './porter.ts';
 
+/** Shares in [0, 1]. */
 export interface RougeScore {
   precision: number;
   recall: number;

@@ -38,6 +38,7 @@ const problemTypes = {
 /** Between the texts of a pair. */
 const pairSeparator = ' </s> ';
 
+/** One class, several classes or a number for each row. */
 export function classification(
   options: ClassificationOptions,
   tools: TaskTools,

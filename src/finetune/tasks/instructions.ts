@@ -55,6 +55,7 @@ interface Example {
 /** What the random numbers of this file are for; data/random.ts has those of the data pipeline. */
 const STREAM = 11;
 
+/** An answer to each instance of the tasks that a list names. */
 export function instructions(
   options: InstructionsOptions,
   tools: TaskTools,

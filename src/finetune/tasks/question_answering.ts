@@ -32,6 +32,7 @@ interface Example {
   texts: string[];
 }
 
+/** A part of the context, or nothing, for each row. */
 export function questionAnswering(
   options: QuestionAnsweringTaskOptions,
   tools: TaskTools,

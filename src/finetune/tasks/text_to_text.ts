@@ -10,6 +10,7 @@ import { inGroups, padded } from '../../util/id_rows.ts';
 import { listOf, type Row, textOf } from '../rows.ts';
 import { encoded, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
 
+/** What texts may be scored by. */
 export const textMetrics = ['rouge', 'bleu', 'chrf', 'squad'] as const;
 
 export interface TextToTextOptions {
@@ -31,6 +32,7 @@ interface Example {
   references: string[];
 }
 
+/** A text for each row. */
 export function textToText(
   options: TextToTextOptions,
   tools: TaskTools,

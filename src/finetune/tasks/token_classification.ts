@@ -23,6 +23,7 @@ interface Example {
   tags: string[];
 }
 
+/** A tag for each word of each row. */
 export function tokenClassification(
   options: TokenClassificationOptions,
   tools: TaskTools,

@@ -2,6 +2,7 @@
 import { UsageError } from '../../util/errors.ts';
 import type { Settings } from './options.ts';
 
+/** What may end answers besides the settings; a list of them is one too. */
 export class StoppingCriteria {
   /** For each row whether it ends with its newest token. To be overridden. */
   _call(input_ids: number[][], _scores?: unknown): boolean[] {
@@ -9,6 +10,7 @@ export class StoppingCriteria {
   }
 }
 
+/** Ends what any of them ends. */
 export class StoppingCriteriaList extends StoppingCriteria {
   readonly criteria: StoppingCriteria[] = [];
 

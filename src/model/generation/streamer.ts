@@ -2,6 +2,7 @@
 import { UsageError } from '../../util/errors.ts';
 import type { Decoder } from './stopping.ts';
 
+/** What gets tokens as they are written. */
 export interface Streamer {
   /** The tokens of the prompt first, then the newest token of every row; padding for rows that have ended. */
   put(ids: number[][]): void;
