@@ -146,6 +146,27 @@ describe('a fine-tuned model', () => {
     assert.ok(new Set(found.map(({ prediction }) => prediction)).size === 4);
   });
 
+  test('learns vectors of sentences by scores and by pairs', async () => {
+    const kindOf = (noun: string) => (animals.includes(noun) ? 'animal' : 'plant');
+    const pairs = (count: number, from: number) =>
+      sentences(count, from).map(({ words, noun }, i) => {
+        const sentence2 = ['animal', 'plant'][Math.floor(i / 6) % 2]!;
+        return { sentence1: words.join(' '), sentence2, score: sentence2 === kindOf(noun) ? 5 : 0 };
+      });
+    const scored = { train: jsonl('pairs.jsonl', pairs(48, 0)), test: jsonl('pairs-held.jsonl', pairs(12, 3)) };
+    const train = { epochs: 12, rows: 8, max_length: 16 };
+    const input = ['sentence1', 'sentence2'];
+    const alike = (await run('alike', { name: 'similarity', input, target: 'score' }, { data: scored, train }))!;
+    assert.ok(alike.test!.pearson! > 95, JSON.stringify(alike.test));
+    const partners = sentences(6).map(({ words, noun }) => ({
+      sentence1: words.join(' '),
+      sentence2: `${noun} ${noun}`,
+    }));
+    const data = { train: jsonl('partners.jsonl', Array(8).fill(partners).flat()), test: jsonl('six.jsonl', partners) };
+    const found = (await run('partners', { name: 'similarity', input }, { data, train: { ...train, rows: 6 } }))!;
+    assert.deepEqual(found.test, { accuracy: 100, mean_reciprocal_rank: 100 });
+  });
+
   test('that starts from random weights is another than one from the checkpoint', async () => {
     const task = { name: 'classification', input: 'text', target: 'label' };
     const few = { train: { epochs: 0.2, rows: 8 } };

@@ -8,6 +8,8 @@ import {
   T5ForTokenClassification,
 } from '../src/index.ts';
 import type { T5ConfigInput } from '../src/model/config.ts';
+import { T5SentenceEncoder } from '../src/model/sentence_encoder.ts';
+import { dispose } from '../src/tensor/scope.ts';
 import type { Tensor } from '../src/tensor/tensor.ts';
 import { UsageError } from '../src/util/errors.ts';
 import { testedDevice } from './harness.ts';
@@ -173,4 +175,32 @@ test('question answering: the mean of the losses of start and end, positions bey
   );
   model.dispose();
   await checkGradients(make, { ...source, ...positions });
+});
+
+test("the losses of sentence pairs are those of their vectors' cosines", async () => {
+  const model = T5SentenceEncoder.from_config({ ...published.v1_1, dropout_rate: 0 }, { device: testedDevice, seed: 4 });
+  const ids = [
+    [5, 6, 7, 1],
+    [8, 9, 1, 0],
+    [6, 5, 1, 0],
+    [30, 31, 32, 1],
+  ];
+  const inputs = { input_ids: ids, attention_mask: ids.map((row) => row.map((id) => (id === 0 ? 0 : 1))) };
+  const vectors = (await model.embed(inputs)).tolist() as number[][];
+  const cosine = (i: number, j: number) => vectors[i]!.reduce((sum, x, d) => sum + x * vectors[2 + j]![d]!, 0);
+  for (const i of [0, 1, 2, 3]) assert.ok(Math.abs(Math.hypot(...vectors[i]!) - 1) < 1e-5);
+  model.parameters.trainable();
+  const lossOf = async (scores?: number[]) => {
+    const batch = { inputs: { ...inputs, scores, temperature: 0.1 }, tokens: 2 };
+    const sum = model.accumulateGradients(batch, { denominator: 2 });
+    const [value] = (await sum.read()) as Float32Array;
+    dispose(sum);
+    return value! / 2;
+  };
+  const squares = (cosine(0, 0) - 0.3) ** 2 + (cosine(1, 1) - 0.9) ** 2;
+  assert.ok(Math.abs((await lossOf([0.3, 0.9])) - squares / 2) < 1e-5);
+  const own = (i: number) =>
+    Math.exp(cosine(i, i) / 0.1) / (Math.exp(cosine(i, 0) / 0.1) + Math.exp(cosine(i, 1) / 0.1));
+  assert.ok(Math.abs((await lossOf()) + (Math.log(own(0)) + Math.log(own(1))) / 2) < 1e-4);
+  model.dispose();
 });

@@ -46,6 +46,15 @@ const tasks = {
     stride: countOrZero.default(128).describe('tokens that windows of a long context share'),
     max_answer_length: count.default(30).describe('longest predicted answer, tokens'),
   }),
+  similarity: z.strictObject({
+    name: z.literal('similarity'),
+    input: z.tuple([text, text], 'two names of columns').describe('columns of the two sentences'),
+    target: text
+      .optional()
+      .describe('column of how alike they are; left out: each row belongs together, no two rows do'),
+    max_score: positive.default(5).describe('target that means a cosine of 1'),
+    temperature: positive.default(0.05).describe('without target: cosines are divided by this'),
+  }),
   instructions: z.strictObject({
     name: z.literal('instructions'),
     tasks: text.optional().describe('folder of the task files; ../../tasks beside the list of names when left out'),

@@ -4,6 +4,7 @@ import type { AnyTask, TaskTools } from './task.ts';
 import { classification } from './tasks/classification.ts';
 import { instructions } from './tasks/instructions.ts';
 import { questionAnswering } from './tasks/question_answering.ts';
+import { similarity } from './tasks/similarity.ts';
 import { textToText } from './tasks/text_to_text.ts';
 import { tokenClassification } from './tasks/token_classification.ts';
 
@@ -18,6 +19,8 @@ export function createTask({ task, train }: FinetuneConfig, tools: TaskTools): A
       return tokenClassification(task, tools);
     case 'question_answering':
       return questionAnswering(task, tools);
+    case 'similarity':
+      return similarity(task, tools);
     case 'instructions':
       return instructions({ ...task, seed: train.seed }, tools);
   }
