@@ -299,7 +299,7 @@ describe('a run is refused', () => {
   test('for a metric that the task does not have', async () => {
     await assert.rejects(
       run('metric', task, { evaluate: { metric: 'bleu' } }),
-      /"bleu" is not among accuracy, macro_f1, micro_f1/,
+      /"bleu" is no score of this task, expected one of accuracy, macro_f1, micro_f1/,
     );
   });
   test('for a tokenizer of another model', async () => {

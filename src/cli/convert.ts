@@ -1,5 +1,5 @@
 import { convertFormats, convertModel, convertTypes } from '../model/convert.ts';
-import { copyTokenizer } from '../train/pretrain.ts';
+import { copyTokenizer } from '../train/run_parts.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, defineCommand } from './command.ts';
 import { modelFolder } from './model_folder.ts';

@@ -182,7 +182,8 @@ export const tokenizerDecode = defineCommand({
     for await (const line of inputLines(lines)) {
       const ids = line.split(/[\s,]+/).filter((word) => word !== '');
       const wrong = ids.find((word) => !/^\d+$/.test(word));
-      if (wrong !== undefined) throw new UsageError(`tokenizer decode: "${wrong}" is not a token id`);
+      if (wrong !== undefined)
+        throw new UsageError(`tokenizer decode: "${wrong}" is not a token id, expected whole numbers`);
       console.log(
         JSON.stringify(tokenizer.decode(ids.map(Number), { skip_special_tokens: flags['skip-special-tokens'] })),
       );

@@ -23,6 +23,7 @@ export async function heldOutLoss(model: T5ForConditionalGeneration, batches: re
     dispose(stats);
   }
   const [nll, , correct, tokens] = sums as [number, number, number, number];
-  if (tokens === 0) throw new UsageError('evaluation: the held-out batches have no label');
+  if (tokens === 0)
+    throw new UsageError('evaluation: the held-out batches have no label, expected at least one that is not -100');
   return { nll: nll / tokens, accuracy: correct / tokens, tokens };
 }

@@ -13,14 +13,12 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { configOf } from '../model/pretrained.ts';
-import type { OptimizerOptions } from '../optim/options.ts';
 import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type Checkpoint, latestCheckpoint, pruneCheckpoints, saveCheckpoint } from '../train/checkpoint.ts';
 import { EnergyMeter, MetricsFile } from '../train/metrics.ts';
-import { copyTokenizer } from '../train/pretrain.ts';
-import { readTensors, writeTensors } from '../train/tensor_file.ts';
-import { Trainer, type TrainerOptions } from '../train/trainer.ts';
+import { copyTokenizer, restoreOptimizer, saveOptimizer, trainerOptions } from '../train/run_parts.ts';
+import { Trainer } from '../train/trainer.ts';
 import { UsageError } from '../util/errors.ts';
 import { lockFolder } from '../util/lock.ts';
 import { makeFolder, writeWhole } from '../util/new_file.ts';
@@ -65,8 +63,6 @@ interface Best {
   worse: number;
 }
 
-const optimizerFile = 'optimizer.safetensors';
-
 /**
  * Fine-tunes a model and scores it. Undefined where the signal ended it before its last step.
  * @throws UsageError for settings, rows or labels that do not fit, naming file and row; FormatError for damaged files
@@ -102,7 +98,10 @@ async function runIn(
   const { accumulation } = config.train;
   const steps = Math.max(1, Math.ceil((config.train.epochs * perEpoch) / accumulation));
   const evaluateEvery = Math.max(1, Math.round((config.evaluate.every * perEpoch) / accumulation));
-  const trainer = new Trainer(model, trainerOptions(config, steps));
+  const trainer = new Trainer(model, {
+    ...trainerOptions(config, steps),
+    trainable: (name) => !config.train.frozen.some((part) => name.includes(part)),
+  });
   const metric = config.evaluate.metric ?? task.metric;
   let best: Best = { step: 0, scores: undefined, worse: 0 };
   if (checkpoint) best = resume(checkpoint, trainer, parts);
@@ -123,7 +122,7 @@ async function runIn(
     const progress = { label_tokens: 0, seconds: seconds(), window: {} };
     await saveCheckpoint(checkpoints, { step: trainer.steps, seed, data: best, progress }, async (into) => {
       await keep(into);
-      await writeTensors(join(into, optimizerFile), trainer.optimizer.state());
+      await saveOptimizer(into, trainer.optimizer);
     });
     await pruneCheckpoints(checkpoints, 1, 0);
   };
@@ -133,7 +132,9 @@ async function runIn(
       parts.progress(`step ${trainer.steps}/${steps}  predicting ${held.length} validation rows`);
       const scores = task.scores(held, await task.predict(model, held));
       if (scores[metric] === undefined)
-        throw new UsageError(`evaluate.metric: "${metric}" is not among ${Object.keys(scores).join(', ')}`);
+        throw new UsageError(
+          `evaluate.metric: "${metric}" is no score of this task, expected one of ${Object.keys(scores).join(', ')}`,
+        );
       metrics.append({ kind: 'score', step: trainer.steps, scores, seconds: seconds() });
       parts.note(`[eval] step ${trainer.steps} of ${steps}  ${line(scores)}`);
       const better = !best.scores || scores[metric]! > best.scores[metric]!;
@@ -250,20 +251,8 @@ async function openModel(
   return task.model.from_pretrained(config.model, { device, dtype, seed, config: settings }) as Promise<Model>;
 }
 
-function trainerOptions({ optim, train }: FinetuneConfig, steps: number): TrainerOptions {
-  const { schedule, ...optimizer } = optim;
-  return {
-    optimizer: { ...optimizer, seed: train.seed } as OptimizerOptions,
-    schedule: { ...schedule, total_steps: steps } as NonNullable<TrainerOptions['schedule']>,
-    max_grad_norm: train.max_grad_norm,
-    seed: train.seed,
-    trainable: (name) => !train.frozen.some((part) => name.includes(part)),
-  };
-}
-
 function resume(checkpoint: Checkpoint, trainer: Trainer<Model>, parts: FinetuneParts): Best {
-  readTensors(join(checkpoint.folder, optimizerFile), trainer.optimizer.state());
-  trainer.optimizer.steps = checkpoint.state.step;
+  restoreOptimizer(checkpoint, trainer.optimizer);
   parts.note(`goes on after step ${trainer.steps} (${checkpoint.folder})`);
   return checkpoint.state.data as Best;
 }

@@ -76,7 +76,7 @@ function read(path: string, format: Format): AsyncGenerator<Row> {
 async function* textLines(path: string): AsyncGenerator<{ place: string; text: string }> {
   for await (const { number, bytes } of readLines(path, () => {})) {
     const place = `${path}:${number}`;
-    if (!isUtf8(bytes)) throw new FormatError(`${place}: invalid UTF-8`);
+    if (!isUtf8(bytes)) throw new FormatError(`${place}: invalid UTF-8, expected text in UTF-8`);
     yield { place, text: bytes.toString('utf8').replace(/\r$/, '') };
   }
 }
@@ -138,7 +138,8 @@ async function* conllRows(path: string): AsyncGenerator<Row> {
 /** A column's text. @throws UsageError */
 export function textOf(row: Row, column: string): string {
   const value = row.values[column];
-  if (typeof value !== 'string') throw new UsageError(`${row.place}: column "${column}" is not a text`);
+  if (typeof value !== 'string')
+    throw new UsageError(`${row.place}: column "${column}" is ${JSON.stringify(value)?.slice(0, 80)}, expected a text`);
   return value;
 }
 
@@ -156,6 +157,8 @@ export function listOf(row: Row, column: string): string[] {
   const value = row.values[column];
   const list = Array.isArray(value) ? value : [value];
   if (!list.every((item) => ['string', 'number', 'boolean'].includes(typeof item)))
-    throw new UsageError(`${row.place}: column "${column}" is not a list of texts or numbers`);
+    throw new UsageError(
+      `${row.place}: column "${column}" is ${JSON.stringify(value)?.slice(0, 80)}, expected a list of texts or numbers`,
+    );
   return list.map(String);
 }

@@ -83,7 +83,7 @@ abstract class EncoderHead<Inputs extends EncoderInputs> extends PretrainedT5 {
   async lossAndGradients(inputs: Inputs): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
     const source = sourceOf(inputs, this.config);
     const loss = this.lossFor(inputs, source);
-    if (!loss) throw new UsageError('lossAndGradients: labels are missing');
+    if (!loss) throw new UsageError('lossAndGradients: labels are missing, expected what the loss is measured against');
     return this.gradientsOf(() => ({ loss: this.compute(source, loss).loss! }));
   }
 
@@ -98,7 +98,8 @@ abstract class EncoderHead<Inputs extends EncoderInputs> extends PretrainedT5 {
   ): Tensor {
     const source = sourceOf(inputs, this.config);
     const lossFor = this.lossFor(inputs, source);
-    if (!lossFor) throw new UsageError('accumulateGradients: labels are missing');
+    if (!lossFor)
+      throw new UsageError('accumulateGradients: labels are missing, expected what the loss is measured against');
     const { sum } = differentiate(() => {
       const loss = this.compute(source, lossFor, rng).loss!;
       return { loss: scale(loss, tokens / denominator), sum: scale(loss, tokens) };

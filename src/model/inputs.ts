@@ -129,14 +129,15 @@ export interface Seq2SeqBatch extends Batch {
 export function batchOf(inputs: Seq2SeqInputs, c: T5Config): Seq2SeqBatch {
   const source = sourceOf(inputs, c);
   const labels = inputs.labels && labelsOf(inputs.labels, c);
-  if (!labels && !inputs.decoder_input_ids) throw new UsageError('forward: neither labels nor decoder_input_ids given');
+  if (!labels && !inputs.decoder_input_ids)
+    throw new UsageError('forward: neither labels nor decoder_input_ids given, expected one of them');
   const decoderIds = inputs.decoder_input_ids
     ? matrix(inputs.decoder_input_ids, 'decoder_input_ids', token(c))
     : { ...labels!, values: shiftRight(labels!, c) };
   if (labels) sameShape(labels, 'labels', decoderIds, 'decoder_input_ids');
   if (decoderIds.rows !== source.rows)
     throw new UsageError(
-      `${labels ? 'labels' : 'decoder_input_ids'}: ${decoderIds.rows} rows, input_ids has ${source.rows}`,
+      `${labels ? 'labels' : 'decoder_input_ids'}: ${decoderIds.rows} rows, input_ids has ${source.rows}, expected as many`,
     );
   const decoderSegments = segmentsOf(inputs.decoder_attention_mask, 'decoder_attention_mask', decoderIds);
   const wanted = labels?.values ?? new Int32Array(decoderIds.values.length).fill(IGNORED);

@@ -74,7 +74,7 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
    * decoder have embeddings of their own, shared.weight has the sum of theirs. @throws UsageError
    */
   async lossAndGradients(inputs: Seq2SeqInputs): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
-    if (!inputs.labels) throw new UsageError('lossAndGradients: labels are missing');
+    if (!inputs.labels) throw new UsageError('lossAndGradients: labels are missing, expected [B,T]');
     const batch = batchOf(inputs, this.config);
     const { loss, gradients } = await this.gradientsOf(() => this.lossOf(batch, Math.max(1, batch.tokens)));
     if (!this.config.share_input_embeddings) {

@@ -59,7 +59,10 @@ function tensorsOf(path: string, descriptor: number): Map<string, TensorEntry> {
     const { position, bytes } = zip.get(name)!;
     return readExactly(path, descriptor, position, bytes);
   };
-  if (zip.get(pickleName)!.bytes > MAX_PICKLE_BYTES) throw new FormatError(`${path}: its data.pkl is absurdly large`);
+  if (zip.get(pickleName)!.bytes > MAX_PICKLE_BYTES)
+    throw new FormatError(
+      `${path}: its data.pkl has ${zip.get(pickleName)!.bytes} bytes, expected at most ${MAX_PICKLE_BYTES}`,
+    );
   const order = zip.has(`${folder}byteorder`) ? Buffer.from(part(`${folder}byteorder`)).toString('latin1') : 'little';
   if (order !== 'little') throw new FormatError(`${path}: its byte order is ${order}, expected little`);
 

@@ -1,9 +1,6 @@
-/** A pre-training run from its settings: puts the parts together, goes on from the last checkpoint, runs the loop. */
-import { cpSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
 import { createAverage, type WeightAverage } from '../optim/ema.ts';
-import type { OptimizerOptions } from '../optim/options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Batch } from '../util/batch.ts';
@@ -16,8 +13,9 @@ import { type EvaluationRecord, MetricsFile } from './metrics.ts';
 import { Progress } from './progress.ts';
 import type { Reporter } from './reporter.ts';
 import { checkSameRun, openRunDirectory, runDirectory } from './run_directory.ts';
+import { copyTokenizer, restoreOptimizer, saveOptimizer, trainerOptions } from './run_parts.ts';
 import { readTensors, writeTensors } from './tensor_file.ts';
-import { Trainer, type TrainerOptions } from './trainer.ts';
+import { Trainer } from './trainer.ts';
 
 /** Measures a model on held-out batches. */
 export type Evaluate = (
@@ -33,7 +31,6 @@ export interface PretrainParts {
   signal: AbortSignal;
 }
 
-const optimizerFile = 'optimizer.safetensors';
 const averageFile = 'average.safetensors';
 
 /**
@@ -55,14 +52,13 @@ export async function pretrain(config: TrainConfig, parts: PretrainParts): Promi
     const held = config.evaluate.every > 0 ? evaluationBatches(config, tokenizer) : [];
     const model = await openModel(config, checkpoint);
     closing.push(() => model.dispose());
-    const trainer = new Trainer(model, trainerOptions(config));
+    const trainer = new Trainer(model, trainerOptions(config, config.train.steps));
     closing.push(() => trainer.dispose());
     const average = config.train.ema === null ? undefined : createAverage(model.parameters, config.train.ema);
     closing.push(() => average?.dispose());
     if (checkpoint) {
-      readTensors(join(checkpoint.folder, optimizerFile), trainer.optimizer.state());
+      restoreOptimizer(checkpoint, trainer.optimizer);
       if (average) readTensors(join(checkpoint.folder, averageFile), averages(model, average));
-      trainer.optimizer.steps = checkpoint.state.step;
       reporter.note(`goes on after step ${trainer.steps} of ${config.train.steps} (${checkpoint.folder})`);
     }
     openRunDirectory(config);
@@ -74,7 +70,7 @@ export async function pretrain(config: TrainConfig, parts: PretrainParts): Promi
       const state = { step, seed: config.train.seed, data: source.state(), progress: progress.state() };
       const folder = await saveCheckpoint(run.checkpoints, state, async (into) => {
         await model.save_pretrained(into);
-        await writeTensors(join(into, optimizerFile), trainer.optimizer.state());
+        await saveOptimizer(into, trainer.optimizer);
         if (average) await writeTensors(join(into, averageFile), averages(model, average));
         copyTokenizer(config.tokenizer, into);
       });
@@ -100,16 +96,6 @@ export async function pretrain(config: TrainConfig, parts: PretrainParts): Promi
 }
 
 /** The optimizer, schedule and clipping of a run. */
-function trainerOptions({ optim, train }: TrainConfig): TrainerOptions {
-  const { schedule, ...optimizer } = optim;
-  return {
-    optimizer: { ...optimizer, seed: train.seed } as OptimizerOptions,
-    schedule: { ...schedule, total_steps: train.steps } as NonNullable<TrainerOptions['schedule']>,
-    max_grad_norm: train.max_grad_norm,
-    seed: train.seed,
-  };
-}
-
 async function openModel(config: TrainConfig, checkpoint: Checkpoint | undefined): Promise<T5ForConditionalGeneration> {
   const { device, dtype, seed, activation_checkpointing } = config.train;
   const model = checkpoint
@@ -125,11 +111,4 @@ function averages({ parameters }: T5ForConditionalGeneration, average: WeightAve
   return Object.fromEntries(
     parameters.places.map(({ name, shape, offset, length }) => [name, flat!.part(offset, length).view(...shape)]),
   );
-}
-
-/** The files of a tokenizer beside a model, so that the checkpoint can be used alone. */
-export function copyTokenizer(from: string, to: string): void {
-  for (const name of readdirSync(from))
-    if (/^((tokenizer(_config)?|special_tokens_map|added_tokens|generation_config)\.json|spiece\.model)$/.test(name))
-      cpSync(join(from, name), join(to, name));
 }

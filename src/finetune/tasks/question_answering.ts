@@ -128,7 +128,9 @@ function answersOf(
   const [answer, start] = [texts[0]!, answer_start[0] as number];
   const [place] = trimmedOffsets(context, [[start, start + [...answer].length]]);
   if (place === undefined || context.slice(...place) !== answer.trim())
-    throw new UsageError(`${row.place}: the context does not have "${answer}" at character ${start}`);
+    throw new UsageError(
+      `${row.place}: the context does not have "${answer}" at character ${start}, expected there by answer_start`,
+    );
   return { texts, place };
 }
 

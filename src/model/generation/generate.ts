@@ -118,7 +118,8 @@ function prepare(p: Seq2Seq, source: Source, c: T5Config, options: GenerateOptio
 function promptsOf(input: MatrixInput | undefined, rows: number, start: number, c: T5Config): number[][] {
   if (input === undefined || input === null) return Array.from({ length: rows }, () => [start]);
   const ids = matrix(input, 'decoder_input_ids', { from: 0, to: c.vocab_size - 1 });
-  if (ids.rows !== rows) throw new UsageError(`decoder_input_ids: ${ids.rows} rows, input_ids has ${rows}`);
+  if (ids.rows !== rows)
+    throw new UsageError(`decoder_input_ids: ${ids.rows} rows, input_ids has ${rows}, expected as many`);
   const prompts = Array.from({ length: rows }, (_, b) => [
     ...ids.values.subarray(b * ids.columns, (b + 1) * ids.columns),
   ]);
