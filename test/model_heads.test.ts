@@ -178,7 +178,10 @@ test('question answering: the mean of the losses of start and end, positions bey
 });
 
 test("the losses of sentence pairs are those of their vectors' cosines", async () => {
-  const model = T5SentenceEncoder.from_config({ ...published.v1_1, dropout_rate: 0 }, { device: testedDevice, seed: 4 });
+  const model = T5SentenceEncoder.from_config(
+    { ...published.v1_1, dropout_rate: 0 },
+    { device: testedDevice, seed: 4 },
+  );
   const ids = [
     [5, 6, 7, 1],
     [8, 9, 1, 0],

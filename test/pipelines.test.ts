@@ -443,6 +443,17 @@ describe('a mistake is one clear line', () => {
   });
 });
 
+test("types have transformers.js's names, too", async () => {
+  const half = await pipeline('feature-extraction', at('random'), { device, dtype: 'bf16' });
+  const same = await pipeline('feature-extraction', at('random'), { device, dtype: 'bfloat16' });
+  assert.equal(half.model.parameters.dtype, 'bf16');
+  assert.deepEqual((await half('Ada')).data, (await same('Ada')).data);
+  await half.dispose();
+  await same.dispose();
+  await assert.rejects(pipeline('ner', at('ner'), { device, dtype: 'q4' as 'fp32' }), /dtype: is "q4", expected/);
+  await assert.rejects(pipeline('ner', at('ner'), { devise: 'cpu' } as object), /unknown option devise, did you mean/);
+});
+
 test('progress is told when the pipeline is ready', async () => {
   const told: object[] = [];
   const extract = await pipeline('feature-extraction', at('features'), {

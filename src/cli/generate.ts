@@ -51,8 +51,7 @@ export const generateCommand = defineCommand({
     const opened = await openInput('generate', flags, given);
     const tokenizer = openTokenizer(opened.tokenizer);
     const model = await T5ForConditionalGeneration.from_pretrained(opened.folder, opened.options);
-    const isBounded = (config: GenerationConfig) =>
-      config.max_new_tokens !== undefined || config.max_length !== undefined;
+    const isBounded = (config: GenerationConfig) => typeof (config.max_new_tokens ?? config.max_length) === 'number';
     const options = {
       ...(!isBounded(model.generation_config) && !isBounded(settings) && { max_new_tokens: NEW_TOKENS }),
       ...settings,

@@ -106,7 +106,7 @@ export interface WindowLogits {
 }
 
 /** The likeliest answers of one context, from the logits of all its windows. Overlapping windows count a span once. */
-function bestAnswers(
+export function bestAnswers(
   context: string,
   windows: readonly Window[],
   logits: readonly WindowLogits[],
@@ -153,9 +153,12 @@ interface Span {
   score: number;
 }
 
-/** The best `count` spans, best first; some more, since a few may be of no characters or the same ones. */
+/**
+ * The best spans, best first. Four for each that is wanted: a piece that is only a space, at the start or behind the end,
+ * gives another span of the same characters, and a few give none.
+ */
 function likelySpans(starts: readonly number[], ends: readonly number[], count: number, longest: number): Span[] {
-  const kept = count + 20;
+  const kept = 4 * count + 20;
   let spans: Span[] = [];
   let least = -1;
   const best = () => spans.sort((a, b) => b.score - a.score || a.first - b.first || a.last - b.last).slice(0, kept);

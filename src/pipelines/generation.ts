@@ -93,7 +93,7 @@ async function write(
   const { model, tokenizer, batch_size, task } = parts;
   const texts = textsOf(task, given).map((text) => settings.prefix + text);
   const merged = { ...model.generation_config, ...settings.options, ...options };
-  const isBounded = merged.max_new_tokens !== undefined || merged.max_length !== undefined;
+  const isBounded = typeof (merged.max_new_tokens ?? merged.max_length) === 'number';
   const call: GenerateOptions = {
     ...settings.options,
     ...(!isBounded && { max_new_tokens: NEW_TOKENS }),

@@ -22,7 +22,7 @@ import {
   textToText,
   translation,
 } from './generation.ts';
-import { checkCount, type Parts } from './parts.ts';
+import { checkCount, checkOptions, type Parts } from './parts.ts';
 import { type QuestionAnswering, questionAnswering } from './question_answering.ts';
 import { type TextClassification, textClassification } from './text_classification.ts';
 import { type TokenClassification, tokenClassification } from './token_classification.ts';
@@ -80,7 +80,12 @@ const entries: Record<keyof Tasks, Entry> = {
   'sentence-similarity': entry(T5EncoderModel, sentenceSimilarity),
 };
 
-export interface PipelineOptions extends Omit<ModelOptions, 'progress_callback'> {
+/** transformers.js's names of types. */
+const typeNames = { fp32: 'float32', fp16: 'float16', bf16: 'bfloat16' } as const;
+
+export interface PipelineOptions extends Omit<ModelOptions, 'progress_callback' | 'dtype'> {
+  /** Type of weights and activations; transformers.js's names are the same: fp32, fp16, bf16. */
+  dtype?: ModelOptions['dtype'] | keyof typeof typeNames;
   /** Folder of the tokenizer; the model's own when left out. */
   tokenizer?: string;
   /** Rows that the model gets at a time, 16 by default: texts of similar length, whatever their order. */
@@ -104,6 +109,10 @@ export type Pipeline<Task extends keyof Tasks> = Tasks[Task] & PipelineParts;
 type TranslationTask = `translation_${string}_to_${string}`;
 
 const BATCH = 16;
+const optionNames = [
+  ...['device', 'dtype', 'tokenizer', 'batch_size', 'progress_callback'],
+  ...['revision', 'cache_dir', 'local_files_only'],
+];
 
 /**
  * Opens a model, from a folder or by its name on the hub, for a task. The result is a function of texts and options; see the task's type for what it gives.
@@ -117,11 +126,13 @@ export async function pipeline<Task extends keyof Tasks | TranslationTask>(
   const found = entryOf(task);
   if (typeof model !== 'string')
     throw new UsageError(`pipeline: the model is ${typeof model}, expected a model's folder after the task "${task}"`);
+  checkOptions('pipeline', options, optionNames);
   const { batch_size = BATCH } = options;
   checkCount('pipeline', 'batch_size', batch_size);
   const folder = await resolveModel(model, options);
   const tokenizer = await AutoTokenizer.from_pretrained(options.tokenizer ?? folder);
-  const { device, dtype } = options;
+  const { device } = options;
+  const dtype = typeNames[options.dtype as keyof typeof typeNames] ?? options.dtype;
   const opened = await found
     .model(folder)
     .from_pretrained(folder, { ...(device && { device }), ...(dtype && { dtype }), complete: true });
