@@ -7,7 +7,7 @@ import { evaluationBatches } from '../train/batches.ts';
 import { loadTrainConfig } from '../train/config_file.ts';
 import { runDirectory } from '../train/run_directory.ts';
 import { UsageError } from '../util/errors.ts';
-import { defineCommand, optional, path, toggle } from './command.ts';
+import { choice, defineCommand, optional, path, toggle } from './command.ts';
 import { modelFolder } from './model_folder.ts';
 
 export const evaluateCommand = defineCommand({
@@ -19,6 +19,9 @@ export const evaluateCommand = defineCommand({
   },
   flags: {
     model: optional(path("folder of a model or of a run; the run's newest checkpoint when left out")),
+    dtype: optional(
+      choice('type of the weights; as in training when left out', ['float32', 'bfloat16', 'float16', 'int8']),
+    ),
     json: toggle('print one JSON line'),
   },
   async run(flags, [given, ...overrides]) {
@@ -27,7 +30,7 @@ export const evaluateCommand = defineCommand({
     const config = loadTrainConfig(isRun ? join(given, 'config.yaml') : given, overrides);
     const folder = modelFolder(flags.model ?? (isRun ? given : runDirectory(config).directory));
     const { device, dtype } = config.train;
-    const model = await T5ForConditionalGeneration.from_pretrained(folder, { device, dtype });
+    const model = await T5ForConditionalGeneration.from_pretrained(folder, { device, dtype: flags.dtype ?? dtype });
     const held = evaluationBatches({ ...config, model: model.config }, openTokenizer(config.tokenizer));
     const { nll, accuracy, tokens } = await heldOutLoss(model, held);
     const perplexity = Math.exp(nll);
