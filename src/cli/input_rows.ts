@@ -2,18 +2,11 @@
 import { createInterface } from 'node:readline';
 import { devices } from '../backend/devices.ts';
 import { readLines } from '../data/read.ts';
-import { readRows } from '../finetune/rows.ts';
+import { hasColumns, jsonObject, type Row, readRows } from '../finetune/rows.ts';
 import type { ModelOptions } from '../model/pretrained.ts';
-import { FormatError, UsageError } from '../util/errors.ts';
+import { UsageError } from '../util/errors.ts';
 import { choice, integer, many, optional, path, text } from './command.ts';
 import { findModel } from './model_folder.ts';
-
-/** A row as it was read: the fields of a JSON line, or { text }. */
-export interface InputRow {
-  /** "FILE:LINE" or "argument N", for errors. */
-  place: string;
-  values: Readonly<Record<string, unknown>>;
-}
 
 export const inputUsage = {
   usage: 'MODEL [TEXT …]',
@@ -46,7 +39,7 @@ export interface Opened {
   tokenizer: string;
   batch: number;
   options: Required<Pick<ModelOptions, 'device' | 'dtype'>>;
-  rows: AsyncIterable<InputRow>;
+  rows: AsyncIterable<Row>;
 }
 
 /** What flags and arguments mean. @throws UsageError, FormatError if there is no model or nothing to read */
@@ -63,21 +56,22 @@ export async function openInput(command: string, flags: InputFlags, given: reado
   return { folder, tokenizer, batch, options: { device, dtype }, rows: rowsOf(texts, flags.input, column) };
 }
 
-async function* rowsOf(texts: readonly string[], files: readonly string[], column: string): AsyncGenerator<InputRow> {
+async function* rowsOf(texts: readonly string[], files: readonly string[], column: string): AsyncGenerator<Row> {
   if (texts.length > 0) for (const [i, value] of texts.entries()) yield row(`argument ${i + 1}`, value);
   else if (files.length > 0)
     for (const file of files)
-      if (/\.(jsonl|ndjson|csv|tsv|conll|conllu|bio)(\.(gz|zst))?$/i.test(file)) yield* readRows([file], [column]);
+      if (hasColumns(file)) yield* readRows([file], [column]);
       else
         for await (const { number, bytes } of readLines(file, () => {}))
           yield row(`${file}:${number}`, bytes.toString('utf8').replace(/\r$/, ''));
   else yield* standardInput();
 }
 
-const row = (place: string, value: string): InputRow => ({ place, values: { text: value } });
+/** A line of text as a row. */
+const row = (place: string, value: string): Row => ({ place, values: { text: value } });
 
 /** Lines of standard input: JSON if the first one begins as an object does, else text. */
-async function* standardInput(): AsyncGenerator<InputRow> {
+async function* standardInput(): AsyncGenerator<Row> {
   let number = 0;
   let isJson = false;
   for await (const line of createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY })) {
@@ -88,20 +82,8 @@ async function* standardInput(): AsyncGenerator<InputRow> {
   }
 }
 
-function jsonObject(line: string, place: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (cause) {
-    throw new FormatError(`${place}: invalid JSON (${(cause as Error).message})`, { cause });
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new FormatError(`${place}: not a JSON object, expected one row a line`);
-  return value as Record<string, unknown>;
-}
-
 /** A field's text. @throws UsageError naming the row and the fields that it has */
-export function fieldOf({ place, values }: InputRow, column: string): string {
+export function fieldOf({ place, values }: Row, column: string): string {
   // a line of text has one field, whatever the column's name
   const value = values[column] ?? (Object.keys(values).length === 1 ? values.text : undefined);
   if (typeof value === 'string') return value;
@@ -115,10 +97,10 @@ const BATCHES_AHEAD = 32;
 /** Answers rows in order as they are read: `answer` gets some at a time, `write` gets each with its answer. */
 export async function answerRows<A>(
   { rows, batch }: Opened,
-  answer: (rows: readonly InputRow[]) => Promise<readonly A[]>,
-  write: (row: InputRow, answer: A) => void,
+  answer: (rows: readonly Row[]) => Promise<readonly A[]>,
+  write: (row: Row, answer: A) => void,
 ): Promise<void> {
-  let waiting: InputRow[] = [];
+  let waiting: Row[] = [];
   const flush = async () => {
     const answers = waiting.length > 0 ? await answer(waiting) : [];
     for (const [i, one] of waiting.entries()) write(one, answers[i]!);
@@ -132,6 +114,6 @@ export async function answerRows<A>(
 }
 
 /** Prints a row with what was found as one line of JSON. */
-export const printRow = ({ values }: InputRow, found: object): void => {
+export const printRow = ({ values }: Row, found: object): void => {
   console.log(JSON.stringify({ ...values, ...found }));
 };

@@ -1,27 +1,19 @@
 /** embed, classify, ner, qa: a pipeline over rows, one JSON line each. */
 import { readFileSync } from 'node:fs';
 import type { Answer } from '../eval/answers.ts';
+import type { Row } from '../finetune/rows.ts';
 import { poolings } from '../pipelines/features.ts';
 import { type Pipeline, pipeline, type Tasks } from '../pipelines/pipeline.ts';
 import { aggregationStrategies } from '../pipelines/token_classification.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, defineCommand, integer, many, optional, path, text, toggle } from './command.ts';
-import {
-  answerRows,
-  fieldOf,
-  type InputRow,
-  inputFlags,
-  inputUsage,
-  type Opened,
-  openInput,
-  printRow,
-} from './input_rows.ts';
+import { answerRows, fieldOf, inputFlags, inputUsage, type Opened, openInput, printRow } from './input_rows.ts';
 
 /** Opens a pipeline, answers all rows, and frees it. */
 async function runTask<Task extends keyof Tasks>(
   task: Task,
   opened: Opened,
-  answer: (run: Pipeline<Task>, rows: readonly InputRow[]) => Promise<readonly object[]>,
+  answer: (run: Pipeline<Task>, rows: readonly Row[]) => Promise<readonly object[]>,
 ): Promise<void> {
   const { folder, tokenizer, batch, options } = opened;
   const run = (await pipeline(task, folder, { ...options, tokenizer, batch_size: batch })) as Pipeline<Task>;
@@ -78,7 +70,7 @@ export const classifyCommand = defineCommand({
       const kept = count === 0 ? classes : classes.slice(0, count);
       return count === 1 ? kept[0]! : { classes: kept };
     };
-    const textsOf = (rows: readonly InputRow[]) => rows.map((row) => fieldOf(row, column));
+    const textsOf = (rows: readonly Row[]) => rows.map((row) => fieldOf(row, column));
     if (labels.length === 0)
       return runTask('text-classification', opened, async (classify, rows) =>
         (await classify(textsOf(rows), { top_k: null })).map(shape),
@@ -160,7 +152,7 @@ function contextFile(file: string): string {
   }
 }
 
-function contextOf({ place, values }: InputRow, column: string): string {
+function contextOf({ place, values }: Row, column: string): string {
   const value = values[column];
   if (typeof value === 'string') return value;
   throw new UsageError(`${place}: no text in "${column}", expected the context there or a file in --context`);

@@ -9,9 +9,9 @@ import { expandSources } from '../data/glob.ts';
 import { readLines } from '../data/read.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 
-/** One example as the file has it. */
+/** One row as it was read. */
 export interface Row {
-  /** "path:line", for errors. */
+  /** "path:line" or "argument 2", for errors. */
   place: string;
   values: Readonly<Record<string, unknown>>;
 }
@@ -27,8 +27,14 @@ const endings: Record<string, Format> = {
   bio: 'conll',
 };
 
+const knownFormat = (path: string): Format | undefined =>
+  endings[/\.([a-z]+)(\.(gz|zst))?$/i.exec(path)?.[1]?.toLowerCase() ?? ''];
+
+/** Whether a file has rows with columns, by its name. */
+export const hasColumns = (path: string): boolean => knownFormat(path) !== undefined;
+
 function formatOf(path: string): Format {
-  const format = endings[/\.([a-z]+)(\.(gz|zst))?$/i.exec(path)?.[1]?.toLowerCase() ?? ''];
+  const format = knownFormat(path);
   if (!format)
     throw new UsageError(
       `${path}: unknown kind of file, expected one of .${Object.keys(endings).join(', .')} (.gz, .zst)`,
@@ -83,17 +89,21 @@ async function* textLines(path: string): AsyncGenerator<{ place: string; text: s
 
 async function* jsonRows(path: string): AsyncGenerator<Row> {
   for await (const { place, text } of textLines(path)) {
-    if (text.trim() === '') continue;
-    let values: unknown;
-    try {
-      values = JSON.parse(text);
-    } catch (cause) {
-      throw new FormatError(`${place}: invalid JSON (${(cause as Error).message})`, { cause });
-    }
-    if (typeof values !== 'object' || values === null || Array.isArray(values))
-      throw new FormatError(`${place}: not a JSON object, expected one row a line`);
-    yield { place, values: values as Row['values'] };
+    if (text.trim() !== '') yield { place, values: jsonObject(text, place) };
   }
+}
+
+/** The fields of a JSON line. @throws FormatError */
+export function jsonObject(line: string, place: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    throw new FormatError(`${place}: invalid JSON (${(cause as Error).message})`, { cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new FormatError(`${place}: not a JSON object, expected one row a line`);
+  return value as Record<string, unknown>;
 }
 
 async function* tableRows(path: string, delimiter: string): AsyncGenerator<Row> {
