@@ -1,6 +1,6 @@
 /** pipeline(task, model): exact shapes, and values that can be worked out by hand. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -413,6 +413,24 @@ describe('a mistake is one clear line', () => {
     );
   });
 
+  test('in a head that reads the decoder, as those of transformers do', async () => {
+    saveTokenizer(at('both'));
+    copyFileSync(join(at('nli'), 'config.json'), join(at('both'), 'config.json'));
+    const map: Record<string, string> = {};
+    for (const [name, tensor] of [
+      ['nli', 'classification_head.dense.weight'],
+      ['writer', 'decoder.final_layer_norm.weight'],
+    ] as const) {
+      copyFileSync(join(at(name), 'model.safetensors'), join(at('both'), `${name}.safetensors`));
+      map[tensor] = `${name}.safetensors`;
+    }
+    writeFileSync(join(at('both'), 'model.safetensors.index.json'), JSON.stringify({ weight_map: map }));
+    await assert.rejects(
+      pipeline('text-classification', at('both'), { device }),
+      /UsageError: .*both: has "decoder\..*its head for sequence classification reads the decoder/,
+    );
+  });
+
   test('in what is asked', async () => {
     const extract = await pipeline('feature-extraction', at('features'), { device });
     await assert.rejects(extract([]), /UsageError: feature-extraction: an empty array, expected a text or several/);
@@ -448,6 +466,13 @@ test("types have transformers.js's names, too", async () => {
   const same = await pipeline('feature-extraction', at('random'), { device, dtype: 'bfloat16' });
   assert.equal(half.model.parameters.dtype, 'bf16');
   assert.deepEqual((await half('Ada')).data, (await same('Ada')).data);
+  const eighth = await pipeline('feature-extraction', at('random'), { device, dtype: 'q8' });
+  const whole = await pipeline('feature-extraction', at('random'), { device });
+  const [few, all] = [(await eighth('Ada')).data, (await whole('Ada')).data];
+  assert.notDeepEqual(few, all);
+  for (const [i, x] of all.entries()) assert.ok(Math.abs(few[i]! - x) < 0.1, `${few[i]}, expected ${x}`);
+  await eighth.dispose();
+  await whole.dispose();
   await half.dispose();
   await same.dispose();
   await assert.rejects(pipeline('ner', at('ner'), { device, dtype: 'q4' as 'fp32' }), /dtype: is "q4", expected/);

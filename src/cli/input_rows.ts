@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import { devices } from '../backend/devices.ts';
 import { readLines } from '../data/read.ts';
 import { hasColumns, jsonObject, type Row, readRows } from '../finetune/rows.ts';
-import type { ModelOptions } from '../model/pretrained.ts';
+import { dtypes, type ModelOptions } from '../model/pretrained.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, integer, many, optional, path, text } from './command.ts';
 import { findModel } from './model_folder.ts';
@@ -21,7 +21,7 @@ export const inputFlags = {
   column: text('field of the text in JSON lines and tables', 'text'),
   batch: integer('texts at a time; those of similar length go together', 16),
   device: choice('where the model runs', devices, 'auto'),
-  dtype: choice('type of weights and activations', ['float32', 'bfloat16', 'float16'], 'float32'),
+  dtype: choice('type of weights and activations', dtypes, 'float32'),
 };
 
 interface InputFlags {

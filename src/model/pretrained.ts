@@ -27,6 +27,9 @@ import { loadWeights, matchWeights, openWeights, saveWeights, withSharing } from
 export const CONFIG_FILE = 'config.json';
 const GENERATION_FILE = 'generation_config.json';
 
+/** Types of a model's parameters. */
+export const dtypes = ['float32', 'bfloat16', 'float16', 'int8'] as const;
+
 /** How a model is opened. */
 export interface ModelOptions extends HubOptions {
   /** Where it runs: the fastest device there is by default. */
@@ -35,7 +38,7 @@ export interface ModelOptions extends HubOptions {
    * Type of parameters and activations, float32 by default; float16 needs a GPU. Gradients are always float32. int8, of a
    * checkpoint on the CPU: matrices in int8, activations in float32, for inference.
    */
-  dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8';
+  dtype?: (typeof dtypes)[number];
 }
 
 /** How a model without a checkpoint is made. */
@@ -190,12 +193,7 @@ function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOp
     const config = withSharing(written, file);
     const table = parameterTable(config, model.architecture);
     const sources = matchWeights(file, table, model.architecture); // before anything is allocated
-    const missing = table.find(({ name }) => sources.get(name) === undefined);
-    if (options.complete && missing)
-      throw new UsageError(
-        `${folder}: has no "${missing.name}", expected the head of a model for ${model.architecture.replace('_', ' ')}; ` +
-          'fine-tune it for that, or name a model that is',
-      );
+    if (options.complete) checkHead(folder, [...file.entries.keys()], sources, model.architecture);
     const parameters = newParameters(table, model.architecture, options);
     if (parameters.has(HEAD)) sources.set(HEAD, sources.get(HEAD) ?? sources.get(SHARED));
     try {
@@ -210,6 +208,27 @@ function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOp
   } finally {
     file.close();
   }
+}
+
+/** @throws UsageError if the weights have no head, or one that reads other states than ours */
+function checkHead(
+  folder: string,
+  tensors: readonly string[],
+  sources: ReadonlyMap<string, string | undefined>,
+  architecture: Architecture,
+): void {
+  const what = architecture.replace('_', ' ');
+  for (const [name, source] of sources)
+    if (source === undefined)
+      throw new UsageError(
+        `${folder}: has no "${name}", expected the head of a model for ${what}; fine-tune it for that, or name a model that is`,
+      );
+  const decoder = tensors.find((name) => /(^|\.)decoder\./.test(name));
+  if (decoder !== undefined && (architecture === 'sequence_classification' || architecture === 'question_answering'))
+    throw new UsageError(
+      `${folder}: has "${decoder}", so its head for ${what} reads the decoder, as transformers' class does; expected ` +
+        'one on the encoder alone: fine-tune it here',
+    );
 }
 
 /** generation_config.json, or what config.json says in its place. @throws UsageError, FormatError */
