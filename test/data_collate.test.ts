@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import { batchElements, batchOver } from '../src/data/collator.ts';
-import { type Denoiser, fat5Denoisers, fullLength, noiseOf, roundHalfEven } from '../src/data/denoiser.ts';
+import { type Denoiser, fat5Denoisers, fullLength, noiseOf } from '../src/data/denoiser.ts';
 import { batchShape, type Objective, openCollator } from '../src/data/objective.ts';
 import { permutation, Random } from '../src/data/random.ts';
 import { spanCorruptionLengths } from '../src/data/span_corruption.ts';
@@ -14,6 +14,7 @@ import { SpanScratch } from '../src/data/spans.ts';
 import type { Ul2Options } from '../src/data/ul2.ts';
 import { type Batch, IGNORED, PADDING } from '../src/util/batch.ts';
 import { UsageError } from '../src/util/errors.ts';
+import { roundToEven } from '../src/util/round.ts';
 import {
   corpusOf,
   EOS,
@@ -106,7 +107,7 @@ test('span corruption lengths are nanoT5’s', () => {
 });
 
 test('rounding takes halves to the even side, and noise always leaves room for its spans', () => {
-  assert.deepEqual([0.5, 1.5, 2.5, 2.4, 2.6, 7].map(roundHalfEven), [0, 2, 2, 2, 3, 7]);
+  assert.deepEqual([0.5, 1.5, 2.5, 2.4, 2.6, 7].map(roundToEven), [0, 2, 2, 2, 3, 7]);
   for (const denoiser of [...mixture, { mean_span: 1, noise_density: 0.9, proportion: 1 }])
     for (let n = 2; n < 1100; n++) {
       const { noise, spans } = noiseOf(denoiser, n);

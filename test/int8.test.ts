@@ -7,9 +7,10 @@ import { after, before, test } from 'node:test';
 import { openCpu } from '../src/backend/cpu/cpu.ts';
 import { T5ForConditionalGeneration, T5ForTokenClassification } from '../src/index.ts';
 import { quantiseRows } from '../src/model/int8.ts';
-import { linearInt8, roundToEven } from '../src/ops/linear_int8/linear_int8.ts';
+import { linearInt8 } from '../src/ops/linear_int8/linear_int8.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
 import { UsageError } from '../src/util/errors.ts';
+import { roundToEven } from '../src/util/round.ts';
 import { uniform } from './harness.ts';
 import { published } from './model_configs.ts';
 

@@ -1,3 +1,7 @@
+/** Denoisers: what UL2 hides of a piece, and how long pieces may be. */
+import { roundToEven } from '../util/round.ts';
+
+/** One way of hiding spans. */
 export interface Denoiser {
   /** Mean length of a noise span; with density 0 the whole over the kept prefix. */
   mean_span: number;
@@ -17,13 +21,6 @@ export interface Denoiser {
 export interface Room {
   inputs: number;
   labels: number;
-}
-
-/** Rounds halves to the even neighbour. */
-export function roundHalfEven(x: number): number {
-  const below = Math.floor(x);
-  if (x - below !== 0.5) return Math.round(x);
-  return below % 2 === 0 ? below : below + 1;
 }
 
 /** UL2's seven denoisers in FAT5's proportions, with the ids of the three mode tokens. */
@@ -50,11 +47,11 @@ export function fat5Denoisers(mode: { R: number[]; S: number[]; X: number[] }): 
 export function noiseOf(denoiser: Denoiser, n: number): { noise: number; spans: number } {
   const { mean_span, noise_density, max_spans = Infinity } = denoiser;
   if (noise_density === 0) {
-    const kept = Math.min(Math.max(roundHalfEven(n / mean_span), 1), n - 1);
+    const kept = Math.min(Math.max(roundToEven(n / mean_span), 1), n - 1);
     return { noise: n - kept, spans: 1 };
   }
-  const noise = Math.min(Math.max(roundHalfEven(n * noise_density), 1), n - 1);
-  const spans = Math.max(1, Math.min(roundHalfEven(noise / mean_span), max_spans, noise, n - noise));
+  const noise = Math.min(Math.max(roundToEven(n * noise_density), 1), n - 1);
+  const spans = Math.max(1, Math.min(roundToEven(noise / mean_span), max_spans, noise, n - noise));
   return { noise, spans };
 }
 
@@ -72,6 +69,6 @@ export function fullLength(denoiser: Denoiser, room: Room): number {
     if (next - noise + spans + 1 > budget || noise + spans + 1 > room.labels) break;
     n = next;
   }
-  if (noise_density === 0.5 && 2 * roundHalfEven(n / 2) > n) n--;
+  if (noise_density === 0.5 && 2 * roundToEven(n / 2) > n) n--;
   return n;
 }

@@ -3,9 +3,10 @@
  * weight = scale * int8, scale = max |weight| / 127. Embeddings, norms and biases stay in float32.
  */
 import type { Backend } from '../backend/backend.ts';
-import { roundToEven, STEPS } from '../ops/linear_int8/linear_int8.ts';
+import { STEPS } from '../ops/linear_int8/linear_int8.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { UsageError } from '../util/errors.ts';
+import { roundToEven } from '../util/round.ts';
 import { type Architecture, HEAD, type ParameterSpec, SHARED } from './parameter_table.ts';
 import type { TensorsOnDisk } from './tensors_on_disk.ts';
 

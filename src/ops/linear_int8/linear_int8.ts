@@ -11,6 +11,7 @@ import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { ShapeError } from '../../util/errors.ts';
+import { roundToEven } from '../../util/round.ts';
 
 /** Largest size of a quantised number. */
 export const STEPS = 127;
@@ -22,13 +23,6 @@ const MOST_TERMS = 65536;
 const alone = ['second', 'scales2', 'y2', 'third', 'scales3', 'y3'] as const;
 const whole = (random: () => number) => Math.floor(random() * (2 * STEPS + 1)) - STEPS;
 const positive = (random: () => number) => 0.001 + 0.01 * random();
-
-/** x to the nearest whole number, ties to even. */
-export function roundToEven(x: number): number {
-  const low = Math.floor(x);
-  const rest = x - low;
-  return rest < 0.5 || (rest === 0.5 && low % 2 === 0) ? low : low + 1;
-}
 
 export const linearInt8Kernel = defineKernel({
   name: 'linear_int8',
