@@ -50,7 +50,10 @@ export const bench = defineCommand({
       return;
     }
     const ours = await subjects[subject]!(flags.only);
-    if (ours.length === 0) throw new UsageError(`bench: there is no shape "${flags.only.join(' ')}"`);
+    if (ours.length === 0)
+      throw new UsageError(
+        `bench: there is no case "${flags.only.join(' ')}", expected some of those that "bench ${subject}" prints`,
+      );
     const theirs = await peersOf(flags, subject);
     for (const measurement of ours) {
       const peer = theirs.get(measurement.case);

@@ -244,7 +244,7 @@ export class CudaBackend implements Backend {
   capture(work: () => void): Captured {
     // Launches of a graph are neither timed nor waited for.
     if (debug >= 2) return { run: work, dispose() {} };
-    if (this.kept) throw new BackendError('cuda: a capture inside a capture');
+    if (this.kept) throw new BackendError('cuda: a capture inside a capture, expected one at a time');
     this.driver.synchronize();
     this.main.trim();
     const arena = new Arena(this.driver);
