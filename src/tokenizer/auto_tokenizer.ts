@@ -7,7 +7,7 @@ import { parseSentencePieceModel } from './sentencepiece_model.ts';
 import { spieceTokenizer } from './spiece.ts';
 import { Tokenizer, type TokenizerOptions } from './tokenizer.ts';
 import { parseTokenizerConfig, specialTokens, type TokenizerConfig } from './tokenizer_config.ts';
-import { parseTokenizerJson } from './tokenizer_json.ts';
+import { parseTokenizerJson, vocabularyOf } from './tokenizer_json.ts';
 
 /** A tokenizer.json of a million pieces has a tenth of this. */
 const MAXIMUM_BYTES = 256 << 20;
@@ -38,7 +38,7 @@ export function openTokenizer(directoryOrFile: string, options: Pick<TokenizerOp
   }
   const file = parseTokenizerJson(readText(path), path);
   const known = new Set(file.added_tokens.map(({ content }) => content));
-  const vocab = file.model.type === 'Unigram' ? new Map(file.model.vocab) : file.model.vocab;
+  const vocab = vocabularyOf(file.model);
   const special = specialTokens(config ?? {}, (token) => known.has(token) || vocab.has(token));
   return new Tokenizer(file, special, path, { ...options, config: config ?? {} });
 }

@@ -56,11 +56,10 @@ private:
     uint32_t node, from, to, depth;
   };
   size_t firstOpen = 0;              // blocks before are closed
-  std::vector<uint8_t> taken;        // cells that have a label
-  std::vector<uint8_t> usedBases;    // no two nodes share a base: the label alone then says whose child a cell is
+  std::vector<uint64_t> taken;       // bits: cells that have a label
+  std::vector<uint64_t> usedBases;   // bits: no two nodes share a base: the label alone then says whose child a cell is
   std::vector<uint16_t> freeInBlock; // cells left per block; 0: closed
   std::vector<uint8_t> failures;     // searches in vain per block
-  std::vector<uint32_t> firstBase;   // per block: bases before are used
   uint32_t place(const std::vector<uint8_t> &labels);
 };
 

@@ -176,14 +176,18 @@ function fillBpe(handle: number, model: BpeModel, byteLevel: boolean, path: stri
 }
 
 function fillUnigram(handle: number, model: UnigramModel, path: string): void {
-  const { pieces, unknown, unknownScore, bytes } = unigramOptions(model, path);
-  const packed = packStrings(model.vocab.map(([piece]) => piece));
-  const scores = new Float64Array(pieces.length);
-  const kinds = new Uint8Array(pieces.length);
-  for (let id = 0; id < pieces.length; id++) {
-    scores[id] = model.vocab[id]![1];
-    kinds[id] = pieces[id] ? 1 : 0;
+  const { unknown, unknownScore, bytes } = unigramOptions(model, path);
+  const { vocab } = model;
+  const pieces: string[] = [];
+  const scores = new Float64Array(vocab.length);
+  const kinds = new Uint8Array(vocab.length);
+  for (let id = 0; id < vocab.length; id++) {
+    const entry = vocab[id]!;
+    pieces.push(entry[0]);
+    scores[id] = entry[1];
+    kinds[id] = entry[0] === '' ? 0 : 1;
   }
+  const packed = packStrings(pieces);
   const byteIds = bytes ? Int32Array.from(bytes) : null;
   const { text, units } = packed;
   call(

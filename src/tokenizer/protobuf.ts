@@ -110,6 +110,11 @@ export class ProtobufReader {
 
   /** Signed; lengths and tags of a sound file are never below zero. */
   private varint(): number {
+    const first = this.at < this.end ? this.buffer[this.at]! : 128;
+    if (first < 128) {
+      this.at++;
+      return first;
+    }
     let value = 0;
     let unit = 1;
     for (let i = 0; i < 10; i++, unit *= 128) {

@@ -9,7 +9,7 @@ import { spaceMark, spNormalizer } from './pipeline/sp_normalizer.ts';
 import type { AddedToken } from './schema.ts';
 import { ModelType, PieceType, type SentencePieceModel } from './sentencepiece_model.ts';
 import { type SpecialTokens, specialParts, specialTokens, type TokenizerConfig } from './tokenizer_config.ts';
-import type { TokenizerFile } from './tokenizer_json.ts';
+import { type TokenizerFile, vocabularyOf } from './tokenizer_json.ts';
 
 /** T5's tokens for masked spans where no configuration says how many. */
 const T5_EXTRA_IDS = 100;
@@ -26,13 +26,13 @@ export function spieceTokenizer(
   config: TokenizerConfig | undefined,
   path: string,
 ): SpieceTokenizer {
-  const ids = new Map<string, number>();
-  for (let id = 0; id < model.pieces.length; id++) ids.set(model.pieces[id]!.piece, id);
+  const unknown = model.pieces.find(({ type }) => type === PieceType.UNKNOWN)!.piece;
+  const pieces = piecesOf(model, unknown);
+  const ids = vocabularyOf(pieces);
   const added = addedTokens(model, ids, config ?? {});
   const known = (token: string) => ids.has(token) || added.some(({ content }) => content === token);
   const special = specialTokens(config ?? {}, known);
   const eos = special.eos_token;
-  const unknown = model.pieces.find(({ type }) => type === PieceType.UNKNOWN)!.piece;
   // A model alone is sentencepiece's, where an unknown piece has a surface of its own when decoded.
   const tokens = config ? added : added.filter(({ content }) => content !== unknown);
   const file: TokenizerFile = {
@@ -44,19 +44,19 @@ export function spieceTokenizer(
     post_processor:
       eos === undefined ? null : endOfSequence(eos, ids.get(eos) ?? added.find((t) => t.content === eos)!.id),
     decoder: null,
-    model: vocabularyOf(model, unknown, ids),
+    model: pieces,
   };
   const manners = { legacy: config?.legacy ?? true, unknown };
   return { file, special, engine: spieceEngine(model, added, manners, path) };
 }
 
 /** What the tokenizer knows of the vocabulary; the engine encodes by the model itself. */
-function vocabularyOf(model: SentencePieceModel, unknown: string, ids: Map<string, number>): TokenizerFile['model'] {
+function piecesOf(model: SentencePieceModel, unknown: string): TokenizerFile['model'] {
   const { byte_fallback } = model.trainer_spec;
   if (model.trainer_spec.model_type !== ModelType.BPE)
     return {
       type: 'Unigram',
-      unk_id: ids.get(unknown)!,
+      unk_id: model.pieces.findIndex(({ piece }) => piece === unknown),
       byte_fallback,
       vocab: model.pieces.map(({ piece, score }) => [piece, score]),
     };
@@ -68,13 +68,13 @@ function vocabularyOf(model: SentencePieceModel, unknown: string, ids: Map<strin
     fuse_unk: true,
     byte_fallback,
     ignore_merges: false,
-    vocab: ids,
+    vocab: new Map(model.pieces.map(({ piece }, id) => [piece, id])),
     merges: [],
   };
 }
 
 /** Special tokens, T5's extra ids behind the pieces, and what the configuration adds. */
-function addedTokens(model: SentencePieceModel, ids: Map<string, number>, config: TokenizerConfig): AddedToken[] {
+function addedTokens(model: SentencePieceModel, ids: ReadonlyMap<string, number>, config: TokenizerConfig): AddedToken[] {
   const found = new Map<string, AddedToken>();
   const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   const add = (content: string, id: number) => {

@@ -84,7 +84,9 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
   readonly spiece: Uint8Array | undefined;
   /** Ids that encoding puts before and behind a text. */
   private readonly around: { prefix: number[]; suffix: number[] };
-  private readonly ids: Map<string, number>;
+  private readonly vocab: ReadonlyMap<string, number>;
+  /** Added tokens that the vocabulary lacks. */
+  private readonly added: Map<string, number>;
   private readonly pieces: (string | undefined)[];
   private readonly specialIds: Set<number>;
   private readonly engine: Engine;
@@ -102,16 +104,20 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
     this.padding_side = this.config.padding_side ?? (file.padding?.direction === 'Left' ? 'left' : 'right');
     this.truncation_side = this.config.truncation_side ?? (file.truncation?.direction === 'Left' ? 'left' : 'right');
     const vocab = vocabularyOf(file.model);
-    const beyond = file.added_tokens.filter(({ content }) => !vocab.has(content));
-    this.ids = beyond.length === 0 ? vocab : new Map(vocab);
-    for (const { content, id } of beyond) this.ids.set(content, id);
+    this.vocab = vocab;
+    this.added = new Map();
     this.pieces = [];
     if (file.model.type === 'Unigram') this.pieces = file.model.vocab.map(([piece]) => piece);
-    for (const [piece, id] of this.ids) this.pieces[id] = piece;
+    else for (const [piece, id] of vocab) this.pieces[id] = piece;
+    for (const { content, id } of file.added_tokens)
+      if (!vocab.has(content)) {
+        this.added.set(content, id);
+        this.pieces[id] = content;
+      }
     this.vocab_size = this.pieces.length;
     this.specialIds = new Set(file.added_tokens.filter((token) => token.special).map((token) => token.id));
     this.sentinels = this.findSentinels();
-    const [R, S, X] = ['[R]', '[S]', '[X]'].map((token) => this.ids.get(token));
+    const [R, S, X] = ['[R]', '[S]', '[X]'].map((token) => this.token_to_id(token));
     this.modeTokens = R !== undefined && S !== undefined && X !== undefined ? { R, S, X } : undefined;
     this.postProcess = compilePostProcessor(file.post_processor);
     this.around = aroundText(this.postProcess);
@@ -123,7 +129,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
 
   private findSentinels(): number[] {
     const found: number[] = [];
-    for (let id = this.ids.get('<extra_id_0>'); id !== undefined; id = this.ids.get(`<extra_id_${found.length}>`))
+    for (let id = this.token_to_id('<extra_id_0>'); id !== undefined; id = this.token_to_id(`<extra_id_${found.length}>`))
       found.push(id);
     return found;
   }
@@ -212,7 +218,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
   }
 
   token_to_id(token: string): number | undefined {
-    return this.ids.get(token);
+    return this.vocab.get(token) ?? this.added.get(token);
   }
 
   id_to_token(id: number): string | undefined {
@@ -223,7 +229,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
   convert_tokens_to_ids(tokens: string): number;
   convert_tokens_to_ids(tokens: readonly string[]): number[];
   convert_tokens_to_ids(tokens: string | readonly string[]): number | number[] {
-    const idOf = (token: string) => this.ids.get(token) ?? this.unk_token_id;
+    const idOf = (token: string) => this.token_to_id(token) ?? this.unk_token_id;
     return typeof tokens === 'string' ? idOf(tokens) : tokens.map(idOf);
   }
 
@@ -233,13 +239,13 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
   }
 
   convert_tokens_to_string(tokens: readonly string[]): string {
-    const pieces = tokens.map((piece) => ({ piece, special: this.specialIds.has(this.ids.get(piece) ?? -1) }));
+    const pieces = tokens.map((piece) => ({ piece, special: this.specialIds.has(this.token_to_id(piece) ?? -1) }));
     return this.engine.decode(pieces, { spaces_between_special_tokens: false });
   }
 
   /** Token -> id, added tokens included. */
   get_vocab(): Map<string, number> {
-    return new Map(this.ids);
+    return new Map([...this.vocab, ...this.added]);
   }
 
   get added_tokens(): readonly AddedToken[] {
@@ -320,7 +326,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
 
   private idOfPart(part: keyof SpecialTokens): number {
     const token = this.special[part];
-    const id = token === undefined ? undefined : this.ids.get(token);
+    const id = token === undefined ? undefined : this.token_to_id(token);
     if (id === undefined) throw new UsageError(`tokenizer: it has no ${part}, expected one in tokenizer_config.json`);
     return id;
   }

@@ -66,11 +66,16 @@ export interface TokenizerFile {
   model: TokenizerModel;
 }
 
-/** Piece -> id of a model. Of equal Unigram pieces the last one counts, as in Hugging Face tokenizers. */
-export function vocabularyOf(model: TokenizerModel): Map<string, number> {
+const vocabularies = new WeakMap<UnigramModel, ReadonlyMap<string, number>>();
+
+/** Piece -> id of a model, made once. Of equal Unigram pieces the last one counts, as in Hugging Face tokenizers. */
+export function vocabularyOf(model: TokenizerModel): ReadonlyMap<string, number> {
   if (model.type !== 'Unigram') return model.vocab;
+  const known = vocabularies.get(model);
+  if (known) return known;
   const ids = new Map<string, number>();
   for (let id = 0; id < model.vocab.length; id++) ids.set(model.vocab[id]![0], id);
+  vocabularies.set(model, ids);
   return ids;
 }
 
@@ -102,7 +107,7 @@ export function parseTokenizerJson(text: string, path: string): TokenizerFile {
   }
   const untyped = (document as { model?: Record<string, unknown> } | null)?.model;
   if (typeof untyped === 'object' && untyped !== null && !('type' in untyped)) untyped.type = modelType(untyped);
-  const parsed = tokenizerJson.safeParse(document);
+  const parsed = tokenizerJson.safeParse(document, { jitless: true }); // compiling the schema takes longer
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
     throw new FormatError(
@@ -151,13 +156,20 @@ function readModel(raw: RawModel, path: string): TokenizerModel {
 
 function checkReferences({ model, added_tokens, post_processor }: TokenizerFile, path: string): void {
   const vocab = vocabularyOf(model);
-  checkAddedTokens(added_tokens, vocab, path);
+  const owners = model.type === 'Unigram' ? (id: number) => model.vocab[id]?.[0] : ownersIn(vocab);
+  checkAddedTokens(added_tokens, vocab, owners, path);
   checkTemplates(post_processor, path);
   if (model.type === 'Unigram') {
     if (model.unk_id !== null && model.unk_id >= model.vocab.length)
       throw new FormatError(`${path}: model.unk_id is ${model.unk_id}, expected less than ${model.vocab.length}`);
   } else if (model.unk_token !== null && !vocab.has(model.unk_token))
     throw new FormatError(`${path}: model.unk_token ${JSON.stringify(model.unk_token)} is not in model.vocab`);
+}
+
+function ownersIn(vocab: ReadonlyMap<string, number>): (id: number) => string | undefined {
+  const pieces: string[] = [];
+  for (const [piece, id] of vocab) pieces[id] = piece;
+  return (id) => pieces[id];
 }
 
 /** Every token of a template has its ids. */

@@ -52,12 +52,16 @@ export function readMerges(merges: unknown[], path: string): [string, string][] 
   return found;
 }
 
-/** Added tokens may repeat the vocabulary, not contradict it. */
-export function checkAddedTokens(tokens: AddedToken[], vocab: ReadonlyMap<string, number>, path: string): void {
-  const owners: (string | undefined)[] = [];
-  for (const [piece, id] of vocab) owners[id] = piece;
+/** Added tokens may repeat the vocabulary, not contradict it. `pieceOf` is the vocabulary from the ids' side. */
+export function checkAddedTokens(
+  tokens: AddedToken[],
+  vocab: ReadonlyMap<string, number>,
+  pieceOf: (id: number) => string | undefined,
+  path: string,
+): void {
+  const owners = new Map<number, string>();
   for (const { content, id } of tokens) {
-    const owner = owners[id];
+    const owner = owners.get(id) ?? pieceOf(id);
     const known = vocab.get(content);
     if ((owner !== undefined && owner !== content) || (known !== undefined && known !== id))
       throw new FormatError(
@@ -65,6 +69,6 @@ export function checkAddedTokens(tokens: AddedToken[], vocab: ReadonlyMap<string
           known !== undefined ? `model.vocab gives it ${known}` : `that is the id of ${show(owner)}`
         }`,
       );
-    owners[id] = content;
+    owners.set(id, content);
   }
 }

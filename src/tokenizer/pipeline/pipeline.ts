@@ -3,7 +3,13 @@
  * the format can say; native code writes the same ids, faster, for what is common (native_plan.ts).
  */
 import { FormatError } from '../../util/errors.ts';
-import { checkMerges, type TokenizerFile, type TokenizerModel, type UnigramModel } from '../tokenizer_json.ts';
+import {
+  checkMerges,
+  type TokenizerFile,
+  type TokenizerModel,
+  type UnigramModel,
+  vocabularyOf,
+} from '../tokenizer_json.ts';
 import { tokenFinder } from './added_tokens.ts';
 import { bpeModel } from './bpe.ts';
 import { type Encoding, emptyEncoding } from './encoding.ts';
@@ -78,23 +84,26 @@ function openModel(model: TokenizerModel, path: string): Model {
     case 'WordLevel':
       return wordLevelModel(model, path);
     case 'Unigram':
-      return unigramModel(unigramOptions(model, path));
+      return unigramModel({
+        ...unigramOptions(model, path),
+        pieces: model.vocab.map((entry) => (entry[0] === '' ? undefined : entry)),
+      });
   }
 }
 
-/** What a Unigram vocabulary of tokenizer.json means. @throws FormatError without an unknown piece */
-export function unigramOptions({ vocab, unk_id, byte_fallback }: UnigramModel, path: string): UnigramOptions {
+/** What a Unigram vocabulary of tokenizer.json means, but for its pieces. @throws FormatError without an unknown piece */
+export function unigramOptions(model: UnigramModel, path: string): Omit<UnigramOptions, 'pieces'> {
+  const { vocab, unk_id, byte_fallback } = model;
   if (unk_id === null)
     throw new FormatError(`${path}: model.unk_id is null, expected the piece for unknown characters`);
   let bytes: (number | undefined)[] | undefined;
   if (byte_fallback) {
-    const ids = new Map(vocab.map(([piece], id) => [piece, id]));
+    const ids = vocabularyOf(model);
     bytes = Array.from({ length: 256 }, (_, byte) => ids.get(byteName(byte)));
   }
   let least = Number.POSITIVE_INFINITY;
   for (const [, score] of vocab) if (score < least) least = score;
   return {
-    pieces: vocab.map((entry) => (entry[0] === '' ? undefined : entry)),
     unknown: unk_id,
     unknownScore: least - UNKNOWN_PENALTY,
     bytes: bytes?.every((id) => id !== undefined) ? (bytes as number[]) : undefined,
