@@ -280,3 +280,43 @@ test('calling a tokenizer pads, truncates, strides and says where tokens are fro
     ids.map(() => 0),
   );
 });
+
+test('calling a tokenizer without asking where tokens are from gives the same, from C++', () => {
+  const requests = [
+    {},
+    { padding: true },
+    { padding: 'max_length', max_length: 12, truncation: true, padding_side: 'left' },
+    { max_length: 5, truncation: true, truncation_side: 'left', padding: true, pad_to_multiple_of: 4 },
+    { add_special_tokens: false, split_special_tokens: true },
+  ] as const;
+  for (const kind of kinds) {
+    const tokenizer = openKind(kind);
+    const texts = kind.cases.map(({ text }) => text);
+    for (const request of requests) {
+      if ('padding' in request && tokenizer.pad_token === undefined) continue;
+      const plain = { ...request, return_tensor: false, return_token_type_ids: false } as const;
+      const quick = tokenizer(texts, plain);
+      const full = tokenizer(texts, { ...plain, return_offsets_mapping: true });
+      assert.deepEqual(quick.input_ids, full.input_ids, kind.name);
+      assert.deepEqual(quick.attention_mask, full.attention_mask, kind.name);
+      assert.deepEqual(quick.word_ids(1), full.word_ids(1), kind.name);
+    }
+  }
+});
+
+const clusterParts = ['a', 'e', ' ', 'é', 'ß', '©', '中', '한', 'क', 'ا', '😀', '▁', '1', '\n', '\r', '\u0085']
+  .concat(['\u0301', '\u0308', '\u064b', '\u093f', '\u094d', '\u0e33', '\u3099', '\u20e3', '\ufe0f', '\u200d'])
+  .concat(['\u200b', '\u00ad', '\ufeff', '\u1100', '\u1161', '\u11a8', '\u{1f1eb}', '\u{1f3fb}', '\u0600', '\u0d4e'])
+  .concat(['\u200c', '\u102b', '\u0488', '\uff9e', 'ﬁ', 'Å', '½', '\u2028']);
+for (const name of ['t5', 'mt5'])
+  test(`${name}: clusters of characters that join are cut alike in C++ and TypeScript`, () => {
+    const kind = kinds.find((one) => one.name === name)!;
+    const [native, typescript] = [openKind(kind), openKind(kind, { native: false })];
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...clusterParts), { maxLength: 12 }), (parts) => {
+        const text = parts.join('');
+        assert.deepEqual(native.encode(text), typescript.encode(text), JSON.stringify(text));
+      }),
+      { numRuns: 3000, seed: 7 },
+    );
+  });

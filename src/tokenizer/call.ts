@@ -1,7 +1,8 @@
 /** `tokenizer(texts, options)`: truncation, special tokens, padding and the fields that were asked for. */
 import { UsageError } from '../util/errors.ts';
 import { BatchEncoding, type IdTensor, idTensor } from './batch_encoding.ts';
-import { type Encoding, pad, truncatePair } from './pipeline/encoding.ts';
+import { once } from './engine.ts';
+import { type Encoding, emptyEncoding, pad, truncatePair } from './pipeline/encoding.ts';
 import type { Truncation } from './schema.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
@@ -47,14 +48,49 @@ export function encodeCall(
   const second = pairsOf(options.text_pair, first.length, many);
   const special = options.add_special_tokens !== false;
   const truncation = truncationOf(tokenizer, options, special && second ? 1 : 0);
-  const whole = first.map((text, i) => encodeOne(tokenizer, text, second?.[i], truncation, options));
+  for (const text of [...first, ...(second ?? [])])
+    if (typeof text !== 'string')
+      throw new UsageError(`tokenizer: a text is ${typeof text}, expected a string or an array of strings`);
   const samples: number[] = [];
-  const rows = whole.flatMap((encoding, i) => {
-    const parts = options.return_overflowing_tokens ? [encoding, ...encoding.overflowing] : [encoding];
-    for (const _ of parts) samples.push(i);
-    return parts.map((part) => ({ ...part, overflowing: [] }));
+  const rows = once(() => {
+    const whole = first.map((text, i) => encodeOne(tokenizer, text, second?.[i], truncation, options));
+    const parts = whole.flatMap((encoding, i) => {
+      const found = options.return_overflowing_tokens ? [encoding, ...encoding.overflowing] : [encoding];
+      for (const _ of found) samples.push(i);
+      return found.map((part) => ({ ...part, overflowing: [] }));
+    });
+    return padded(tokenizer, parts, options);
   });
-  return fieldsOf(tokenizer, padded(tokenizer, rows, options), samples, options, many);
+  const fields =
+    second || needsMore(tokenizer, options)
+      ? rows()
+      : padded(tokenizer, idsOf(tokenizer, first, truncation, options), options);
+  return fieldsOf(tokenizer, fields, rows, samples, options, many);
+}
+
+/** Whether fields other than ids and attention mask are asked for. */
+const needsMore = (tokenizer: Tokenizer, options: CallOptions) =>
+  options.return_overflowing_tokens ||
+  options.return_offsets_mapping ||
+  options.return_special_tokens_mask ||
+  (options.return_token_type_ids ?? hasTypes(tokenizer));
+
+/** Encodings of ids and attention mask alone: native code gives no more. */
+function idsOf(
+  tokenizer: Tokenizer,
+  texts: readonly string[],
+  truncation: Truncation | undefined,
+  options: CallOptions,
+): Encoding[] {
+  const split_special_tokens = options.split_special_tokens ?? false;
+  const batch = tokenizer.encodeBatch(texts, { add_special_tokens: false, split_special_tokens });
+  const { prefix, suffix } = options.add_special_tokens === false ? { prefix: [], suffix: [] } : tokenizer.around;
+  return texts.map((_, i) => {
+    let row: Encoding = { ...emptyEncoding(), ids: [...batch.ids.subarray(batch.offsets[i], batch.offsets[i + 1])] };
+    if (truncation) [row] = truncatePair(row, undefined, truncation);
+    const ids = [...prefix, ...row.ids, ...suffix];
+    return { ...emptyEncoding(), ids, attention_mask: ids.map(() => 1) };
+  });
 }
 
 function pairsOf(pairs: CallTexts | undefined, count: number, many: boolean): readonly string[] | undefined {
@@ -97,8 +133,6 @@ function encodeOne(
   truncation: Truncation | undefined,
   options: CallOptions,
 ): Encoding {
-  if (typeof text !== 'string' || (pair !== undefined && typeof pair !== 'string'))
-    throw new UsageError(`tokenizer: a text is ${typeof text}, expected a string or an array of strings`);
   const split = options.split_special_tokens ?? false;
   let a = tokenizer.encodeText(text, split);
   let b = pair === undefined ? undefined : tokenizer.encodeText(pair, split);
@@ -128,7 +162,8 @@ function padded(tokenizer: Tokenizer, rows: Encoding[], options: CallOptions): E
 
 function fieldsOf(
   tokenizer: Tokenizer,
-  rows: Encoding[],
+  rows: readonly Encoding[],
+  details: () => readonly Encoding[],
   samples: number[],
   options: CallOptions,
   many: boolean,
@@ -162,7 +197,7 @@ function fieldsOf(
   if (options.return_offsets_mapping)
     fields.offset_mapping = single ? rows[0]!.offsets : rows.map(({ offsets }) => offsets);
   if (options.return_overflowing_tokens) fields.overflow_to_sample_mapping = samples;
-  return new BatchEncoding(fields, () => rows);
+  return new BatchEncoding(fields, details);
 }
 
 /** Models with two kinds of segments: those of BERT's kind. */

@@ -23,12 +23,15 @@ public:
 
   /** Call when all is set. */
   void prepare();
-  /** first: the text starts where the whole text does. False: characters that join, which TypeScript must cut. */
+  /** first: the text starts where the whole text does. False: clusters of characters that TypeScript must cut. */
   bool run(const uint8_t *p, const uint8_t *end, bool first, Words &out, std::vector<uint8_t> &scratch) const;
 
 private:
   bool plain[256] = {};
   bool applyRules(const uint8_t *p, const uint8_t *end, std::vector<uint8_t> &out) const;
+  bool applyRun(const uint8_t *p, const uint8_t *end, std::vector<uint8_t> &out) const;
+  void applyCluster(const uint8_t *p, const uint8_t *end, std::vector<uint8_t> &out) const;
+  void applyRule(const uint8_t *p, const uint8_t *end, std::vector<uint8_t> &out) const;
   void marks(const uint8_t *p, const uint8_t *end, bool first, Words &out) const;
 };
 

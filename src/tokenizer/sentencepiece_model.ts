@@ -139,8 +139,15 @@ function readPiece(reader: ProtobufReader): SentencePiece {
   return found;
 }
 
+const indexes = new WeakMap<readonly SentencePiece[], Map<string, number>>();
+
+/** Piece -> id of pieces that were read from a file. */
+export function idsOf({ pieces }: SentencePieceModel): Map<string, number> {
+  return indexes.get(pieces) ?? new Map(pieces.map(({ piece }, id) => [piece, id]));
+}
+
 function checkPieces(pieces: readonly SentencePiece[], path: string): void {
-  const seen = new Set<string>();
+  const seen = new Map<string, number>();
   let unknown = 0;
   for (let id = 0; id < pieces.length; id++) {
     const { piece, score, type } = pieces[id]!;
@@ -151,8 +158,9 @@ function checkPieces(pieces: readonly SentencePiece[], path: string): void {
     if (type === PieceType.UNKNOWN && unknown++ > 0) throw wrong('is a second unknown piece, expected one');
     if (type === PieceType.BYTE && !/^<0x[0-9A-F]{2}>$/.test(piece))
       throw wrong(`is ${JSON.stringify(piece)} for a byte, expected <0x00> to <0xFF>`);
-    seen.add(piece);
+    seen.set(piece, id);
   }
+  indexes.set(pieces, seen);
   if (unknown === 0)
     throw new FormatError(`${path}: ${pieces.length} pieces without an unknown one, expected a sentencepiece model`);
 }

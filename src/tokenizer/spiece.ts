@@ -7,9 +7,9 @@ import { endOfSequence } from './pipeline/post_processors.ts';
 import { openSentencePiece, type SentencePieceManners } from './pipeline/sentencepiece.ts';
 import { spaceMark, spNormalizer } from './pipeline/sp_normalizer.ts';
 import type { AddedToken } from './schema.ts';
-import { ModelType, PieceType, type SentencePieceModel } from './sentencepiece_model.ts';
+import { idsOf, ModelType, PieceType, type SentencePieceModel } from './sentencepiece_model.ts';
 import { type SpecialTokens, specialParts, specialTokens, type TokenizerConfig } from './tokenizer_config.ts';
-import { type TokenizerFile, vocabularyOf } from './tokenizer_json.ts';
+import { indexed, type TokenizerFile, type UnigramModel } from './tokenizer_json.ts';
 
 /** T5's tokens for masked spans where no configuration says how many. */
 const T5_EXTRA_IDS = 100;
@@ -27,8 +27,7 @@ export function spieceTokenizer(
   path: string,
 ): SpieceTokenizer {
   const unknown = model.pieces.find(({ type }) => type === PieceType.UNKNOWN)!.piece;
-  const pieces = piecesOf(model, unknown);
-  const ids = vocabularyOf(pieces);
+  const ids = idsOf(model);
   const added = addedTokens(model, ids, config ?? {});
   const known = (token: string) => ids.has(token) || added.some(({ content }) => content === token);
   const special = specialTokens(config ?? {}, known);
@@ -44,22 +43,21 @@ export function spieceTokenizer(
     post_processor:
       eos === undefined ? null : endOfSequence(eos, ids.get(eos) ?? added.find((t) => t.content === eos)!.id),
     decoder: null,
-    model: pieces,
+    model: vocabularyOf(model, unknown, ids),
   };
   const manners = { legacy: config?.legacy ?? true, unknown };
   return { file, special, engine: spieceEngine(model, added, manners, path) };
 }
 
 /** What the tokenizer knows of the vocabulary; the engine encodes by the model itself. */
-function piecesOf(model: SentencePieceModel, unknown: string): TokenizerFile['model'] {
+function vocabularyOf(model: SentencePieceModel, unknown: string, ids: Map<string, number>): TokenizerFile['model'] {
   const { byte_fallback } = model.trainer_spec;
-  if (model.trainer_spec.model_type !== ModelType.BPE)
-    return {
-      type: 'Unigram',
-      unk_id: model.pieces.findIndex(({ piece }) => piece === unknown),
-      byte_fallback,
-      vocab: model.pieces.map(({ piece, score }) => [piece, score]),
-    };
+  if (model.trainer_spec.model_type !== ModelType.BPE) {
+    const vocab = model.pieces.map(({ piece, score }): [string, number] => [piece, score]);
+    const unigram: UnigramModel = { type: 'Unigram', unk_id: ids.get(unknown)!, byte_fallback, vocab };
+    indexed(unigram, ids);
+    return unigram;
+  }
   return {
     type: 'BPE',
     unk_token: unknown,
@@ -68,13 +66,17 @@ function piecesOf(model: SentencePieceModel, unknown: string): TokenizerFile['mo
     fuse_unk: true,
     byte_fallback,
     ignore_merges: false,
-    vocab: new Map(model.pieces.map(({ piece }, id) => [piece, id])),
+    vocab: ids,
     merges: [],
   };
 }
 
 /** Special tokens, T5's extra ids behind the pieces, and what the configuration adds. */
-function addedTokens(model: SentencePieceModel, ids: ReadonlyMap<string, number>, config: TokenizerConfig): AddedToken[] {
+function addedTokens(
+  model: SentencePieceModel,
+  ids: ReadonlyMap<string, number>,
+  config: TokenizerConfig,
+): AddedToken[] {
   const found = new Map<string, AddedToken>();
   const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   const add = (content: string, id: number) => {

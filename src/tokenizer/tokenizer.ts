@@ -14,7 +14,7 @@ import { saveTokenizer } from './save.ts';
 import type { AddedToken } from './schema.ts';
 import { checkOffsets, joinTexts, type TextBatch, textsOf } from './text_batch.ts';
 import { noConfig, type SpecialTokens, type TokenizerConfig } from './tokenizer_config.ts';
-import { formatTokenizerJson, type TokenizerFile, vocabularyOf } from './tokenizer_json.ts';
+import { formatTokenizerJson, piecesById, type TokenizerFile, vocabularyOf } from './tokenizer_json.ts';
 
 export interface EncodeOptions {
   /** Add what the post-processor adds, in T5 the end of sequence. Default true. */
@@ -79,15 +79,15 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
   model_max_length: number;
   padding_side: 'left' | 'right';
   truncation_side: 'left' | 'right';
+  readonly id_to_token: (id: number) => string | undefined;
   readonly postProcess: PostProcess;
   /** The spiece.model that it came from; undefined for a tokenizer.json. */
   readonly spiece: Uint8Array | undefined;
   /** Ids that encoding puts before and behind a text. */
-  private readonly around: { prefix: number[]; suffix: number[] };
+  readonly around: { prefix: number[]; suffix: number[] };
   private readonly vocab: ReadonlyMap<string, number>;
   /** Added tokens that the vocabulary lacks. */
   private readonly added: Map<string, number>;
-  private readonly pieces: (string | undefined)[];
   private readonly specialIds: Set<number>;
   private readonly engine: Engine;
   private native: NativeEncoder | undefined;
@@ -106,15 +106,15 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
     const vocab = vocabularyOf(file.model);
     this.vocab = vocab;
     this.added = new Map();
-    this.pieces = [];
-    if (file.model.type === 'Unigram') this.pieces = file.model.vocab.map(([piece]) => piece);
-    else for (const [piece, id] of vocab) this.pieces[id] = piece;
+    const beyond: string[] = [];
     for (const { content, id } of file.added_tokens)
       if (!vocab.has(content)) {
         this.added.set(content, id);
-        this.pieces[id] = content;
+        beyond[id] = content;
       }
-    this.vocab_size = this.pieces.length;
+    const { pieceOf, count } = piecesById(file.model);
+    this.id_to_token = (id) => beyond[id] ?? pieceOf(id);
+    this.vocab_size = Math.max(count, beyond.length);
     this.specialIds = new Set(file.added_tokens.filter((token) => token.special).map((token) => token.id));
     this.sentinels = this.findSentinels();
     const [R, S, X] = ['[R]', '[S]', '[X]'].map((token) => this.token_to_id(token));
@@ -129,7 +129,11 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
 
   private findSentinels(): number[] {
     const found: number[] = [];
-    for (let id = this.token_to_id('<extra_id_0>'); id !== undefined; id = this.token_to_id(`<extra_id_${found.length}>`))
+    for (
+      let id = this.token_to_id('<extra_id_0>');
+      id !== undefined;
+      id = this.token_to_id(`<extra_id_${found.length}>`)
+    )
       found.push(id);
     return found;
   }
@@ -200,7 +204,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
     const pieces = [];
     for (const value of ids) {
       const id = Number(value);
-      const piece = this.pieces[id];
+      const piece = this.id_to_token(id);
       const special = this.specialIds.has(id);
       if (piece !== undefined && !(options.skip_special_tokens && special)) pieces.push({ piece, special });
     }
@@ -221,10 +225,6 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
     return this.vocab.get(token) ?? this.added.get(token);
   }
 
-  id_to_token(id: number): string | undefined {
-    return this.pieces[id];
-  }
-
   /** Ids of tokens; what is no token has the unknown token's id. @throws UsageError if there is no unknown token */
   convert_tokens_to_ids(tokens: string): number;
   convert_tokens_to_ids(tokens: readonly string[]): number[];
@@ -235,7 +235,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
 
   /** Tokens of ids; the unknown token for ids without one. */
   convert_ids_to_tokens(ids: Iterable<number | bigint>): string[] {
-    return Array.from(ids, (id) => this.pieces[Number(id)] ?? this.special.unk_token ?? '');
+    return Array.from(ids, (id) => this.id_to_token(Number(id)) ?? this.special.unk_token ?? '');
   }
 
   convert_tokens_to_string(tokens: readonly string[]): string {

@@ -75,8 +75,21 @@ export function vocabularyOf(model: TokenizerModel): ReadonlyMap<string, number>
   if (known) return known;
   const ids = new Map<string, number>();
   for (let id = 0; id < model.vocab.length; id++) ids.set(model.vocab[id]![0], id);
+  return indexed(model, ids);
+}
+
+/** Says what vocabularyOf need not find out. */
+export function indexed(model: UnigramModel, ids: ReadonlyMap<string, number>): ReadonlyMap<string, number> {
   vocabularies.set(model, ids);
   return ids;
+}
+
+/** A model's vocabulary from the ids' side; count is one more than the highest id. */
+export function piecesById(model: TokenizerModel): { pieceOf: (id: number) => string | undefined; count: number } {
+  if (model.type === 'Unigram') return { pieceOf: (id) => model.vocab[id]?.[0], count: model.vocab.length };
+  const pieces: string[] = [];
+  for (const [piece, id] of model.vocab) pieces[id] = piece;
+  return { pieceOf: (id) => pieces[id], count: pieces.length };
 }
 
 /** What a part of the file says about itself, for the error that refuses it. */
@@ -156,20 +169,13 @@ function readModel(raw: RawModel, path: string): TokenizerModel {
 
 function checkReferences({ model, added_tokens, post_processor }: TokenizerFile, path: string): void {
   const vocab = vocabularyOf(model);
-  const owners = model.type === 'Unigram' ? (id: number) => model.vocab[id]?.[0] : ownersIn(vocab);
-  checkAddedTokens(added_tokens, vocab, owners, path);
+  checkAddedTokens(added_tokens, vocab, piecesById(model).pieceOf, path);
   checkTemplates(post_processor, path);
   if (model.type === 'Unigram') {
     if (model.unk_id !== null && model.unk_id >= model.vocab.length)
       throw new FormatError(`${path}: model.unk_id is ${model.unk_id}, expected less than ${model.vocab.length}`);
   } else if (model.unk_token !== null && !vocab.has(model.unk_token))
     throw new FormatError(`${path}: model.unk_token ${JSON.stringify(model.unk_token)} is not in model.vocab`);
-}
-
-function ownersIn(vocab: ReadonlyMap<string, number>): (id: number) => string | undefined {
-  const pieces: string[] = [];
-  for (const [piece, id] of vocab) pieces[id] = piece;
-  return (id) => pieces[id];
 }
 
 /** Every token of a template has its ids. */
