@@ -53,7 +53,6 @@ export type { CallOptions as TokenizerCallOptions } from './tokenizer/call.ts';
 export type { EncodedBatch } from './tokenizer/native_encoder.ts';
 export { ENGLISH_PATTERN, FRENCH_PATTERN } from './tokenizer/patterns.ts';
 export type { Encoding } from './tokenizer/pipeline/encoding.ts';
-export { StreamDecoder } from './tokenizer/stream_decoder.ts';
 export type { TextBatch } from './tokenizer/text_batch.ts';
 export type { DecodeOptions, EncodeBatchOptions, EncodeOptions, Tokenizer } from './tokenizer/tokenizer.ts';
 export type { SpecialTokens } from './tokenizer/tokenizer_config.ts';
@@ -66,3 +65,4 @@ export {
 export type { TrainTokenizerOptions } from './tokenizer/training_options.ts';
 export { type StepResult, Trainer, type TrainerOptions } from './train/trainer.ts';
 export { BackendError, FormatError, ShapeError, UsageError } from './util/errors.ts';
+export { StreamDecoder } from './util/stream_decoder.ts';

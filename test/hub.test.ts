@@ -18,6 +18,8 @@ import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { type HubProgress, resolveModel } from '../src/hub/hub.ts';
 import { T5ForConditionalGeneration } from '../src/model/t5.ts';
+import { AutoTokenizer } from '../src/tokenizer/auto_tokenizer.ts';
+import { trainTokenizer } from '../src/tokenizer/train.ts';
 import { FormatError, UsageError } from '../src/util/errors.ts';
 import { published } from './model_configs.ts';
 
@@ -196,6 +198,36 @@ describe('a model named as on the hub', () => {
       loaded: weights().length,
       total: weights().length,
     });
+  });
+
+  test('gives its tokenizer without its weights', async () => {
+    const none = { cache_dir: cache, local_files_only: true };
+    await assert.rejects(AutoTokenizer.from_pretrained('org/tiny', none), /org\/tiny: not in/);
+    await assert.rejects(
+      AutoTokenizer.from_pretrained('org/tiny', { cache_dir: cache }),
+      /org\/tiny: has no tokenizer, expected tokenizer\.json or spiece\.model/,
+    );
+    const { tokenizer } = await trainTokenizer({ vocab_size: 300, sentinels: 2 }, ['a small text', 'another text']);
+    tokenizer.save(join(root, 'tokenizer'));
+    const own = readdirSync(join(root, 'tokenizer'));
+    for (const name of own) files.set(name, readFileSync(join(root, 'tokenizer', name)));
+    try {
+      requests = [];
+      const found = await AutoTokenizer.from_pretrained('org/tiny', { cache_dir: cache });
+      assert.deepEqual(found.encode('a small text'), tokenizer.encode('a small text'));
+      assert.deepEqual(
+        downloads()
+          .map((path) => path.split('/').at(-1))
+          .sort(),
+        own.sort(),
+      );
+      const again = await AutoTokenizer.from_pretrained('org/tiny', none);
+      assert.equal(again.hash, tokenizer.hash);
+      await assert.rejects(resolveModel('org/tiny', none), /only a part of it is in/);
+      for (const one of [found, again, tokenizer]) one.dispose();
+    } finally {
+      for (const name of own) files.delete(name);
+    }
   });
 
   test('needs the token that the hub asks for', async () => {

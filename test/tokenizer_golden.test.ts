@@ -7,10 +7,10 @@ import { after, test } from 'node:test';
 import fc from 'fast-check';
 import { openTokenizer } from '../src/tokenizer/auto_tokenizer.ts';
 import type { Encoding } from '../src/tokenizer/pipeline/encoding.ts';
-import { StreamDecoder } from '../src/tokenizer/stream_decoder.ts';
 import type { Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { parseTokenizerJson } from '../src/tokenizer/tokenizer_json.ts';
 import { FormatError } from '../src/util/errors.ts';
+import { StreamDecoder } from '../src/util/stream_decoder.ts';
 
 interface Columns {
   ids: number[];
@@ -216,6 +216,9 @@ test('a stream gives whole words as soon as they are complete, and all of the te
   const stream = new StreamDecoder(gpt2);
   const given = gpt2.encode('the cat sleeps').map((id) => stream.put([id]));
   assert.equal(given.join(''), 'the cat');
+  const letters = { decode: (ids: number[]) => String.fromCodePoint(...ids) };
+  const chinese = new StreamDecoder(letters);
+  assert.equal(chinese.put([0x4e2d]) + chinese.put([0x6587]), '中文');
 });
 
 test('a tokenizer.json that is written reads back the same', () => {

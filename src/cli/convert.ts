@@ -2,7 +2,7 @@ import { convertFormats, convertModel, convertTypes } from '../model/convert.ts'
 import { copyTokenizer } from '../train/run_parts.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, defineCommand } from './command.ts';
-import { modelFolder } from './model_folder.ts';
+import { findModel } from './model_folder.ts';
 
 export const convertCommand = defineCommand({
   name: 'convert',
@@ -17,7 +17,7 @@ export const convertCommand = defineCommand({
   async run({ to: format, dtype }, [from, to, ...more]) {
     if (from === undefined || to === undefined || more.length > 0)
       throw new UsageError('convert: expected two folders, the model and where to write it');
-    const folder = modelFolder(from);
+    const folder = await findModel(from);
     const count = await convertModel(folder, to, { format, dtype });
     copyTokenizer(folder, to);
     console.log(`${to}: ${count} tensors from ${folder}`);

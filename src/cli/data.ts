@@ -1,7 +1,7 @@
 import { type PrepareOptions, type PrepareProgress, prepare } from '../data/prepare.ts';
-import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import { documentEncoder } from '../train/document_encoder.ts';
 import { choice, defineCommand, integer, many, path, text, toggle } from './command.ts';
+import { findTokenizer } from './model_folder.ts';
 import { ProgressBar } from './progress_bar.ts';
 
 const automatic = 'auto';
@@ -14,7 +14,7 @@ export const dataPrepare = defineCommand({
     doc: 'text and JSON Lines files (plain, .gz, .zst), folders, globs, - for standard input',
   },
   flags: {
-    tokenizer: path('folder with tokenizer.json'),
+    tokenizer: path('folder with a tokenizer, or a name on the hub'),
     output: path('folder to write'),
     validation: many(path('held-out sources')),
     'validation-every': integer('hold about one document in this many out; 0: none', 0),
@@ -34,7 +34,7 @@ export const dataPrepare = defineCommand({
       validation_sources: flags.validation,
       validation_every: flags['validation-every'],
       output: flags.output,
-      tokenizer: documentEncoder(openTokenizer(flags.tokenizer)),
+      tokenizer: documentEncoder(await findTokenizer(flags.tokenizer)),
       field: flags.field,
       skip_bad: flags['skip-bad'],
       shard_tokens: flags['shard-tokens'],

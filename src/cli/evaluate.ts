@@ -8,7 +8,7 @@ import { loadTrainConfig } from '../train/config_file.ts';
 import { runDirectory } from '../train/run_directory.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, defineCommand, optional, path, toggle } from './command.ts';
-import { modelFolder } from './model_folder.ts';
+import { findModel, modelFolder } from './model_folder.ts';
 
 export const evaluateCommand = defineCommand({
   name: 'evaluate',
@@ -18,7 +18,9 @@ export const evaluateCommand = defineCommand({
     doc: "a run's directory or settings, and settings that replace them",
   },
   flags: {
-    model: optional(path("folder of a model or of a run; the run's newest checkpoint when left out")),
+    model: optional(
+      path("folder of a model or of a run, or a name on the hub; the run's newest checkpoint when left out"),
+    ),
     dtype: optional(
       choice('type of the weights; as in training when left out', ['float32', 'bfloat16', 'float16', 'int8']),
     ),
@@ -28,7 +30,10 @@ export const evaluateCommand = defineCommand({
     if (given === undefined) throw new UsageError('evaluate: expected a run such as runs/NAME, or a config file');
     const isRun = existsSync(given) && statSync(given).isDirectory();
     const config = loadTrainConfig(isRun ? join(given, 'config.yaml') : given, overrides);
-    const folder = modelFolder(flags.model ?? (isRun ? given : runDirectory(config).directory));
+    const folder =
+      flags.model === undefined
+        ? modelFolder(isRun ? given : runDirectory(config).directory)
+        : await findModel(flags.model);
     const { device, dtype } = config.train;
     const model = await T5ForConditionalGeneration.from_pretrained(folder, { device, dtype: flags.dtype ?? dtype });
     const held = evaluationBatches({ ...config, model: model.config }, openTokenizer(config.tokenizer));

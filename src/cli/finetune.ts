@@ -4,7 +4,7 @@ import { settings } from '../train/config_file.ts';
 import { LiveLine } from '../train/reporter.ts';
 import { UsageError } from '../util/errors.ts';
 import { defineCommand, table } from './command.ts';
-import { modelFolder } from './model_folder.ts';
+import { findModel } from './model_folder.ts';
 import { settingRow } from './pretrain.ts';
 import { stopSignal } from './signals.ts';
 
@@ -26,7 +26,8 @@ export const finetuneCommand = defineCommand({
       progress: (text: string) => out.progress(text),
       signal: stopSignal(),
     };
-    const result = await finetune({ ...config, model: modelFolder(config.model) }, parts).finally(() => out.done());
+    const model = await findModel(config.model);
+    const result = await finetune({ ...config, model }, parts).finally(() => out.done());
     if (!result) {
       console.log('interrupted; the same command goes on from here');
       process.exitCode = 130;

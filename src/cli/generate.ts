@@ -3,9 +3,9 @@ import { fillMasks, hasMask } from '../eval/fill.ts';
 import { modes, writeAnswers } from '../eval/texts.ts';
 import { checkGenerationConfig, type GenerationConfig, generationFields } from '../model/generation/options.ts';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
-import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import { choice, defineCommand, type Flag, integer, optional, text, toggle } from './command.ts';
 import { answerRows, fieldOf, inputFlags, inputUsage, openInput, printRow } from './input_rows.ts';
+import { findTokenizer } from './model_folder.ts';
 
 /** Settings that change the form of the result, or need a second model: not for a command. */
 const withheld = ['return_dict_in_generate', 'output_scores', 'output_logits', 'renormalize_logits'];
@@ -49,7 +49,7 @@ export const generateCommand = defineCommand({
     const { mode, seed, column } = flags;
     const settings = settingsOf(flags);
     const opened = await openInput('generate', flags, given);
-    const tokenizer = openTokenizer(opened.tokenizer);
+    const tokenizer = await findTokenizer(opened.tokenizer);
     const model = await T5ForConditionalGeneration.from_pretrained(opened.folder, opened.options);
     const isBounded = (config: GenerationConfig) => typeof (config.max_new_tokens ?? config.max_length) === 'number';
     const options = {

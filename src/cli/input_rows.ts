@@ -16,7 +16,7 @@ export const inputUsage = {
 /** Flags of every command that reads texts. */
 export const inputFlags = {
   model: optional(path('folder of a model or of a run; every argument is a text then')),
-  tokenizer: optional(path("folder with a tokenizer; the model's own when left out")),
+  tokenizer: optional(path("folder with a tokenizer, or a name on the hub; the model's own when left out")),
   input: many(path('files to read instead: lines of text, or .jsonl, .csv, .tsv, .conll')),
   column: text('field of the text in JSON lines and tables', 'text'),
   batch: integer('texts at a time; those of similar length go together', 16),

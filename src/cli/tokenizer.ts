@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { expandSources } from '../data/glob.ts';
 import { readDocuments } from '../data/read.ts';
-import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import { normalizations } from '../tokenizer/normalization.ts';
 import { ENGLISH_PATTERN, FRENCH_PATTERN } from '../tokenizer/patterns.ts';
 import { recipes } from '../tokenizer/recipes.ts';
@@ -10,6 +9,7 @@ import { saveTrainedTokenizer, trainTokenizer } from '../tokenizer/train.ts';
 import { type TrainTokenizerOptions, trainTokenizerOptions } from '../tokenizer/training_options.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, defineCommand, integer, many, number, optional, path, text, toggle } from './command.ts';
+import { findTokenizer } from './model_folder.ts';
 import { ProgressBar } from './progress_bar.ts';
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
@@ -147,12 +147,12 @@ export const tokenizerEncode = defineCommand({
   summary: 'Turn texts, arguments or lines of standard input, into token ids: one line each.',
   positionals: { usage: '[TEXT …]', doc: 'texts; the lines of standard input when there are none' },
   flags: {
-    tokenizer: path('folder with tokenizer.json'),
+    tokenizer: path('folder with a tokenizer, or a name on the hub'),
     pieces: toggle('print the pieces instead of their ids'),
     'no-special-tokens': toggle('leave the end of sequence out'),
   },
   async run(flags, texts) {
-    const tokenizer = openTokenizer(flags.tokenizer);
+    const tokenizer = await findTokenizer(flags.tokenizer);
     for await (const batch of lineBatches(texts)) {
       const { ids, offsets } = tokenizer.encodeBatch(batch, { add_special_tokens: !flags['no-special-tokens'] });
       let shown = '';
@@ -174,11 +174,11 @@ export const tokenizerDecode = defineCommand({
     doc: 'ids apart by spaces, quoted together; the lines of standard input when there are none',
   },
   flags: {
-    tokenizer: path('folder with tokenizer.json'),
+    tokenizer: path('folder with a tokenizer, or a name on the hub'),
     'skip-special-tokens': toggle('leave special tokens out'),
   },
   async run(flags, lines) {
-    const tokenizer = openTokenizer(flags.tokenizer);
+    const tokenizer = await findTokenizer(flags.tokenizer);
     for await (const line of inputLines(lines)) {
       const ids = line.split(/[\s,]+/).filter((word) => word !== '');
       const wrong = ids.find((word) => !/^\d+$/.test(word));

@@ -1,10 +1,10 @@
 import { basename } from 'node:path';
 import { expandSources } from '../data/glob.ts';
 import { readDocuments } from '../data/read.ts';
-import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import { TokenizerMeter, type TokenizerStatistics } from '../tokenizer/statistics.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { defineCommand, many, optional, path, text } from './command.ts';
+import { findTokenizer } from './model_folder.ts';
 import { ProgressBar } from './progress_bar.ts';
 
 const percent = (share: number) => `${(100 * share).toFixed(share > 0 && share < 0.001 ? 4 : 2)} %`;
@@ -61,7 +61,7 @@ export const tokenizerInspect = defineCommand({
   summary: 'Show how texts are cut into pieces, and how well a tokenizer fits corpora, against another if wished.',
   positionals: { usage: '[TEXT …]', doc: 'texts to show the pieces of' },
   flags: {
-    tokenizer: path('folder with a tokenizer, or its file'),
+    tokenizer: path('folder with a tokenizer, its file, or a name on the hub'),
     against: optional(path('another one to compare with')),
     corpus: many(path('files to count, one row each: one file per language; folders and globs too')),
     field: text('JSON Lines: the field with the text', 'text'),
@@ -74,7 +74,7 @@ export const tokenizerInspect = defineCommand({
     ].join('\n'),
   async run({ tokenizer: folder, against, corpus, field }, texts) {
     const folders = against === undefined ? [folder] : [folder, against];
-    const tokenizers = folders.map((each) => openTokenizer(each));
+    const tokenizers = await Promise.all(folders.map((each) => findTokenizer(each)));
     tokenizers.forEach((tokenizer, i) => {
       console.log(summary(folders[i]!, tokenizer));
     });

@@ -13,6 +13,8 @@ export interface HubOptions {
   cache_dir?: string;
   /** Never ask the network; HF_HUB_OFFLINE=1 does the same. */
   local_files_only?: boolean;
+  /** Of a name, download these files only: everything (the default), or what a tokenizer needs. */
+  files?: 'model' | 'tokenizer';
   /** Told about every file as it arrives, in transformers.js's form. */
   progress_callback?: (progress: HubProgress) => void;
 }
@@ -26,9 +28,9 @@ export interface HubProgress {
   total?: number;
 }
 
-/** What a model needs besides its weights, where it has them. */
-const companions =
-  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json$|^spiece\.model$/;
+const vocabularies = /^tokenizer\.json$|^(spiece|sentencepiece|tokenizer)\.model$/;
+const tokenizerSettings = /^(tokenizer_config|special_tokens_map|added_tokens)\.json$/;
+const settings = /^(config|generation_config)\.json$/;
 
 /** Weights in the order of preference: the first that the model has is taken. */
 const weights = [
@@ -54,6 +56,7 @@ export async function resolveModel(nameOrFolder: string, options: HubOptions = {
   const { revision = 'main' } = options;
   const cached = new CachedModel(options.cache_dir ?? cacheFolder(), nameOrFolder);
   const offline = options.local_files_only || /^(1|true|yes|on)$/i.test(process.env.HF_HUB_OFFLINE ?? '');
+  const isComplete = options.files === 'tokenizer' ? hasTokenizer : hasModel;
   const known = cached.commitOf(revision);
   const local = known && cached.snapshot(known);
   if (offline) {
@@ -73,8 +76,11 @@ export async function resolveModel(nameOrFolder: string, options: HubOptions = {
 }
 
 /** Whether a snapshot has a configuration and weights. */
-const isComplete = (folder: string) =>
+const hasModel = (folder: string) =>
   existsSync(join(folder, 'config.json')) && weights.some(([name]) => readdirSync(folder).includes(name));
+
+const hasTokenizer = (folder: string) =>
+  existsSync(folder) && readdirSync(folder).some((path) => vocabularies.test(path));
 
 const endpoint = () => (process.env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, '');
 
@@ -90,7 +96,7 @@ async function fetchModel(
   name: string,
   revision: string,
   cached: CachedModel,
-  { progress_callback }: HubOptions,
+  { progress_callback, files: kind }: HubOptions,
 ): Promise<string> {
   const { listFiles, modelInfo } = await import('@huggingface/hub');
   const token = accessToken();
@@ -118,7 +124,7 @@ async function fetchModel(
           : message;
     throw new UsageError(`${name}: ${endpoint()}: ${why}`, { cause: error });
   }
-  const wanted = wantedFiles(name, files);
+  const wanted = kind === 'tokenizer' ? tokenizerFiles(name, files) : modelFiles(name, files);
   for (const file of wanted) {
     const tell = (status: HubProgress['status'], loaded: number) =>
       progress_callback?.({ status, name, file: file.path, loaded, total: file.size });
@@ -133,9 +139,17 @@ async function fetchModel(
 }
 
 /** The files of a model that are downloaded, its weights in one layout. @throws UsageError if it has no weights */
-function wantedFiles(name: string, files: readonly RemoteFile[]): RemoteFile[] {
+function modelFiles(name: string, files: readonly RemoteFile[]): RemoteFile[] {
   const layout = weights.find(([first]) => files.some(({ path }) => path === first));
   if (!layout)
     throw new UsageError(`${name}: has no weights, expected one of ${weights.map(([first]) => first).join(', ')}`);
-  return files.filter(({ path }) => companions.test(path) || layout[1].test(path));
+  const companions = [settings, vocabularies, tokenizerSettings, layout[1]];
+  return files.filter(({ path }) => companions.some((names) => names.test(path)));
+}
+
+/** The files of a tokenizer. @throws UsageError if there is none */
+function tokenizerFiles(name: string, files: readonly RemoteFile[]): RemoteFile[] {
+  if (!files.some(({ path }) => vocabularies.test(path)))
+    throw new UsageError(`${name}: has no tokenizer, expected tokenizer.json or spiece.model`);
+  return files.filter(({ path }) => vocabularies.test(path) || tokenizerSettings.test(path));
 }

@@ -86,7 +86,7 @@ const typeNames = { fp32: 'float32', fp16: 'float16', bf16: 'bfloat16', q8: 'int
 export interface PipelineOptions extends Omit<ModelOptions, 'progress_callback' | 'dtype'> {
   /** Type of weights and activations; transformers.js's names are the same: fp32, fp16, bf16, q8. */
   dtype?: ModelOptions['dtype'] | keyof typeof typeNames;
-  /** Folder of the tokenizer; the model's own when left out. */
+  /** Folder of the tokenizer or its name on the hub; the model's own when left out. */
   tokenizer?: string;
   /** Rows that the model gets at a time, 16 by default: texts of similar length, whatever their order. */
   batch_size?: number;
@@ -130,7 +130,7 @@ export async function pipeline<Task extends keyof Tasks | TranslationTask>(
   const { batch_size = BATCH } = options;
   checkCount('pipeline', 'batch_size', batch_size);
   const folder = await resolveModel(model, options);
-  const tokenizer = await AutoTokenizer.from_pretrained(options.tokenizer ?? folder);
+  const tokenizer = await AutoTokenizer.from_pretrained(options.tokenizer ?? folder, { ...options, revision: 'main' });
   const { device } = options;
   const dtype = typeNames[options.dtype as keyof typeof typeNames] ?? options.dtype;
   const opened = await found

@@ -2,6 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { type HubOptions, resolveModel } from '../hub/hub.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { parseSentencePieceModel } from './sentencepiece_model.ts';
 import { spieceTokenizer } from './spiece.ts';
@@ -14,16 +15,17 @@ const MAXIMUM_BYTES = 256 << 20;
 
 export const AutoTokenizer = {
   /**
-   * The tokenizer of a folder (tokenizer.json or else spiece.model, beside tokenizer_config.json) or of such a file.
-   * @throws UsageError if there is none
+   * The tokenizer of a folder (tokenizer.json or else spiece.model, beside tokenizer_config.json), of such a file, or of
+   * a model of the hub by its name, whose tokenizer is downloaded into the cache.
+   * @throws UsageError if there is none, or if the hub refuses
    * @throws FormatError if it is damaged or not supported, naming file and field
    */
-  async from_pretrained(directoryOrFile: string): Promise<Tokenizer> {
-    return openTokenizer(directoryOrFile);
+  async from_pretrained(place: string, options: Omit<HubOptions, 'files'> = {}): Promise<Tokenizer> {
+    return openTokenizer(await resolveModel(place, { ...options, files: 'tokenizer' }));
   },
 };
 
-/** `AutoTokenizer.from_pretrained` without a promise. */
+/** `AutoTokenizer.from_pretrained` of a folder or file, without a promise. */
 export function openTokenizer(directoryOrFile: string, options: Pick<TokenizerOptions, 'native'> = {}): Tokenizer {
   if (!existsSync(directoryOrFile))
     throw new UsageError(

@@ -1,5 +1,6 @@
 /** Who gets tokens as soon as they are known. The classes are transformers.js's. */
 import { UsageError } from '../../util/errors.ts';
+import { StreamDecoder } from '../../util/stream_decoder.ts';
 import type { Decoder } from './stopping.ts';
 
 /** What gets tokens as they are written. */
@@ -13,25 +14,20 @@ export interface TextStreamerOptions {
   /** Leave the prompt's tokens out; false by default. */
   skip_prompt?: boolean;
   skip_special_tokens?: boolean;
-  /** Gets pieces of text, cut behind spaces, line ends and Chinese characters; written to standard output by default. */
+  /** Gets pieces of text, cut before spaces and behind Chinese characters; written to standard output by default. */
   callback_function?: (text: string) => void;
   /** Gets the ids of each `put`. */
   token_callback_function?: (ids: number[]) => void;
 }
 
-/** The spaces of East Asian scripts: each character stands for itself. */
-const IDEOGRAPH = /[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u{20000}-\u{2fa1f}]$/u;
-
 /** Text of one answer, as soon as later tokens can no longer change it. */
 export class TextStreamer implements Streamer {
-  private readonly tokenizer: Decoder;
+  private readonly stream: StreamDecoder<{ skip_special_tokens?: boolean }>;
   private readonly options: TextStreamerOptions;
-  private tokens: number[] = [];
-  private written = 0;
   private atPrompt = true;
 
   constructor(tokenizer: Decoder, options: TextStreamerOptions = {}) {
-    this.tokenizer = tokenizer;
+    this.stream = new StreamDecoder(tokenizer, { skip_special_tokens: options.skip_special_tokens ?? false });
     this.options = options;
   }
 
@@ -43,30 +39,13 @@ export class TextStreamer implements Streamer {
     if (prompt && this.options.skip_prompt) return;
     const [row] = ids as [number[]];
     this.options.token_callback_function?.(row);
-    this.tokens.push(...row);
-    const text = this.text();
-    if (text.endsWith('\n')) {
-      this.emit(text.slice(this.written));
-      this.tokens = [];
-      this.written = 0;
-    } else {
-      const end = IDEOGRAPH.test(text) ? text.length : text.lastIndexOf(' ') + 1;
-      this.emit(text.slice(this.written, end));
-      this.written = Math.max(this.written, end);
-    }
+    this.emit(this.stream.put(row));
   }
 
   /** Writes what is left; the streamer is ready for another answer. */
   end(): void {
-    const rest = this.tokens.length > 0 ? this.text().slice(this.written) : '';
-    this.tokens = [];
-    this.written = 0;
     this.atPrompt = true;
-    this.emit(rest, true);
-  }
-
-  private text(): string {
-    return this.tokenizer.decode(this.tokens, { skip_special_tokens: this.options.skip_special_tokens ?? false });
+    this.emit(this.stream.end(), true);
   }
 
   private emit(text: string, last = false): void {
