@@ -51,8 +51,11 @@ struct TiledRows {
   }
 };
 
+/** What is read ahead: rows of a weight that lie apart are not foreseen by the processor. */
+enum class Ahead { NOTHING, NEXT_ROWS };
+
 /** Sums of DOWN times 16 rows of a weight, `stride` bytes apart, and ACROSS blocks of x: int32 [32][32]. */
-template <int DOWN, int ACROSS>
+template <int DOWN, int ACROSS, Ahead A = Ahead::NOTHING>
 void multiplyTiles(const int8_t *weight, int64_t stride, const int8_t *x, int64_t steps, int32_t *sums) {
   const int64_t next = steps * TILE_BYTES;
   finishStores();
@@ -61,6 +64,9 @@ void multiplyTiles(const int8_t *weight, int64_t stride, const int8_t *x, int64_
   _tile_zero(2);
   _tile_zero(3);
   for (int64_t s = 0; s < steps; s++, weight += TERMS, x += TILE_BYTES) {
+    if constexpr (A == Ahead::NEXT_ROWS)
+#pragma GCC unroll 32
+      for (int i = 0; i < 2 * TILE; i++) __builtin_prefetch(weight + (2 * TILE + i) * stride, 0, 2);
     _tile_loadd(4, weight, stride);
     if constexpr (DOWN == 2) _tile_loadd(5, weight + TILE * stride, stride);
     _tile_loadd(6, x, TERMS);
@@ -115,7 +121,8 @@ inline void tiled(const TiledRows &rows, const int8_t *weight, const float *scal
         const int8_t *x = rows.x + n / TILE * rows.steps * TILE_BYTES;
         const bool wide = last - n > TILE;
         if (o + SIDE <= whole) {
-          if (wide) multiplyTiles<2, 2>(weight + o * I, I, x, rows.steps, sums);
+          if (wide && n == first) multiplyTiles<2, 2, Ahead::NEXT_ROWS>(weight + o * I, I, x, rows.steps, sums);
+          else if (wide) multiplyTiles<2, 2>(weight + o * I, I, x, rows.steps, sums);
           else multiplyTiles<2, 1>(weight + o * I, I, x, rows.steps, sums);
         } else {
           for (int64_t i = 0; i < outputs; i += TILE) {

@@ -32,18 +32,18 @@ struct PairDots {
     memcpy(&b, p, STEP);
     return __builtin_convertvector(b, Weights);
   }
-  static void add(ivec &sum, Weights w, const Item *x) {
+  static ivec add(ivec sum, Weights w, const Item *x) {
     Weights v;
     memcpy(&v, x, sizeof v);
 #if defined(__AVX512BW__)
-    sum += (ivec)_mm512_madd_epi16((__m512i)w, (__m512i)v);
+    return sum + (ivec)_mm512_madd_epi16((__m512i)w, (__m512i)v);
 #elif defined(__AVX2__)
-    sum += (ivec)_mm256_madd_epi16((__m256i)w, (__m256i)v);
+    return sum + (ivec)_mm256_madd_epi16((__m256i)w, (__m256i)v);
 #elif defined(__SSE2__)
-    sum += (ivec)_mm_madd_epi16((__m128i)w, (__m128i)v);
+    return sum + (ivec)_mm_madd_epi16((__m128i)w, (__m128i)v);
 #else
     const ivec a = (ivec)w, b = (ivec)v;
-    sum += (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+    return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
 #endif
   }
 };
@@ -61,10 +61,11 @@ struct VnniDots {
     memcpy(&b, p, STEP);
     return b ^ int8_t(-128);
   }
-  static void add(ivec &sum, Weights w, const Item *x) {
+  static ivec add(ivec sum, Weights w, const Item *x) {
     Weights v;
     memcpy(&v, x, sizeof v);
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(v));  // by its name: the build does not presume VNNI
+    return sum;
   }
 };
 #endif
@@ -84,6 +85,18 @@ struct Matrix {
   int64_t O;
 };
 
+template <int COUNT, int TIMES, int... I> inline vec repeated(vec v, std::integer_sequence<int, I...>) {
+  constexpr ivec lanes = {(I / TIMES % COUNT)...};
+  return __builtin_shuffle(v, lanes);
+}
+
+/** COUNT numbers of 32 bits, each TIMES one after the other, and all that again up to the last lane. */
+template <int COUNT, int TIMES> inline vec repeated(const void *p) {
+  vec v{};
+  memcpy(&v, p, COUNT * sizeof(float));
+  return repeated<COUNT, TIMES>(v, std::make_integer_sequence<int, W>());
+}
+
 /** Rows [n, n + ROWS) times W / ROWS rows of a weight from o on; FETCH: the weight's next rows are asked for on the way. */
 template <class D, int ROWS, bool FETCH>
 inline void tile(const QuantisedRows<typename D::Item> &rows, int64_t n, const Matrix &m, int64_t o) {
@@ -100,7 +113,7 @@ inline void tile(const QuantisedRows<typename D::Item> &rows, int64_t n, const M
 #pragma GCC unroll 16
     for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 16
-      for (int c = 0; c < COLUMNS; c++) D::add(sums[r * COLUMNS + c], columns[c], x + r * rows.stride + i);
+      for (int c = 0; c < COLUMNS; c++) sums[r * COLUMNS + c] = D::add(sums[r * COLUMNS + c], columns[c], x + r * rows.stride + i);
   };
   int64_t i = 0;
   for (; i + D::STEP <= rows.I; i += D::STEP)
@@ -109,13 +122,12 @@ inline void tile(const QuantisedRows<typename D::Item> &rows, int64_t n, const M
       return D::load(p);
     });
   if (i < rows.I) step(i, [&](const int8_t *p) { return load<D>(p, rows.I - i); });
-  const ivec all = laneSums<W>(sums);
+  const vec steps = repeated<ROWS, COLUMNS>(rows.steps + n), scales = repeated<COLUMNS, 1>(m.scales + o);
+  const ivec all = laneSums<W>(sums) - D::BIAS * (ivec)repeated<ROWS, COLUMNS>(rows.sums + n);
+  T results[W];
+  store(results, __builtin_convertvector(all, vec) * steps * scales);
 #pragma GCC unroll 16
-  for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 16
-    for (int c = 0; c < COLUMNS; c++)
-      m.y[(n + r) * m.O + o + c] =
-          T(float(all[r * COLUMNS + c] - D::BIAS * rows.sums[n + r]) * rows.steps[n + r] * m.scales[o + c]);
+  for (int r = 0; r < ROWS; r++) memcpy(m.y + (n + r) * m.O + o, results + r * COLUMNS, COLUMNS * sizeof(T));
 }
 
 /** The rows of [n, end) that make whole tiles, times W rows of a weight; returns the first one that is left. */
@@ -136,8 +148,8 @@ template <class D> void column(const QuantisedRows<typename D::Item> &rows, cons
   for (int64_t n = 0; n < rows.N; n++) {
     ivec sums{};
     int64_t i = 0;
-    for (; i + D::STEP <= rows.I; i += D::STEP) D::add(sums, D::load(weight + i), rows.x + n * rows.stride + i);
-    if (i < rows.I) D::add(sums, load<D>(weight + i, rows.I - i), rows.x + n * rows.stride + i);
+    for (; i + D::STEP <= rows.I; i += D::STEP) sums = D::add(sums, D::load(weight + i), rows.x + n * rows.stride + i);
+    if (i < rows.I) sums = D::add(sums, load<D>(weight + i, rows.I - i), rows.x + n * rows.stride + i);
     int32_t sum = -D::BIAS * rows.sums[n];
     for (int w = 0; w < W; w++) sum += sums[w];
     m.y[n * m.O + o] = T(float(sum) * rows.steps[n] * m.scales[o]);
