@@ -9,7 +9,7 @@ import { type NativeLibrary, openSystemLibrary } from '../../util/native.ts';
 
 /** An opened library and where it was. */
 export interface FoundLibrary {
-  library: NativeLibrary;
+  calls: NativeLibrary;
   /** The file, or the name by which the loader found it. */
   path: string;
 }
@@ -49,7 +49,7 @@ const major = (file: string) => Number(/\.so\.(\d+)/.exec(file)?.[1] ?? 0);
 
 function tryOpen(path: string): FoundLibrary | undefined {
   try {
-    return { library: openSystemLibrary(path), path };
+    return { calls: openSystemLibrary(path), path };
   } catch {
     return undefined; // not there, or for another system: the next place may have it
   }

@@ -37,9 +37,9 @@ export function openCuda(): CudaBackend {
   const opened = driver;
   backend = new CudaBackend({
     driver,
-    compiler: new Compiler(nvrtc.library, headers, device.arch),
+    compiler: new Compiler(nvrtc.calls, headers, device.arch),
     blas: (allocate) =>
-      new Blas(opened, cublas.library, allocate(GEMM_WORKSPACE_BYTES), { tf32: process.env.FAT5_TF32 === '1' }),
+      new Blas(opened, cublas.calls, allocate(GEMM_WORKSPACE_BYTES), { tf32: process.env.FAT5_TF32 === '1' }),
   });
   return backend;
 }
@@ -72,9 +72,9 @@ export function cudaReport(): [string, string][] {
       `${name}, compute capability ${(arch / 10).toFixed(1)}, ${multiprocessors} multiprocessors, ${(totalBytes / 2 ** 30).toFixed(1)} GiB`,
     ],
     ['gpu driver', `supports CUDA ${versionText(driverVersion)}`],
-    ['nvrtc', nvrtc ? `${versionText(nvrtcVersion(nvrtc.library))}, ${nvrtc.path}` : `missing, ${REMEDY}`],
+    ['nvrtc', nvrtc ? `${versionText(nvrtcVersion(nvrtc.calls))}, ${nvrtc.path}` : `missing, ${REMEDY}`],
     ['cuda headers', findHeaders() ?? `missing (cuda_bf16.h), ${REMEDY}`],
-    ['cublasLt', cublas ? `${cublasText(blasVersion(cublas.library))}, ${cublas.path}` : `missing, ${REMEDY}`],
+    ['cublasLt', cublas ? `${cublasText(blasVersion(cublas.calls))}, ${cublas.path}` : `missing, ${REMEDY}`],
   ];
 }
 

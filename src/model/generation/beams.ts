@@ -3,6 +3,7 @@ import { logSoftmax } from '../../ops/log_softmax/log_softmax.ts';
 import { topK } from '../../ops/top_k/top_k.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { filled, longest } from '../../util/id_rows.ts';
 import { Beams, type Candidate } from './beam_search.ts';
 import {
   breathe,
@@ -10,7 +11,6 @@ import {
   hostScores,
   type Kept,
   keptScores,
-  padded,
   type Run,
   readPrompt,
   snapshot,
@@ -200,18 +200,13 @@ function output({ settings: s, prompts }: Run, groupsOf: Beams[][], kept: Kept):
   // Transformers fills beams up with the end token where padding is token 0, which it takes for none.
   const filler = s.pad_token_id || (s.eos[0] ?? s.pad_token_id);
   const length = prompts[0]!.length + Math.max(...answers.map(({ rows }) => rows.length));
-  const sequences = padded(
-    answers.map(({ tokens }) => tokens.slice(0, length)),
-    filler,
-  );
+  const texts = answers.map(({ tokens }) => tokens.slice(0, length));
+  const indices = answers.map(({ rows }) => rows);
   return {
-    sequences,
+    sequences: filled(texts, longest(texts), filler),
     ...(s.output_scores && { sequences_scores: answers.map(({ score }) => score) }),
     ...(kept.scores && { scores: kept.scores }),
     ...(kept.logits && { logits: kept.logits }),
-    beam_indices: padded(
-      answers.map(({ rows }) => rows),
-      -1,
-    ),
+    beam_indices: filled(indices, longest(indices), -1),
   };
 }

@@ -107,9 +107,3 @@ export async function hostScores(logits: Tensor, { log }: { log: boolean }): Pro
 /** A copy of scores, [R,V]. */
 export const snapshot = (scores: Float32Array, rows: number): ResultTensor =>
   resultTensor([rows, scores.length / rows], scores.slice());
-
-/** Rows of one length. */
-export function padded(rows: readonly (readonly number[])[], filler: number): number[][] {
-  const length = Math.max(...rows.map((row) => row.length));
-  return rows.map((row) => [...row, ...new Array<number>(length - row.length).fill(filler)]);
-}

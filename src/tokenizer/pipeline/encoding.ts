@@ -31,6 +31,18 @@ export const emptyEncoding = (): Encoding => ({
   overflowing: [],
 });
 
+/** Adds a token of the text at the end; `word` is the number of its word. */
+export function append(encoding: Encoding, id: number, token: string, offsets: [number, number], word: number): void {
+  encoding.ids.push(id);
+  encoding.tokens.push(token);
+  encoding.offsets.push(offsets);
+  encoding.words.push(word);
+  encoding.type_ids.push(0);
+  encoding.sequences.push(0);
+  encoding.special_tokens_mask.push(0);
+  encoding.attention_mask.push(1);
+}
+
 /** Tokens that a template adds. */
 export function specialEncoding(tokens: readonly string[], ids: readonly number[], type_id: number): Encoding {
   return {

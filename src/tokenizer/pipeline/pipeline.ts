@@ -12,7 +12,7 @@ import {
 } from '../tokenizer_json.ts';
 import { tokenFinder } from './added_tokens.ts';
 import { bpeModel } from './bpe.ts';
-import { type Encoding, emptyEncoding } from './encoding.ts';
+import { append, type Encoding, emptyEncoding } from './encoding.ts';
 import { cached, type Model } from './model.ts';
 import { NormalizedText } from './normalized_text.ts';
 import { compileNormalizer } from './normalizers.ts';
@@ -42,20 +42,10 @@ export function openPipeline(file: TokenizerFile, path: string): Pipeline {
     encode(text, skipSpecial) {
       const encoding = emptyEncoding();
       let word = 0;
-      const emit = (id: number, token: string, offsets: [number, number]) => {
-        encoding.ids.push(id);
-        encoding.tokens.push(token);
-        encoding.offsets.push(offsets);
-        encoding.words.push(word);
-        encoding.type_ids.push(0);
-        encoding.sequences.push(0);
-        encoding.special_tokens_mask.push(0);
-        encoding.attention_mask.push(1);
-      };
       const cut = (part: NormalizedText, find: typeof before, plain: (part: NormalizedText) => void) => {
         for (const { start, end, token } of find(part.text, skipSpecial)) {
           if (token) {
-            emit(token.id, part.text.slice(start, end), part.original(start, end));
+            append(encoding, token.id, part.text.slice(start, end), part.original(start, end), word);
             word++;
           } else plain(part.slice(start, end));
         }
@@ -64,7 +54,7 @@ export function openPipeline(file: TokenizerFile, path: string): Pipeline {
         for (const piece of preTokenize(part)) {
           if (piece.text === '') continue;
           for (const { id, token, start, end } of model.tokenize(piece.text))
-            emit(id, token, piece.original(start, end));
+            append(encoding, id, token, piece.original(start, end), word);
           word++;
         }
       };

@@ -7,7 +7,7 @@ import type { AddedToken } from '../schema.ts';
 import { ModelType, PieceType, type SentencePieceModel } from '../sentencepiece_model.ts';
 import { tokenFinder } from './added_tokens.ts';
 import { mergeTokens } from './bpe.ts';
-import { type Encoding, emptyEncoding } from './encoding.ts';
+import { append, type Encoding, emptyEncoding } from './encoding.ts';
 import type { Model, Token } from './model.ts';
 import { NormalizedText } from './normalized_text.ts';
 import type { Pipeline } from './pipeline.ts';
@@ -96,13 +96,13 @@ export function openSentencePiece(
       for (const { start, end, token } of find(given.text, skipSpecial)) {
         const part = given.slice(start, end);
         if (token) {
-          emit(encoding, token.id, part.text, part.original(0, part.text.length), ++word);
+          append(encoding, token.id, part.text, part.original(0, part.text.length), ++word);
           continue;
         }
         const [normalized, tokens] = manners.legacy ? plain(part, true) : guarded(part);
         for (const [i, piece] of tokens.entries()) {
           if (i === 0 || normalized.text.startsWith(spaceMark, piece.start)) word++;
-          emit(encoding, piece.id, piece.token, normalized.original(piece.start, piece.end), word);
+          append(encoding, piece.id, piece.token, normalized.original(piece.start, piece.end), word);
         }
       }
       if (
@@ -130,17 +130,6 @@ function dropFirst(encoding: Encoding): Encoding {
   const { overflowing, ...columns } = encoding;
   for (const column of Object.values(columns)) column.shift();
   return { ...columns, overflowing };
-}
-
-function emit(encoding: Encoding, id: number, token: string, offsets: [number, number], word: number): void {
-  encoding.ids.push(id);
-  encoding.tokens.push(token);
-  encoding.offsets.push(offsets);
-  encoding.words.push(word);
-  encoding.type_ids.push(0);
-  encoding.sequences.push(0);
-  encoding.special_tokens_mask.push(0);
-  encoding.attention_mask.push(1);
 }
 
 function openModel(model: SentencePieceModel, path: string): Model {
