@@ -62,8 +62,8 @@ template <int COLUMNS> struct PassingDiagonals {
   int radius;
   Ends ends;
 
-  /** Floats of shared memory that a warp takes. */
-  static DEVICE int space(int P) { return STRIP_SIZE + P; }
+  /** Floats of shared memory that a warp takes; an even number, since turns are pairs and P is odd. */
+  static DEVICE int space(int P) { return STRIP_SIZE + P + P % 2; }
   DEVICE PassingDiagonals(float *space, int P, int) : turns(space), row(space + STRIP_SIZE), radius((P - 1) / 2) {
     for (int i = threadIdx.x % WARP; i < P; i += WARP) row[i] = 0;
   }

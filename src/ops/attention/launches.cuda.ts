@@ -13,8 +13,8 @@ const STRIP = 32;
 export const WARP = 32;
 
 export const ceil = (n: number, step: number): number => Math.ceil(n / step);
-/** Floats that a warp's BiasGradient of gradients.cuh takes for strips of `span` queries. */
-const diagonals = (span: number): number => (span / 8 + 1) * 72;
+/** Floats that a warp's PassingDiagonals of diagonals.cuh takes for strips of `span` queries. */
+const diagonals = (span: number, P: number): number => (span / 8 + 1) * 72 + P + (P % 2);
 export const paddedRows = (M: number): number => 128 * ceil(M, 128);
 
 /** Whether the kernels on tensor cores know the call. */
@@ -128,7 +128,7 @@ export function keysLaunch(site: CudaSite, WARPS: number, QUERIES: number): Cuda
     defines: { ...options(site), WARPS, QUERIES, BIAS_GRADIENT },
     grid: [ceil(N!, keys), H!, B!],
     block: WARPS * WARP,
-    sharedBytes: shared + 2 * QUERIES * 8 + BIAS_GRADIENT * WARPS * (diagonals(STRIP) + P!) * 4,
+    sharedBytes: shared + 2 * QUERIES * 8 + BIAS_GRADIENT * WARPS * diagonals(STRIP, P!) * 4,
     arguments: [...problem, 'dout', 'rows', 'dk', 'dv', 'partial'],
   };
 }
@@ -173,7 +173,7 @@ export function keysHopperLaunch(
     defines: { ...options(site), GROUPS, STAGES, BLOCKS, BIAS_GRADIENT, TURNS },
     grid: [ceil(N!, 64 * GROUPS), H!, B!],
     block: 128 * GROUPS,
-    sharedBytes: shared + STAGES * 64 * 8 + BIAS_GRADIENT * 4 * GROUPS * (TURNS ? TURNS * 64 : diagonals(64) + P!) * 4,
+    sharedBytes: shared + STAGES * 64 * 8 + BIAS_GRADIENT * 4 * GROUPS * (TURNS ? TURNS * 64 : diagonals(64, P!)) * 4,
     arguments: [...problem, 'dout', 'rows', 'dk', 'dv', 'partial'],
   };
 }
