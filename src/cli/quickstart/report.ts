@@ -1,7 +1,7 @@
 /** The page that quickstart leaves: one HTML file without scripts or links to load. */
 import type { EvaluationRecord, MetricsRecord, TrainRecord } from '../../train/metrics.ts';
 import { duration } from '../../train/metrics.ts';
-import { escapeHtml, lineChart } from './chart.ts';
+import { escapeHtml, lineChart } from '../../util/chart.ts';
 import type { Score } from './sentences.ts';
 
 export interface ReportData {

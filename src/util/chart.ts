@@ -1,4 +1,4 @@
-/** A line chart as SVG text; colours come from the page's style sheet, so that it follows light and dark. */
+/** Line charts as SVG text: inside a page, whose style sheet gives the colours, or as a file of their own. */
 
 export interface Series {
   label: string;
@@ -26,6 +26,7 @@ function ticks(low: number, high: number, count: number): number[] {
 
 export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
+/** The chart for a page: every series has at least one point. */
 export function lineChart(series: readonly Series[], labels: { title: string; x: string; y: string }): string {
   const all = series.flatMap(({ points }) => points);
   const [xLow, xHigh] = extent(all.map(([x]) => x));
@@ -43,15 +44,15 @@ export function lineChart(series: readonly Series[], labels: { title: string; x:
     );
   for (const x of ticks(xLow, xHigh, 8))
     parts.push(
-      `<text class="tick" x="${at(px(x))}" y="${height - margin.bottom + 20}" text-anchor="middle">${x}</text>`,
+      `<text class="tick" x="${at(px(x))}" y="${height - margin.bottom + 20}" text-anchor="middle">${short(x)}</text>`,
     );
   parts.push(
     `<text class="axis" x="${(margin.left + right) / 2}" y="${height - 6}" text-anchor="middle">${escapeHtml(labels.x)}</text>`,
     `<text class="axis" transform="translate(14 ${height / 2}) rotate(-90)" text-anchor="middle">${escapeHtml(labels.y)}</text>`,
   );
-  let labelBottom = Number.NEGATIVE_INFINITY;
   const ends = [...series].sort((a, b) => py(a.points.at(-1)![1]) - py(b.points.at(-1)![1]));
-  for (const { label, style, points, dots } of ends) {
+  const bottoms = apart(ends.map(({ points }) => py(points.at(-1)![1]) + 4));
+  for (const [i, { label, style, points, dots }] of ends.entries()) {
     const path = points.map(([x, y], i) => `${i ? 'L' : 'M'}${at(px(x))} ${at(py(y))}`).join('');
     parts.push(`<path class="line ${style}" d="${path}"/>`);
     if (dots)
@@ -60,9 +61,8 @@ export function lineChart(series: readonly Series[], labels: { title: string; x:
           `<circle class="dot ${style}" cx="${at(px(x))}" cy="${at(py(y))}" r="4"><title>${x}: ${y.toFixed(3)}</title></circle>`,
         );
     const [x, y] = points.at(-1)!;
-    labelBottom = Math.max(py(y) + 4, labelBottom + 32); // labels of lines that end together stay apart
     parts.push(
-      `<text class="end ${style}" x="${at(px(x) + 10)}" y="${at(labelBottom)}">${escapeHtml(label)}` +
+      `<text class="end ${style}" x="${at(px(x) + 10)}" y="${at(bottoms[i]!)}">${escapeHtml(label)}` +
         `<tspan x="${at(px(x) + 10)}" dy="15">${y.toFixed(2)}</tspan></text>`,
     );
   }
@@ -70,6 +70,39 @@ export function lineChart(series: readonly Series[], labels: { title: string; x:
 }
 
 const at = (x: number): string => String(Math.round(x * 10) / 10);
+
+/** 1500000 as "1.5M". */
+const short = (x: number): string => {
+  const unit = [1e9, 1e6, 1e3].findIndex((size) => Math.abs(x) >= Math.max(size, 1e4));
+  return unit < 0 ? String(x) : `${Number((x / [1e9, 1e6, 1e3][unit]!).toPrecision(12))}${'GMk'[unit]}`;
+};
+
+/** Rising heights of labels of two lines, moved apart and kept inside the picture as far as they fit. */
+function apart(wanted: readonly number[]): number[] {
+  const placed: number[] = [];
+  for (const y of wanted) placed.push(Math.max(y, (placed.at(-1) ?? Number.NEGATIVE_INFINITY) + LABEL));
+  for (let i = placed.length - 1, limit = height - LABEL / 2; i >= 0; i--, limit -= LABEL)
+    placed[i] = Math.min(placed[i]!, Math.max(limit, 12));
+  return placed;
+}
+
+const LABEL = 32;
+
+/** Told apart in light and dark, and by eyes that see fewer colours. */
+const colours = ['#2563eb', '#d97706', '#059669', '#c026d3', '#64748b', '#dc2626', '#0891b2', '#a16207'];
+
+/** The chart as an SVG file with colours of its own; series beyond the eighth share the first ones'. */
+export function chartFile(
+  series: readonly Omit<Series, 'style'>[],
+  labels: { title: string; x: string; y: string },
+): string {
+  const styled = series.map((one, i) => ({ ...one, style: `c${i % colours.length}` }));
+  const rules = colours.map((c, i) => `.line.c${i},.dot.c${i}{stroke:${c}}.end.c${i}{fill:${c}}`).join('');
+  const style =
+    '<style>.grid{stroke:#8884}text{font:12px system-ui,sans-serif;fill:#777}.line{fill:none;stroke-width:2}' +
+    `.dot{fill:#fff;stroke-width:1.5}${rules}</style>`;
+  return lineChart(styled, labels).replace(/<svg ([^>]*)>/, `<svg xmlns="http://www.w3.org/2000/svg" $1>${style}`);
+}
 
 /** Smallest and largest, apart from each other even for one value. */
 function extent(values: readonly number[]): [number, number] {
