@@ -27,6 +27,8 @@ import { testedBackend, testedDevice, uniform } from './harness.ts';
 
 const V = 11;
 const LABELS = [3, IGNORED, 10, 0, 7, 3];
+/** What each label's loss is multiplied by. */
+const weightsFor = ({ backend }: Tensor) => Tensor.from(backend, 'f32', [6], [0.5, 2, -1, 3, 0, 1.5]);
 
 /** Leaves of every example: x [6,4] and s [2,3,4] activations, weight [11,4] and bias [4] parameters. */
 interface Leaves {
@@ -67,6 +69,11 @@ const examples: Record<string, (leaves: Leaves) => Tensor> = {
       crossEntropy(linear(x, weight), ints(...LABELS), { denominator: 5, labelSmoothing: 0.1, zLoss: 0.01 }).loss,
       3,
     ),
+  'crossEntropy, its rows weighted': ({ x, weight, ints }) =>
+    crossEntropy(linear(x, weight), ints(...LABELS), { denominator: 5, weights: weightsFor(x) }).loss,
+  'linearCrossEntropy, its rows weighted': ({ x, weight, ints }) =>
+    linearCrossEntropy(x, weight, ints(...LABELS), { denominator: 5, zLoss: 0.01, rows: 4, weights: weightsFor(x) })
+      .loss,
   'linearCrossEntropy, the weight also an embedding': ({ x, weight, ints }) =>
     linearCrossEntropy(add(x, embedding(weight, ints(3, 1, 4, 1, 5, 9))), weight, ints(...LABELS), {
       denominator: 5,

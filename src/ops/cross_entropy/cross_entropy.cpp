@@ -15,11 +15,11 @@ bool isFirstLargest(const T *x, int64_t label, float most) {
 
 }  // namespace
 
-KERNEL(cross_entropy)(const int32_t *labels, const float *dloss, T *logits, float *terms, int64_t N, int64_t V,
-                      float labelSmoothing, float zLoss, float scale, int32_t writeGradient) {
+KERNEL(cross_entropy)(const int32_t *labels, const float *dloss, const float *weights, T *logits, float *terms,
+                      int64_t N, int64_t V, float labelSmoothing, float zLoss, float scale, int32_t writeGradient) {
   for (int64_t n = 0; n < N; n++)
     if ((labels[n] < 0 || labels[n] >= V) && labels[n] != IGNORED) return BAD_INDEX;
-  const float factor = dloss ? scale * *dloss : scale;
+  const float seed = dloss ? *dloss : 1;
   parallelFor(N, 1 + 32768 / V, [=](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++) {
       T *x = logits + n * V;
@@ -29,6 +29,7 @@ KERNEL(cross_entropy)(const int32_t *labels, const float *dloss, T *logits, floa
         if (writeGradient) memset(x, 0, V * sizeof(T));
         continue;
       }
+      const float share = weights ? scale * weights[n] : scale, factor = share * seed;
       float most, lse;
       logSumExp(x, V, most, lse);
       const float atLabel = x[label], nll = lse - atLabel;
@@ -38,7 +39,7 @@ KERNEL(cross_entropy)(const int32_t *labels, const float *dloss, T *logits, floa
           smoothing = labelSmoothing * (atLabel - vectorSum(V, [=](int64_t i, auto c) { return load(x + i, c); }) / V);
         const float z = zLoss * lse * lse;
         float *row = terms + n * TERMS;
-        row[0] = scale * (nll + smoothing + z);
+        row[0] = share * (nll + smoothing + z);
         row[1] = nll;
         row[2] = z;
         row[3] = isFirstLargest(x, label, most);

@@ -17,8 +17,8 @@ DEVICE void waitForCopies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    cross_entropy(const int *labels, const float *dloss, T *logits, float *terms, i64 N, i64 V, float labelSmoothing,
-                  float zLoss, float scale, int writeGradient) {
+    cross_entropy(const int *labels, const float *dloss, const float *weights, T *logits, float *terms, i64 N, i64 V,
+                  float labelSmoothing, float zLoss, float scale, int writeGradient) {
   extern __shared__ uint4 staged[];
   const i64 n = blockIdx.x;
   const bool whole = V % VECTOR == 0 && aligned(logits);
@@ -53,6 +53,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (labelSmoothing != 0)
       for (float value : v) total += value;
   });
+  const float share = weights ? scale * weights[n] : scale;
   const float lse = mine.acrossRow(), nll = lse - atLabel;
 
   if (terms) {
@@ -64,7 +65,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) {
       const float z = zLoss * lse * lse;
       float *row = terms + n * TERMS;
-      row[0] = scale * (nll + smoothing + z);
+      row[0] = share * (nll + smoothing + z);
       row[1] = nll;
       row[2] = z;
       row[3] = isFirstLargest;
@@ -72,7 +73,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
   }
   if (!writeGradient) return;
-  const float factor = dloss ? scale * *dloss : scale;
+  const float factor = dloss ? share * *dloss : share;
   const float a = factor * (1 + 2 * zLoss * lse), b = factor * labelSmoothing / V;
   const float atLabelGradient = a * exponential(-nll) - b - factor * (1 - labelSmoothing);
   const float shift = lse * -1.44269504f;

@@ -47,7 +47,7 @@ export function linearCrossEntropy(
     throw new ShapeError(`linearCrossEntropy: x is [${x.shape}], expected [${labels.shape},${D}]`);
   if (weight.needsGrad && weight.grad?.dtype !== 'f32')
     throw new ShapeError(`linearCrossEntropy: weight [${weight.shape}] needs a gradient, expected a parameter`);
-  const { alpha = 1, factor } = options;
+  const { alpha = 1, factor, weights } = options;
   const step = options.rows ?? Math.max(16, Math.floor(x.backend.scratchBytes / (V * bytesOf[x.dtype]) / 16) * 16);
   const withGradient = isRecording() && (x.needsGrad || weight.needsGrad);
   const scalars = { ...lossScalars(options), writeGradient: withGradient ? 1 : 0 };
@@ -60,7 +60,11 @@ export function linearCrossEntropy(
     const chunk = part(x, D).view(rows, D);
     const { y: logits } = run(linearForward, { x: chunk, weight }, { scalars: { alpha } });
     const list = part(labels, 1);
-    const { terms } = run(crossEntropyKernel, { logits, labels: list, dloss: factor }, { scalars });
+    const { terms } = run(
+      crossEntropyKernel,
+      { logits, labels: list, dloss: factor, weights: weights && part(weights, 1) },
+      { scalars },
+    );
     run(columnSums, { x: terms!, sums }, { scalars: { beta: start === 0 ? 0 : 1 } });
     if (dx) {
       const dchunk = part(dx, D).view(rows, D);
