@@ -154,7 +154,8 @@ function headTable(c: T5Config, architecture: Architecture): ParameterSpec[] {
   ];
   switch (architecture) {
     case 'token_classification':
-      return linear('classifier', L, f);
+      // T5 differs: transformers' f alone starts from logits of a size sqrt(D), which drown what was pre-trained.
+      return linear('classifier', L, f * D ** -0.5);
     case 'sequence_classification':
       return [
         ...linear('classification_head.dense', D, f * D ** -0.5),
