@@ -9,6 +9,7 @@ const HOST = 2 ** 45;
 export class FakeDriver implements Driver {
   readonly device = {
     name: 'fake',
+    pciAddress: '0000:00:00.0',
     driverVersion: 13000,
     totalBytes: 1 << 30,
     arch: 90,

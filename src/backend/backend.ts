@@ -50,6 +50,8 @@ export interface Backend {
   capture?(work: () => void): Captured;
   /** The device's greatest rate of matrix products in FLOP/s, where it is known. */
   peakFlops?(type: FloatType): number | undefined;
+  /** Energy that the device has taken since some moment before; absent or undefined where it does not tell. */
+  joules?(): number | undefined;
   /** Bytes handed out and not freed; the largest that was since the last reset. */
   readonly usage: { bytes: number; peakBytes: number };
   resetPeak(): void;

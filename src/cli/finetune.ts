@@ -1,5 +1,6 @@
 import { finetuneConfigSchema, loadFinetuneConfig } from '../finetune/config.ts';
-import { finetune, line } from '../finetune/finetune.ts';
+import { finetune } from '../finetune/finetune.ts';
+import { scoresLine } from '../finetune/run.ts';
 import { settings } from '../train/config_file.ts';
 import { LiveLine } from '../train/reporter.ts';
 import { UsageError } from '../util/errors.ts';
@@ -34,7 +35,7 @@ export const finetuneCommand = defineCommand({
       return;
     }
     const { validation, test, best_step, steps } = result;
-    console.log(`best step ${best_step} of ${steps}${validation ? `: validation ${line(validation)}` : ''}`);
-    if (test) console.log(`test: ${line(test)}`);
+    console.log(`best step ${best_step} of ${steps}${validation ? `: validation ${scoresLine(validation)}` : ''}`);
+    if (test) console.log(`test: ${scoresLine(test)}`);
   },
 });

@@ -108,7 +108,7 @@ export const finetuneConfigSchema = z.strictObject({
   runs_directory: text.default('runs').describe('where run directories are'),
   model: text.describe('folder of a model or of a run; its shape alone where weights is random'),
   weights: oneOf('checkpoint', 'random').default('checkpoint').describe('start from the checkpoint, or from nothing'),
-  tokenizer: text.optional().describe("folder with a tokenizer; the model's own when left out"),
+  tokenizer: text.optional().describe("a tokenizer's folder, file or name on the hub; the model's own when left out"),
   task: z.discriminatedUnion(
     'name',
     Object.values(tasks) as [(typeof tasks)['text_to_text'], ...(typeof tasks)[keyof typeof tasks][]],

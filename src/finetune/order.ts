@@ -17,3 +17,28 @@ export function epochBatches(lengths: readonly number[], rows: number, seed: num
   const place = permutation(batches.length, seed, 2 * epoch + 1);
   return batches.map((_, i) => batches[place(i)]!);
 }
+
+/** The batches of all epochs, by their number. */
+export class BatchOrder {
+  /** Batches of an epoch. */
+  readonly perEpoch: number;
+  private readonly lengths: readonly number[];
+  private readonly rows: number;
+  private readonly seed: number;
+  private made: { epoch: number; batches: number[][] } | undefined;
+
+  constructor(lengths: readonly number[], rows: number, seed: number) {
+    this.lengths = lengths;
+    this.rows = rows;
+    this.seed = seed;
+    this.perEpoch = Math.ceil(lengths.length / rows);
+  }
+
+  /** Indices of the examples of batch i, counted from the first epoch's first. */
+  batch(i: number): readonly number[] {
+    const epoch = Math.floor(i / this.perEpoch);
+    if (this.made?.epoch !== epoch)
+      this.made = { epoch, batches: epochBatches(this.lengths, this.rows, this.seed, epoch) };
+    return this.made.batches[i % this.perEpoch]!;
+  }
+}

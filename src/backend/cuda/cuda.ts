@@ -13,6 +13,7 @@ import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
 import { KernelTimes } from '../profile.ts';
 import type { Blas, Borrow } from './cublas.ts';
 import { type Driver, PackedArguments } from './driver.ts';
+import type { EnergyCounter } from './energy.ts';
 import { Arena, CudaMemory } from './memory.ts';
 import type { Compiler } from './nvrtc.ts';
 import { peakFlops } from './peak.ts';
@@ -28,6 +29,7 @@ export interface CudaParts {
   blas: (allocate: (bytes: number) => number) => Pick<Blas, 'multiply'>;
   staging?: Staging;
   keptUploads?: () => KeptUploads;
+  energy?: (pciAddress: string) => EnergyCounter | undefined;
 }
 
 /** Scratch memory of one operation, as a share of the device's. */
@@ -63,9 +65,12 @@ export class CudaBackend implements Backend {
   private readonly packedBytes: Uint8Array;
   private readonly recent: string[] = [];
   private readonly timer: LaunchTimer | undefined;
+  private readonly openEnergy: CudaParts['energy'];
+  private energy: EnergyCounter | undefined;
 
-  constructor({ driver, compiler, blas, staging, keptUploads }: CudaParts) {
+  constructor({ driver, compiler, blas, staging, keptUploads, energy }: CudaParts) {
     this.driver = driver;
+    this.openEnergy = energy;
     this.scratchBytes = Math.floor(driver.device.totalBytes * SCRATCH);
     this.compiler = compiler;
     this.main = new Arena(driver);
@@ -83,6 +88,11 @@ export class CudaBackend implements Backend {
         times.print(this.name);
       });
     }
+  }
+
+  joules(): number | undefined {
+    this.energy ??= this.openEnergy?.(this.driver.device.pciAddress);
+    return this.energy?.();
   }
 
   alloc(dtype: DType, length: number): CudaMemory {

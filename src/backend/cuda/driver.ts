@@ -12,6 +12,8 @@ export interface DeviceProperties extends CudaDevice {
   /** CUDA version that the driver supports: 13000 is 13.0. */
   driverVersion: number;
   totalBytes: number;
+  /** Such as "0000:3b:00.0". */
+  pciAddress: string;
 }
 
 /** A captured graph, ready to run. */
@@ -95,6 +97,7 @@ const prototypes = {
   cuDeviceGet: 'void *device, int ordinal',
   cuDeviceGetName: 'void *name, int length, int device',
   cuDeviceGetAttribute: 'void *value, int attribute, int device',
+  cuDeviceGetPCIBusId: 'void *address, int length, int device',
   cuDeviceTotalMem_v2: 'void *bytes, int device',
   cuDevicePrimaryCtxRetain: 'void *context, int device',
   cuCtxSetCurrent: 'uint64_t context',
@@ -178,10 +181,14 @@ class NativeDriver implements Driver {
 
   private properties(): DeviceProperties {
     const attribute = (id: number) => this.get('cuDeviceGetAttribute', id, this.ordinal);
-    const name = new Uint8Array(128);
-    this.check(this.calls.cuDeviceGetName(name, name.length, this.ordinal), 'cuDeviceGetName');
+    const textBy = (name: 'cuDeviceGetName' | 'cuDeviceGetPCIBusId') => {
+      const bytes = new Uint8Array(128);
+      this.check(this.calls[name](bytes, bytes.length, this.ordinal), name);
+      return Buffer.from(bytes.subarray(0, bytes.indexOf(0))).toString();
+    };
     return {
-      name: Buffer.from(name.subarray(0, name.indexOf(0))).toString(),
+      name: textBy('cuDeviceGetName'),
+      pciAddress: textBy('cuDeviceGetPCIBusId'),
       driverVersion: this.get('cuDriverGetVersion'),
       totalBytes: this.get('cuDeviceTotalMem_v2', this.ordinal),
       arch: 10 * attribute(attributes.major) + attribute(attributes.minor),

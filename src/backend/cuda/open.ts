@@ -3,6 +3,7 @@ import { BackendError } from '../../util/errors.ts';
 import { Blas, blasVersion, GEMM_WORKSPACE_BYTES } from './cublas.ts';
 import { CudaBackend } from './cuda.ts';
 import { type Driver, openDriver, versionText } from './driver.ts';
+import { openEnergyCounter } from './energy.ts';
 import { findHeaders, findLibrary } from './libraries.ts';
 import { Compiler, nvrtcVersion } from './nvrtc.ts';
 
@@ -40,6 +41,7 @@ export function openCuda(): CudaBackend {
     compiler: new Compiler(nvrtc.calls, headers, device.arch),
     blas: (allocate) =>
       new Blas(opened, cublas.calls, allocate(GEMM_WORKSPACE_BYTES), { tf32: process.env.FAT5_TF32 === '1' }),
+    energy: openEnergyCounter,
   });
   return backend;
 }

@@ -1,0 +1,87 @@
+/** What a run begins with: its examples and its model. */
+import { statSync } from 'node:fs';
+import { resolveModel } from '../hub/hub.ts';
+import { configOf } from '../model/pretrained.ts';
+import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { copyTokenizer } from '../train/run_parts.ts';
+import { UsageError } from '../util/errors.ts';
+import type { FinetuneConfig } from './config.ts';
+import { allRows, type Row } from './rows.ts';
+import type { AnyTask, TaskModel } from './task.ts';
+import { createTask } from './tasks.ts';
+
+/** What a model of any task is to the loop. */
+export type AnyTaskModel = TaskModel<{ tokens: number }>;
+
+/** The examples of a task's splits, as only the task knows them; undefined for splits that the settings leave out. */
+export interface Examples {
+  train: unknown[];
+  validation: unknown[] | undefined;
+  test: unknown[] | undefined;
+}
+
+/** A tokenizer and how its files get into a folder. */
+export interface TokenizerFiles {
+  tokenizer: Tokenizer;
+  copyTo(folder: string): void;
+}
+
+/** The tokenizer that the settings name, a folder, a file or a model of the hub; the model's own else. @throws UsageError */
+export async function openFiles({ tokenizer: named, model }: FinetuneConfig): Promise<TokenizerFiles> {
+  const place = await resolveModel(named ?? model, { files: 'tokenizer' });
+  const tokenizer = openTokenizer(place);
+  const copyTo = (folder: string) =>
+    statSync(place).isDirectory() ? copyTokenizer(place, folder) : tokenizer.save(folder);
+  return { tokenizer, copyTo };
+}
+
+/** The task and its examples. @throws UsageError for rows that do not fit, naming file and row */
+export async function openTask(
+  config: FinetuneConfig,
+  tokenizer: Tokenizer,
+): Promise<{ task: AnyTask; examples: Examples }> {
+  const { max_length, max_target_length } = config.train;
+  const task = createTask(config, { tokenizer, max_length, max_target_length, rows: config.evaluate.rows });
+  const of = async (split: keyof Examples) => {
+    const rows = await splitRows(task, config, split);
+    return rows && task.examples(rows, split === 'train' ? 'train' : 'held-out');
+  };
+  const train = (await of('train'))!; // first: it says which labels there are
+  return { task, examples: { train, validation: await of('validation'), test: await of('test') } };
+}
+
+async function splitRows(
+  task: AnyTask & { rows?: (sources: readonly string[], split: string) => Promise<Row[]> },
+  { data }: FinetuneConfig,
+  split: keyof Examples,
+): Promise<Row[] | undefined> {
+  const sources = data[split];
+  if (!sources) return undefined;
+  const rows = task.rows ? await task.rows(sources, split) : await allRows(sources, task.columns, data.limit);
+  return rows.slice(0, data.limit);
+}
+
+/** The model to train: a checkpoint's, that of the settings, or a new one. @throws UsageError, FormatError */
+export async function openModel(
+  config: FinetuneConfig,
+  task: AnyTask,
+  tokenizer: Tokenizer,
+  checkpoint: string | undefined,
+): Promise<AnyTaskModel> {
+  const { device, dtype, seed, label_smoothing, dropout } = config.train;
+  const settings = {
+    ...task.configuration(),
+    ...(label_smoothing !== undefined && { label_smoothing }),
+    ...(dropout !== undefined && { dropout_rate: dropout, classifier_dropout: dropout }),
+  };
+  const written = configOf(config.model);
+  if ((written.vocab_size ?? 0) < tokenizer.vocab_size)
+    throw new UsageError(
+      `${config.model}: vocab_size is ${written.vocab_size}, the tokenizer has ${tokenizer.vocab_size} ids; it belongs to another model`,
+    );
+  if (checkpoint) return task.model.from_pretrained(checkpoint, { device, dtype }) as Promise<AnyTaskModel>;
+  if (config.weights === 'random')
+    return task.model.from_config({ ...written, ...settings } as never, { device, dtype, seed }) as AnyTaskModel;
+  return task.model.from_pretrained(config.model, { device, dtype, seed, config: settings }) as Promise<AnyTaskModel>;
+}

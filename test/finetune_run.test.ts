@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { test } from 'node:test';
+import { openReference } from '../src/backend/reference.ts';
+import { CostMeter } from '../src/finetune/cost.ts';
+import { bestOf, noneYet } from '../src/finetune/selection.ts';
+import { at, run } from './finetune_fixture.ts';
+
+const task = { name: 'classification', input: 'text', target: 'label' };
+const few = { train: { epochs: 0.2, rows: 8 } };
+
+test('the tokenizer may be a folder or a file elsewhere, and best/ has a copy', async () => {
+  mkdirSync(at('apart'));
+  cpSync(at('model'), at('bare'), { recursive: true });
+  for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
+    cpSync(at(`model/${name}`), at(`apart/${name}`));
+    rmSync(at(`bare/${name}`));
+  }
+  await assert.rejects(run('no-tokenizer', task, { ...few, model: at('bare') }), /bare: has no tokenizer\.json/);
+  const whole = (await run('own', task, few))!;
+  for (const [name, tokenizer] of Object.entries({ folder: at('apart'), file: at('apart/tokenizer.json') })) {
+    const other = (await run(name, task, { ...few, model: at('bare'), tokenizer }))!;
+    assert.deepEqual(other.test, whole.test);
+    assert.ok(existsSync(at(`runs/${name}/best/tokenizer.json`)));
+  }
+});
+
+test('scores.json says what a run cost', async () => {
+  const result = (await run('cost', task, few))!;
+  const written = JSON.parse(readFileSync(at('runs/cost/scores.json'), 'utf8')) as typeof result;
+  assert.ok(written.seconds > 0 && written.seconds < 60, `${written.seconds} s`);
+  assert.ok(written.peak_bytes > 20e6 && written.peak_bytes < 4e9, `${written.peak_bytes} bytes`);
+  assert.ok(written.energy_joules === null || written.energy_joules > 0);
+  assert.match(written.energy_from, written.energy_joules === null ? /^unknown: no RAPL/ : /RAPL/);
+});
+
+test('a cost adds to that of the part before, and the energy of a GPU is what its counter gained', () => {
+  let counter = 1000;
+  const gpu = Object.assign(Object.create(openReference()), {
+    name: 'cuda',
+    joules: () => counter,
+    usage: { bytes: 0, peakBytes: 500 },
+  });
+  const meter = new CostMeter(gpu, { seconds: 100, joules: 30, bytes: 700 });
+  counter = 1012;
+  const { seconds, ...rest } = meter.now();
+  assert.ok(seconds >= 100 && seconds < 101);
+  assert.deepEqual(rest, { energy_joules: 42, energy_from: 'GPU (NVML)', peak_bytes: 700 });
+  const unknown = new CostMeter(gpu, { seconds: 100, bytes: 1 }).now();
+  assert.equal(unknown.energy_joules, null);
+  assert.match(unknown.energy_from, /an earlier part of the run was not measured/);
+});
+
+test('the best step has the most of a score, but the least of an error; others in a row are counted', () => {
+  const steps = (metric: string, values: number[]) =>
+    values.reduce((best, value, i) => bestOf(best, i + 1, { [metric]: value }, metric), noneYet);
+  assert.deepEqual(steps('f1', [3, 5, 5, 4]), { step: 2, scores: { f1: 5 }, worse: 2 });
+  assert.deepEqual(steps('mse', [3, 5, 2, 4]), { step: 3, scores: { mse: 2 }, worse: 1 });
+});
