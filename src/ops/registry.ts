@@ -31,6 +31,7 @@ import { logSoftmaxKernel } from './log_softmax/log_softmax.ts';
 import { meanPoolBackward, meanPoolForward } from './mean_pool/mean_pool.ts';
 import { muonMomentum, muonUpdate } from './muon/muon.ts';
 import { pointwiseLossBackward, pointwiseLossForward } from './pointwise_loss/pointwise_loss.ts';
+import { preferenceKernel } from './preference/preference.ts';
 import { relativeBiasBackward, relativeBiasForward } from './relative_bias/relative_bias.ts';
 import { addRmsNormBackward, addRmsNormForward } from './rms_norm/add_rms_norm.ts';
 import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
@@ -72,6 +73,7 @@ export const kernels = [
   meanPoolBackward,
   pointwiseLossForward,
   pointwiseLossBackward,
+  preferenceKernel,
   rmsNormForward,
   rmsNormBackward,
   addRmsNormForward,

@@ -31,6 +31,28 @@ export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
   rows?: number | undefined;
 }
 
+const rowsPerChunk = (x: Tensor, V: number): number =>
+  Math.max(16, Math.floor(x.backend.scratchBytes / (V * bytesOf[x.dtype]) / 16) * 16);
+
+/** Every row's terms f32 [N,5] of cross_entropy, without smoothing and gradients: x [...,D], weight [V,D], labels int32 [...]. */
+export function linearCrossEntropyTerms(x: Tensor, weight: Tensor, labels: Tensor, alpha: number): Tensor {
+  const [V, D] = weight.shape as [number, number];
+  const N = labels.length;
+  const all = Tensor.empty(x.backend, 'f32', [N, TERMS]);
+  const step = rowsPerChunk(x, V);
+  const scalars = { ...lossScalars({ denominator: 1 }), writeGradient: 0 };
+  for (let start = 0; start < N; start += step) {
+    const rows = Math.min(step, N - start);
+    const chunk = x.part(start * D, rows * D).view(rows, D);
+    const { y: logits } = run(linearForward, { x: chunk, weight }, { scalars: { alpha } });
+    const { terms } = run(crossEntropyKernel, { logits, labels: labels.part(start, rows) }, { scalars });
+    const place = all.part(start * TERMS, rows * TERMS);
+    run(accumulate, { x: terms!.view(place.length), y: place }, { scalars: { beta: 0 } });
+    dispose(logits, terms!);
+  }
+  return all;
+}
+
 /**
  * Cross entropy of alpha * x weight^T against labels: x [...,D], weight [V,D], a parameter, labels int32 [...].
  * @throws ShapeError
@@ -48,7 +70,7 @@ export function linearCrossEntropy(
   if (weight.needsGrad && weight.grad?.dtype !== 'f32')
     throw new ShapeError(`linearCrossEntropy: weight [${weight.shape}] needs a gradient, expected a parameter`);
   const { alpha = 1, factor, weights } = options;
-  const step = options.rows ?? Math.max(16, Math.floor(x.backend.scratchBytes / (V * bytesOf[x.dtype]) / 16) * 16);
+  const step = options.rows ?? rowsPerChunk(x, V);
   const withGradient = isRecording() && (x.needsGrad || weight.needsGrad);
   const scalars = { ...lossScalars(options), writeGradient: withGradient ? 1 : 0 };
   const sums = Tensor.empty(x.backend, 'f32', [TERMS]);
