@@ -136,6 +136,8 @@ async function taskFile(folder: string, name: string, list: string): Promise<Tas
   } catch (cause) {
     throw new FormatError(`${path}: not JSON: ${(cause as Error).message}`, { cause });
   }
+  // Some copies of the collection have the only category as text.
+  if (typeof file.Categories === 'string') file.Categories = [file.Categories];
   const missing = (['Definition', 'Categories', 'Positive Examples', 'Negative Examples', 'Instances'] as const).find(
     (key) => !Array.isArray(file[key]),
   );
