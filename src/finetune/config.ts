@@ -3,69 +3,7 @@ import * as z from 'zod';
 import { devices } from '../backend/devices.ts';
 import { count, countOrZero, oneOf, optim, positive, share, text } from '../train/config.ts';
 import { checkSettings, completeOptim, readSettings } from '../train/config_file.ts';
-import { textMetrics } from './tasks/text_to_text.ts';
-
-const columns = z.union([text.transform((name) => [name]), z.array(text).min(1)]);
-const beams = count.default(1).describe('beams while predicting');
-const labels = z.array(text).optional().describe('the classes; those of the training rows, sorted, when left out');
-
-const tasks = {
-  text_to_text: z.strictObject({
-    name: z.literal('text_to_text'),
-    input: columns.describe('column of the source, or several that are joined'),
-    target: text.describe('column of the target; a list of texts are references that are all right'),
-    prefix: z.string().default('').describe('put in front of every source'),
-    separator: z.string().default(' ').describe('between the columns of the source'),
-    metrics: z
-      .array(oneOf(...textMetrics))
-      .min(1)
-      .default(['rouge'])
-      .describe('what predictions are scored by'),
-    use_stemmer: z.boolean('true or false').default(true).describe('rouge: compare stems of English words'),
-    num_beams: beams,
-  }),
-  classification: z.strictObject({
-    name: z.literal('classification'),
-    input: columns.describe('column of the text, or the two of a pair'),
-    target: text.describe('column of the label, the list of labels, or the number'),
-    kind: oneOf('single_label', 'multi_label', 'regression').default('single_label').describe('what is predicted'),
-    labels,
-    threshold: share.default(0.5).describe('multi_label: probability from which a class is predicted'),
-  }),
-  token_classification: z.strictObject({
-    name: z.literal('token_classification'),
-    tokens: text.default('tokens').describe('column of the list of words'),
-    tags: text.default('tags').describe('column of the list of tags'),
-    labels,
-  }),
-  question_answering: z.strictObject({
-    name: z.literal('question_answering'),
-    question: text.default('question').describe('column of the question'),
-    context: text.default('context').describe('column of the text that has the answer'),
-    answers: text.default('answers').describe('column of {text: [...], answer_start: [...]}; empty lists: no answer'),
-    stride: countOrZero.default(128).describe('tokens that windows of a long context share'),
-    max_answer_length: count.default(30).describe('longest predicted answer, tokens'),
-  }),
-  similarity: z.strictObject({
-    name: z.literal('similarity'),
-    input: z.tuple([text, text], 'two names of columns').describe('columns of the two sentences'),
-    target: text
-      .optional()
-      .describe('column of how alike they are; left out: each row belongs together, no two rows do'),
-    max_score: positive.default(5).describe('target that means a cosine of 1'),
-    temperature: positive.default(0.05).describe('without target: cosines are divided by this'),
-  }),
-  instructions: z.strictObject({
-    name: z.literal('instructions'),
-    tasks: text.optional().describe('folder of the task files; ../../tasks beside the list of names when left out'),
-    instances: count.default(100).describe('instances of a task'),
-    definition: z.boolean('true or false').default(true).describe("begin with the task's definition"),
-    positive_examples: countOrZero.default(2).describe('worked examples to follow'),
-    negative_examples: countOrZero.default(0).describe('worked examples of what is wrong'),
-    explanations: z.boolean('true or false').default(false).describe('explain the worked examples'),
-    num_beams: beams,
-  }),
-};
+import { taskSettings } from './task_settings.ts';
 
 const sources = z.union([text.transform((path) => [path]), z.array(text).min(1)]);
 
@@ -111,7 +49,10 @@ export const finetuneConfigSchema = z.strictObject({
   tokenizer: text.optional().describe("a tokenizer's folder, file or name on the hub; the model's own when left out"),
   task: z.discriminatedUnion(
     'name',
-    Object.values(tasks) as [(typeof tasks)['text_to_text'], ...(typeof tasks)[keyof typeof tasks][]],
+    Object.values(taskSettings) as [
+      (typeof taskSettings)['text_to_text'],
+      ...(typeof taskSettings)[keyof typeof taskSettings][],
+    ],
   ),
   data,
   optim: optim.prefault({ name: 'adamw', learning_rate: 3e-4, schedule: { name: 'linear' } }),
