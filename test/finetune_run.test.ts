@@ -3,8 +3,10 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { test } from 'node:test';
 import { openReference } from '../src/backend/reference.ts';
 import { CostMeter } from '../src/finetune/cost.ts';
+import { namedBy } from '../src/finetune/frozen.ts';
 import { bestOf, noneYet } from '../src/finetune/selection.ts';
 import { at, run } from './finetune_fixture.ts';
+import { readSafetensors } from './read_safetensors.ts';
 
 const task = { name: 'classification', input: 'text', target: 'label' };
 const few = { train: { epochs: 0.2, rows: 8 } };
@@ -56,4 +58,55 @@ test('the best step has the most of a score, but the least of an error; others i
     values.reduce((best, value, i) => bestOf(best, i + 1, { [metric]: value }, metric), noneYet);
   assert.deepEqual(steps('f1', [3, 5, 5, 4]), { step: 2, scores: { f1: 5 }, worse: 2 });
   assert.deepEqual(steps('mse', [3, 5, 2, 4]), { step: 3, scores: { mse: 2 }, worse: 1 });
+});
+
+/** The largest change of each parameter of the backbone between the model and a run's best step. */
+function changes(name: string): Map<string, number> {
+  const [before, now] = ['model', `runs/${name}/best`].map((place) =>
+    readSafetensors(at(`${place}/model.safetensors`)),
+  );
+  const floats = (bytes: Buffer) => new Float32Array(Uint8Array.from(bytes).buffer);
+  const found = new Map<string, number>();
+  for (const [parameter, bytes] of now!) {
+    const old = before!.get(parameter.replace('transformer.', ''));
+    if (!old) continue;
+    const [a, b] = [floats(old), floats(bytes)];
+    found.set(parameter.replace('transformer.', ''), Math.max(...b.map((x, i) => Math.abs(x - a[i]!))));
+  }
+  return found;
+}
+
+test('frozen parameters are those whose names have a pattern, numbers whole', async () => {
+  const names = ['shared.weight', 'encoder.block.1.q.weight', 'encoder.block.10.q.weight', 'decoder.block.2.ln.weight'];
+  const matched = (...patterns: string[]) => names.filter(namedBy(patterns, names)).map((name) => names.indexOf(name));
+  assert.deepEqual(matched('encoder.block.1'), [1]);
+  assert.deepEqual(matched('block.1-2'), [1, 3]);
+  assert.deepEqual(matched('encoder.block.*', 'shared'), [0, 1, 2]);
+  assert.deepEqual(matched('l*.weight'), [3]);
+  assert.deepEqual(matched('block.*.q'), [1, 2]);
+  assert.throws(
+    () => matched('encoder.block.3-9'),
+    /train\.frozen: "encoder\.block\.3-9" names no parameter, expected/,
+  );
+  const frozen = ['shared', 'encoder.block.0', 'final_layer_norm'];
+  await run('some-frozen', task, { train: { epochs: 0.2, rows: 8, frozen } });
+  for (const [name, change] of changes('some-frozen'))
+    assert.equal(change === 0, /shared|block\.0|final/.test(name), `${name} ${change}`);
+});
+
+test('the first step of AdamW moves each block by its share of the learning rate', async () => {
+  const optim = { name: 'adamw', learning_rate: 1e-2, weight_decay: 0, schedule: { name: 'constant' } };
+  await run('decayed', task, { train: { epochs: 0.01, rows: 8, layer_decay: 0.5 }, optim });
+  const found = changes('decayed');
+  assert.ok(found.size > 15);
+  for (const [name, change] of found) {
+    const share = name.includes('shared')
+      ? 0.125
+      : name.includes('block.0')
+        ? 0.25
+        : name.includes('block.1')
+          ? 0.5
+          : 1;
+    assert.ok(Math.abs(change / (1e-2 * share) - 1) < 1e-2, `${name} moved ${change}, expected ${1e-2 * share}`);
+  }
 });

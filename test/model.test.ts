@@ -47,7 +47,7 @@ async function gradientsOf(model: T5ForConditionalGeneration, batch: Batch, rng?
   model.parameters.zeroGradients();
   dispose(model.accumulateGradients(batch, { denominator: batch.tokens, rng }));
   model.parameters.finishGradients();
-  return (await model.parameters.gradients!.read()) as Float32Array;
+  return (await model.parameters.trained()!.gradients.read()) as Float32Array;
 }
 
 for (const [name, config] of Object.entries(published))
@@ -272,7 +272,7 @@ test('gradients of micro-batches add up to those of the batch', async () => {
   model.parameters.zeroGradients();
   for (const row of rows) dispose(model.accumulateGradients(batch(row), { denominator: 6 }));
   model.parameters.finishGradients();
-  assert.ok(relative((await model.parameters.gradients!.read()) as Float32Array, whole) < 1e-6);
+  assert.ok(relative((await model.parameters.trained()!.gradients.read()) as Float32Array, whole) < 1e-6);
   model.dispose();
 });
 

@@ -319,3 +319,62 @@ for (const dtype of ['f32', 'bf16'] as const)
     assert.throws(() => createAverage(parameters, 1), /average: decay is 1, expected 0 to below 1/);
     for (const p of [average, parameters]) p.dispose();
   });
+
+/** The flat values of each parameter after two updates at a rate, with rates scaled by parameter. */
+async function updated(name: OptimizerOptions['name'], rate: number, scale?: (parameter: string) => number) {
+  const parameters = makeParameters(cpu, square);
+  const optimizer = createOptimizer(parameters, { name, no_decay: [], weight_decay: 0.1 } as OptimizerOptions, scale);
+  for (const t of [0, 1]) {
+    writeGradients(parameters, t);
+    optimizer.step({ learning_rate: rate, max_grad_norm: 1 });
+  }
+  const flat = await valuesOf(parameters);
+  const names = Object.keys(optimizer.state());
+  optimizer.dispose();
+  parameters.dispose();
+  return { names, values: parameters.places.map(({ offset, length }) => flat.subarray(offset, offset + length)) };
+}
+
+for (const name of allNames)
+  test(`${name}: a parameter whose rate is scaled moves as at that rate, the others as before`, async () => {
+    const [whole, half] = [await updated(name, 1e-2), await updated(name, 5e-3)];
+    const scaled = await updated(name, 1e-2, (parameter) => (parameter.includes('.1.') ? 0.5 : 1));
+    assert.deepEqual(scaled.values, [whole.values[0], half.values[1], whole.values[2]]);
+    assert.notDeepEqual(half.values[1], whole.values[1]);
+    assert.equal(scaled.names.length, 2 * whole.names.length);
+  });
+
+test('gradients and state cover what is trained alone, and more gradients do not disturb an optimizer', async () => {
+  const after = async (trainable: (name: string) => boolean) => {
+    const parameters = fresh();
+    parameters.trainable(trainable);
+    const optimizer = createOptimizer(parameters, { name: 'adamw' });
+    const part = parameters.trained()!;
+    parameters.trainable(); // as lossAndGradients does
+    writeGradients(parameters, 0);
+    optimizer.step({ learning_rate: 1e-2, max_grad_norm: null });
+    const values = await valuesOf(parameters);
+    const state = optimizer.state().first_moment!.length;
+    optimizer.dispose();
+    parameters.dispose();
+    return { values, state, gradients: part.gradients.length };
+  };
+  const fresh = () => {
+    const parameters = new Parameters(
+      cpu,
+      'f32',
+      wide.map((shape, j) => ({ name: `p${j}`, shape })),
+    );
+    parameters.values.write(Float32Array.from({ length: parameters.values.length }, (_, i) => Math.sin(i)));
+    return parameters;
+  };
+  const all = await after(() => true);
+  const one = await after((name) => name === 'p1');
+  assert.deepEqual([all.gradients, all.state], [384, 384]);
+  assert.deepEqual([one.gradients, one.state], [256, 256]);
+  const start = await valuesOf(fresh());
+  assert.deepEqual(one.values.subarray(64, 64 + 210), all.values.subarray(64, 64 + 210));
+  assert.deepEqual(one.values.subarray(0, 64), start.subarray(0, 64));
+  assert.deepEqual(one.values.subarray(320), start.subarray(320));
+  assert.notDeepEqual(one.values, start);
+});

@@ -25,7 +25,16 @@ const train = z.strictObject({
     .optional()
     .describe("share of the target probability spread over the vocabulary; the model's when left out"),
   dropout: share.optional().describe("share of elements that is dropped; the model's when left out"),
-  frozen: z.array(text).default([]).describe('parameters whose name contains one of these stay as they are'),
+  frozen: z
+    .array(text)
+    .default([])
+    .describe('parameters that stay as they are, by parts of their names: shared, encoder.block.0-5, decoder'),
+  layer_decay: z
+    .number('a number above 0, at most 1')
+    .gt(0, 'a number above 0, at most 1')
+    .max(1, 'a number above 0, at most 1')
+    .default(1)
+    .describe('what the learning rate is multiplied by from each block to the one below it, and to the embeddings'),
   seed: countOrZero.default(42).describe('of new weights, order of the rows and dropout'),
   dtype: oneOf('float32', 'bfloat16').default('float32').describe('type of weights and activations'),
   device: oneOf(...devices)

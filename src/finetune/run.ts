@@ -11,6 +11,7 @@ import { recoverFolder, replaceFolder } from '../util/new_folder.ts';
 import type { FinetuneConfig } from './config.ts';
 import { CostMeter } from './cost.ts';
 import type { FinetuneParts, FinetuneResult } from './finetune.ts';
+import { layerDecay, namedBy } from './frozen.ts';
 import { BatchOrder } from './order.ts';
 import { type Best, bestOf, noneYet } from './selection.ts';
 import { type AnyTaskModel, type Examples, openFiles, openModel, openTask, type TokenizerFiles } from './setup.ts';
@@ -57,16 +58,13 @@ export class Run {
   /** @throws UsageError for settings that do not fit the model */
   constructor(own: RunParts, checkpoint: Awaited<ReturnType<typeof latestCheckpoint>>) {
     const { directory, config, parts, task, examples, model } = own;
-    const { epochs, rows, accumulation, seed, frozen } = config.train;
+    const { epochs, rows, accumulation, seed } = config.train;
     this.own = own;
     this.order = new BatchOrder(examples.train.map(task.lengthOf), rows, seed);
     const stepsOf = (passes: number) => (passes * this.order.perEpoch) / accumulation;
     this.steps = Math.max(1, Math.ceil(stepsOf(epochs)));
     this.every = Math.max(1, Math.round(stepsOf(config.evaluate.every)));
-    this.trainer = new Trainer(model, {
-      ...trainerOptions(config, this.steps),
-      trainable: (name) => !frozen.some((part) => name.includes(part)),
-    });
+    this.trainer = new Trainer(model, { ...trainerOptions(config, this.steps), ...training(config, model) });
     if (checkpoint) {
       restoreOptimizer(checkpoint, this.trainer.optimizer);
       this.best = checkpoint.state.data as Best;
@@ -205,6 +203,16 @@ export class Run {
       model.dispose();
     }
   }
+}
+
+/** Which parameters are trained, and at which share of the learning rate. @throws UsageError */
+function training({ train }: FinetuneConfig, { parameters, config }: AnyTaskModel) {
+  const names = parameters.places.map(({ name }) => name);
+  const isFrozen = namedBy(train.frozen, names);
+  return {
+    trainable: (name: string) => !isFrozen(name),
+    rate_scale: layerDecay(train.layer_decay, config, names),
+  };
 }
 
 /** Scores as a line: "f1 81.20  accuracy 95.03". */

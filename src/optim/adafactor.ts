@@ -3,13 +3,13 @@ import { adafactor, adafactorHyper, adafactorMoments } from '../ops/adafactor/ad
 import { adafactorTable, PLACE_COLUMNS } from '../ops/adafactor/table.ts';
 import { writeParameterNorms } from '../ops/global_norm/global_norm.ts';
 import { run } from '../tensor/autograd.ts';
-import { type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import { type ParameterPlace, type TrainedPart, zeros } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { type Group, persistent, roundingState, type Shared, tablesOf, type Update } from './group.ts';
 import { type AdafactorOptions, decayOf, type Resolved } from './options.ts';
 
 export function adafactorGroup(
-  parameters: Parameters,
+  parameters: TrainedPart,
   group: readonly ParameterPlace[],
   options: Resolved<AdafactorOptions>,
 ): Group {
@@ -47,7 +47,7 @@ export function adafactorGroup(
     launch({ norm, rng }: Shared) {
       writeParameterNorms(values, flat, norms);
       const { moments, compensation, master } = state;
-      const gradients = parameters.gradients!;
+      const gradients = parameters.gradients;
       scope(() => {
         const { factors } = run(
           adafactorMoments,

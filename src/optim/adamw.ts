@@ -2,7 +2,7 @@
 import { adamw, adamwCompact, adamwHyper } from '../ops/adamw/adamw.ts';
 import { writeParameterNorms } from '../ops/global_norm/global_norm.ts';
 import { run } from '../tensor/autograd.ts';
-import { type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import { type ParameterPlace, type TrainedPart, zeros } from '../tensor/parameters.ts';
 import { dispose } from '../tensor/scope.ts';
 import { UsageError } from '../util/errors.ts';
 import { type Group, persistent, roundingState, type Shared, tablesOf, type Update } from './group.ts';
@@ -11,7 +11,7 @@ import { type AdamWOptions, type AdamWScaleOptions, decayOf, type Resolved } fro
 type Options = Omit<Resolved<AdamWOptions>, 'name'> & { name: (AdamWOptions | AdamWScaleOptions)['name'] };
 
 /** @throws UsageError if a bfloat16 state is asked for float32 parameters */
-export function adamwGroup(parameters: Parameters, places: readonly ParameterPlace[], options: Options): Group {
+export function adamwGroup(parameters: TrainedPart, places: readonly ParameterPlace[], options: Options): Group {
   const { backend, dtype, values } = parameters;
   const compact = options.state_dtype === 'bfloat16';
   if (compact && dtype !== 'bf16')
@@ -55,7 +55,7 @@ export function adamwGroup(parameters: Parameters, places: readonly ParameterPla
       if (norms) writeParameterNorms(values, chunks, norms);
       const { first_moment: first, second_moment: second, compensation, master } = state;
       run(compact ? (adamwCompact as unknown as typeof adamw) : adamw, {
-        gradients: parameters.gradients!,
+        gradients: parameters.gradients,
         chunks,
         lengths,
         decay,

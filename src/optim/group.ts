@@ -3,7 +3,7 @@ import type { Backend, DType } from '../backend/backend.ts';
 import { emaUpdate } from '../ops/ema/ema.ts';
 import { run } from '../tensor/autograd.ts';
 import { chunkTable } from '../tensor/chunks.ts';
-import { alignedLength, type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import { alignedLength, type ParameterPlace, type TrainedPart, zeros } from '../tensor/parameters.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { AdamWOptions } from './options.ts';
 
@@ -56,7 +56,7 @@ export interface Tables {
 }
 
 /** The tables of some places, on the device. */
-export function tablesOf(parameters: Parameters, places: readonly ParameterPlace[]): Tables {
+export function tablesOf(parameters: TrainedPart, places: readonly ParameterPlace[]): Tables {
   const { chunks, lengths, state } = chunkTable(places);
   return {
     chunks: persistent(parameters.backend, 'i32', [chunks.length / 4, 4], chunks),
@@ -70,7 +70,7 @@ export function tablesOf(parameters: Parameters, places: readonly ParameterPlace
  * type, or `master`, float32 copies of the values as they are now. Laid out as the other state.
  */
 export function roundingState(
-  { backend, dtype, values }: Parameters,
+  { backend, dtype, values }: TrainedPart,
   places: readonly ParameterPlace[],
   stateLength: number,
   rounding: AdamWOptions['rounding'],

@@ -3,7 +3,7 @@ import { writeParameterNorms } from '../ops/global_norm/global_norm.ts';
 import { muonHyper, muonMomentum, muonUpdate, orthogonalise } from '../ops/muon/muon.ts';
 import { run } from '../tensor/autograd.ts';
 import { CHUNK } from '../tensor/chunks.ts';
-import { alignedLength, type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import { alignedLength, type ParameterPlace, type TrainedPart, zeros } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { type Group, roundingState, type Shared, tablesOf, type Update } from './group.ts';
 import { decayOf, type MuonOptions, type Resolved } from './options.ts';
@@ -19,7 +19,7 @@ export function splitMatrices(places: readonly ParameterPlace[]): Record<'matric
 }
 
 export function muonGroup(
-  parameters: Parameters,
+  parameters: TrainedPart,
   matrices: readonly ParameterPlace[],
   options: Resolved<MuonOptions>,
 ): Group {
@@ -53,7 +53,7 @@ export function muonGroup(
           const { direction } = run(
             muonMomentum,
             {
-              gradient: parameters.gradients!.part(offset, length),
+              gradient: parameters.gradients.part(offset, length),
               norm,
               hyper,
               momentum: state.muon_momentum.part(at, length),

@@ -1,9 +1,10 @@
 /**
- * Optimizers: named groups of flat launches behind one interface. An update reads `parameters.gradients`, already
- * averaged, and changes `parameters.values`; parameters without a gradient buffer are left alone and have no state.
+ * Optimizers: named groups of flat launches behind one interface. An update reads the trained part's gradients, already
+ * averaged, and changes its values; parameters without a gradient buffer are left alone and have no state.
+ * Parameters whose rate is scaled alike are one group, or two with Muon.
  */
 import { writeGlobalNorm } from '../ops/global_norm/global_norm.ts';
-import { type ParameterPlace, type Parameters, zeros } from '../tensor/parameters.ts';
+import { type ParameterPlace, type Parameters, type TrainedPart, zeros } from '../tensor/parameters.ts';
 import { dispose } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { UsageError } from '../util/errors.ts';
@@ -39,15 +40,22 @@ export interface Optimizer {
   dispose(): void;
 }
 
-/** @throws UsageError for unknown or contradictory options, or when no parameter is trainable */
-export function createOptimizer(parameters: Parameters, options: OptimizerOptions): Optimizer {
+/**
+ * @param rateScale what the learning rate of a parameter is multiplied by, by its name
+ * @throws UsageError for unknown or contradictory options, or when no parameter is trainable
+ */
+export function createOptimizer(
+  parameters: Parameters,
+  options: OptimizerOptions,
+  rateScale: (name: string) => number = () => 1,
+): Optimizer {
   const resolved = resolveOptions(options);
-  const places = parameters.places.filter(({ name }) => parameters.get(name).grad);
-  if (places.length === 0)
+  const trained = parameters.trained();
+  if (!trained)
     throw new UsageError(
       `optimizer ${options.name}: no parameter is trainable, expected Parameters.trainable() before`,
     );
-  const groups = groupsOf(parameters, places, resolved);
+  const groups = scaledGroups(trained, resolved, rateScale);
   const gradientNorm = zeros(parameters.backend, 'f32', 1);
   const rng =
     parameters.dtype === 'bf16' && resolved.rounding === 'stochastic'
@@ -65,22 +73,49 @@ export function createOptimizer(parameters: Parameters, options: OptimizerOption
       this.steps++;
       rng?.write([resolved.seed, this.steps]);
       const update = { step: this.steps, learningRate, maxNorm: maxNorm ?? Number.POSITIVE_INFINITY };
-      for (const group of groups) group.prepare(update);
+      for (const { group, scale } of groups) group.prepare({ ...update, learningRate: scale * learningRate });
     },
     launch() {
-      writeGlobalNorm(parameters.gradients!, gradientNorm);
-      for (const group of groups) group.launch({ norm: gradientNorm, rng });
+      writeGlobalNorm(trained.gradients, gradientNorm);
+      for (const { group } of groups) group.launch({ norm: gradientNorm, rng });
     },
-    state: () => Object.assign({}, ...groups.map((group) => group.state)) as Record<string, Tensor>,
+    state: () => Object.assign({}, ...groups.map(({ state }) => state)) as Record<string, Tensor>,
     dispose() {
-      for (const group of groups) group.dispose();
+      for (const { group } of groups) group.dispose();
       dispose(gradientNorm, ...(rng ? [rng] : []));
     },
   };
 }
 
+interface ScaledGroup {
+  group: Group;
+  scale: number;
+  /** The group's state by its names in checkpoints. */
+  state: Record<string, Tensor>;
+}
+
+/** The groups of every scale there is, by the order in which the scales come first. */
+function scaledGroups(
+  trained: TrainedPart,
+  options: Resolved<OptimizerOptions>,
+  rateScale: (name: string) => number,
+): ScaledGroup[] {
+  const places = new Map<number, ParameterPlace[]>();
+  for (const place of trained.places) {
+    const scale = rateScale(place.name);
+    places.set(scale, [...(places.get(scale) ?? []), place]);
+  }
+  const named = (i: number, { state }: Group) =>
+    places.size === 1
+      ? state
+      : Object.fromEntries(Object.entries(state).map(([name, tensor]) => [`scale_${i}.${name}`, tensor]));
+  return [...places].flatMap(([scale, some], i) =>
+    groupsOf(trained, some, options).map((group) => ({ group, scale, state: named(i, group) })),
+  );
+}
+
 function groupsOf(
-  parameters: Parameters,
+  parameters: TrainedPart,
   places: readonly ParameterPlace[],
   options: Resolved<OptimizerOptions>,
 ): Group[] {

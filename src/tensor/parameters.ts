@@ -1,6 +1,6 @@
 /**
- * All parameters of a model in one allocation, all their gradients in another, in the same layout, so that an
- * optimizer is one launch over flat memory. Each parameter is its original Hugging Face matrix; it starts at a multiple
+ * All parameters of a model in one allocation, the gradients of those that are trained in another, in the same layout, so
+ * that an optimizer is one launch over flat memory. Each parameter is its original Hugging Face matrix; it starts at a multiple
  * of ALIGNMENT elements and the gap behind it stays zero. Matrices in int8, with a scale per row, lie apart: they are read only.
  */
 import type { Backend, DType, FloatType } from '../backend/backend.ts';
@@ -39,6 +39,17 @@ export function layOut<S extends { shape: readonly number[] }>(
   return { places, length: end };
 }
 
+/** The stretch of flat memory from the first trained parameter to the last: what an optimizer works on. */
+export interface TrainedPart {
+  readonly backend: Backend;
+  readonly dtype: FloatType;
+  readonly values: Tensor;
+  /** f32, as long as `values`; zero where a parameter in between is not trained. */
+  readonly gradients: Tensor;
+  /** The trained parameters, where they lie in these two. */
+  readonly places: readonly ParameterPlace[];
+}
+
 /** A model's parameters and their gradients. */
 export class Parameters {
   readonly backend: Backend;
@@ -46,8 +57,10 @@ export class Parameters {
   readonly places: readonly ParameterPlace[];
   /** Every value [N], N a multiple of ALIGNMENT. */
   readonly values: Tensor;
-  /** Every gradient, f32[N]; made by the first `trainable` call. */
-  gradients: Tensor | undefined;
+  /** Gradients of what became trainable at one time, from the first such parameter to the last, and where that begins. */
+  private stretches: { gradients: Tensor; start: number }[] = [];
+  /** Stretches that were joined: recorded launches may still know them. */
+  private readonly former: Tensor[] = [];
   /** The int8 matrices' values and scales, where there are some. */
   readonly int8: { values: Tensor; scales: Tensor } | undefined;
   private readonly byName = new Map<string, Tensor>();
@@ -89,12 +102,39 @@ export class Parameters {
     return this.byName.has(name);
   }
 
-  /** Gives every parameter that `wanted` accepts a gradient buffer. @throws UsageError if some are in int8 */
+  /**
+   * Gives every parameter that `wanted` accepts a gradient buffer; those that have one keep it.
+   * @throws UsageError if some are in int8
+   */
   trainable(wanted: (name: string) => boolean = () => true): void {
     if (this.int8) throw new UsageError('parameters: weights in int8 cannot be trained, expected float32 or bfloat16');
-    this.gradients ??= zeros(this.backend, 'f32', this.values.length);
-    for (const { name, shape, offset, length } of this.places)
-      if (wanted(name)) markParameter(this.get(name), this.gradients.part(offset, length).view(...shape));
+    const added = this.places.filter(({ name }) => wanted(name) && !this.get(name).grad);
+    if (added.length > 0) this.stretches.push(this.stretchOver(added));
+  }
+
+  /** Gradients for some places, which need not lie side by side. */
+  private stretchOver(places: readonly ParameterPlace[]): { gradients: Tensor; start: number } {
+    const [first, last] = [places[0]!, places.at(-1)!];
+    const start = first.offset;
+    const gradients = zeros(this.backend, 'f32', last.offset + alignedLength(last.length) - start);
+    for (const { name, shape, offset, length } of places)
+      markParameter(this.get(name), gradients.part(offset - start, length).view(...shape));
+    return { gradients, start };
+  }
+
+  /** What is trained, in one stretch; undefined if nothing is. */
+  trained(): TrainedPart | undefined {
+    const { backend, dtype } = this;
+    const chosen = this.places.filter(({ name }) => this.get(name).grad);
+    if (this.stretches.length > 1) {
+      this.former.push(...this.stretches.map(({ gradients }) => gradients));
+      this.stretches = [this.stretchOver(chosen)];
+    }
+    const [stretch] = this.stretches;
+    if (!stretch) return undefined;
+    const { gradients, start } = stretch;
+    const places = chosen.map((place) => ({ ...place, offset: place.offset - start }));
+    return { backend, dtype, places, gradients, values: this.values.part(start, gradients.length) };
   }
 
   /** Makes the next gradient of every parameter replace what is there. */
@@ -113,7 +153,8 @@ export class Parameters {
 
   dispose(): void {
     this.backend.free(this.values.memory.base);
-    for (const tensor of [this.gradients, this.int8?.values, this.int8?.scales])
+    const gradients = [...this.former, ...this.stretches.map((stretch) => stretch.gradients)];
+    for (const tensor of [...gradients, this.int8?.values, this.int8?.scales])
       if (tensor) this.backend.free(tensor.memory.base);
   }
 }

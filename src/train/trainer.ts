@@ -36,6 +36,8 @@ export interface TrainerOptions {
   seed?: number;
   /** Which parameters are trained, by name; all when left out. */
   trainable?: (name: string) => boolean;
+  /** What the learning rate of a parameter is multiplied by, by its name; 1 when left out. */
+  rate_scale?: (name: string) => number;
 }
 
 /** What one step measured, before its update. */
@@ -72,7 +74,7 @@ export class Trainer<M extends Trainable<never> = T5ForConditionalGeneration> {
     this.schedule = { ...schedule, total_steps: schedule.total_steps ?? Number.POSITIVE_INFINITY };
     this.base = resolveOptions(options.optimizer).learning_rate;
     model.parameters.trainable(options.trainable);
-    this.optimizer = createOptimizer(model.parameters, options.optimizer);
+    this.optimizer = createOptimizer(model.parameters, options.optimizer, options.rate_scale);
   }
 
   /** Completed updates. */
