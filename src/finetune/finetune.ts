@@ -59,6 +59,7 @@ async function finetuneIn(
   parts: FinetuneParts,
 ): Promise<FinetuneResult | undefined> {
   const run = await openRun(directory, config, parts);
+  if (!run) return undefined;
   try {
     while (!run.done) {
       await run.step();

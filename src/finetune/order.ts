@@ -25,20 +25,32 @@ export class BatchOrder {
   private readonly lengths: readonly number[];
   private readonly rows: number;
   private readonly seed: number;
+  private readonly chosen: (epoch: number) => readonly number[];
   private made: { epoch: number; batches: number[][] } | undefined;
 
-  constructor(lengths: readonly number[], rows: number, seed: number) {
+  /** @param chosen indices of an epoch's examples, always as many; each once when left out */
+  constructor(
+    lengths: readonly number[],
+    rows: number,
+    seed: number,
+    chosen: (epoch: number) => readonly number[] = () => [...lengths.keys()],
+  ) {
     this.lengths = lengths;
     this.rows = rows;
     this.seed = seed;
-    this.perEpoch = Math.ceil(lengths.length / rows);
+    this.chosen = chosen;
+    this.perEpoch = Math.ceil(chosen(0).length / rows);
   }
 
   /** Indices of the examples of batch i, counted from the first epoch's first. */
   batch(i: number): readonly number[] {
     const epoch = Math.floor(i / this.perEpoch);
-    if (this.made?.epoch !== epoch)
-      this.made = { epoch, batches: epochBatches(this.lengths, this.rows, this.seed, epoch) };
+    if (this.made?.epoch !== epoch) {
+      const chosen = this.chosen(epoch);
+      const lengths = chosen.map((k) => this.lengths[k]!);
+      const batches = epochBatches(lengths, this.rows, this.seed, epoch).map((batch) => batch.map((k) => chosen[k]!));
+      this.made = { epoch, batches };
+    }
     return this.made.batches[i % this.perEpoch]!;
   }
 }

@@ -14,7 +14,15 @@ import type { FinetuneParts, FinetuneResult } from './finetune.ts';
 import { layerDecay, namedBy } from './frozen.ts';
 import { BatchOrder } from './order.ts';
 import { type Best, bestOf, noneYet } from './selection.ts';
-import { type AnyTaskModel, type Examples, openFiles, openModel, openTask, type TokenizerFiles } from './setup.ts';
+import {
+  type AnyTaskModel,
+  type Examples,
+  openFiles,
+  openModel,
+  openTask,
+  prepared,
+  type TokenizerFiles,
+} from './setup.ts';
 import type { AnyTask, Scores } from './task.ts';
 
 interface RunParts {
@@ -27,10 +35,18 @@ interface RunParts {
   model: AnyTaskModel;
 }
 
-/** Opens a run where its last process left it, or at its beginning. @throws UsageError, FormatError */
-export async function openRun(directory: string, config: FinetuneConfig, parts: FinetuneParts): Promise<Run> {
+/**
+ * Opens a run where its last process left it, or at its beginning. Undefined where the signal ended what comes before
+ * training. @throws UsageError, FormatError
+ */
+export async function openRun(
+  directory: string,
+  config: FinetuneConfig,
+  parts: FinetuneParts,
+): Promise<Run | undefined> {
   const files = await openFiles(config);
   const { task, examples } = await openTask(config, files.tokenizer);
+  if (!(await prepared(task, examples, { directory, config, parts, tokenizer: files.tokenizer }))) return undefined;
   recoverFolder(join(directory, 'best'));
   const checkpoint = await latestCheckpoint(join(directory, 'checkpoints'), parts.note);
   const model = await openModel(config, task, files.tokenizer, checkpoint?.folder);
@@ -60,7 +76,12 @@ export class Run {
     const { directory, config, parts, task, examples, model } = own;
     const { epochs, rows, accumulation, seed } = config.train;
     this.own = own;
-    this.order = new BatchOrder(examples.train.map(task.lengthOf), rows, seed);
+    this.order = new BatchOrder(
+      examples.train.map(task.lengthOf),
+      rows,
+      seed,
+      task.epoch && ((epoch) => task.epoch!(seed, epoch)),
+    );
     const stepsOf = (passes: number) => (passes * this.order.perEpoch) / accumulation;
     this.steps = Math.max(1, Math.ceil(stepsOf(epochs)));
     this.every = Math.max(1, Math.round(stepsOf(config.evaluate.every)));

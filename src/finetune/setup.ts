@@ -6,7 +6,9 @@ import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { copyTokenizer } from '../train/run_parts.ts';
 import { UsageError } from '../util/errors.ts';
+import { makeFolder } from '../util/new_file.ts';
 import type { FinetuneConfig } from './config.ts';
+import type { FinetuneParts } from './finetune.ts';
 import { allRows, type Row } from './rows.ts';
 import type { AnyTask, TaskModel } from './task.ts';
 import { createTask } from './tasks.ts';
@@ -51,15 +53,41 @@ export async function openTask(
   return { task, examples: { train, validation: await of('validation'), test: await of('test') } };
 }
 
+/** Does what a task does before training. False where the signal ended it. @throws UsageError, FormatError */
+export async function prepared(
+  task: AnyTask,
+  { train, validation = [], test = [] }: Examples,
+  { directory, config, parts, tokenizer }: PreparationParts,
+): Promise<boolean> {
+  if (!task.prepare) return true;
+  makeFolder(directory);
+  const { device, dtype, seed } = config.train;
+  return task.prepare({
+    ...parts,
+    directory,
+    train,
+    heldOut: [...validation, ...test],
+    origin: JSON.stringify([config.model, config.weights, ...(config.weights === 'random' ? [seed] : [])]),
+    options: { device, dtype },
+    open: () => openModel(config, task, tokenizer, undefined),
+  });
+}
+
+interface PreparationParts {
+  directory: string;
+  config: FinetuneConfig;
+  parts: FinetuneParts;
+  tokenizer: Tokenizer;
+}
+
 async function splitRows(
-  task: AnyTask & { rows?: (sources: readonly string[], split: string) => Promise<Row[]> },
+  task: AnyTask & { rows?: (sources: readonly string[], split: string, limit?: number) => Promise<Row[]> },
   { data }: FinetuneConfig,
   split: keyof Examples,
 ): Promise<Row[] | undefined> {
   const sources = data[split];
   if (!sources) return undefined;
-  const rows = task.rows ? await task.rows(sources, split) : await allRows(sources, task.columns, data.limit);
-  return rows.slice(0, data.limit);
+  return task.rows ? task.rows(sources, split, data.limit) : allRows(sources, task.columns, data.limit);
 }
 
 /** The model to train: a checkpoint's, that of the settings, or a new one. @throws UsageError, FormatError */

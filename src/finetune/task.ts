@@ -1,5 +1,6 @@
 /** What a task is: how rows become examples, batches, predictions and scores. The loop knows tasks by this alone. */
 
+import type { Device } from '../backend/devices.ts';
 import type { T5Config } from '../model/config.ts';
 import type { PretrainedT5 } from '../model/pretrained.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -29,6 +30,25 @@ export interface TaskModelClass<M> {
   from_config(config: T5Config, options: object): M;
 }
 
+/** What a task may use for its work before training. */
+export interface Preparation<E, M> {
+  /** The run's folder: what lies there already need not be made again. */
+  directory: string;
+  train: E[];
+  /** Of all held-out splits. */
+  heldOut: E[];
+  /** Which model the run starts from, as a text that differs where the model does. */
+  origin: string;
+  /** Where models live and in which type. */
+  options: { device: Device; dtype: 'float32' | 'bfloat16' };
+  /** Opens the model that the run starts from; the caller disposes of it. */
+  open(): Promise<M>;
+  note(line: string): void;
+  progress(line: string): void;
+  /** Aborted to stop soon. */
+  signal: AbortSignal;
+}
+
 /** A task with examples E and batches B for models M. */
 export interface Task<E, B extends { tokens: number }, M extends TaskModel<B>> {
   /** Columns that every row must have. */
@@ -40,6 +60,13 @@ export interface Task<E, B extends { tokens: number }, M extends TaskModel<B>> {
   configuration(): Partial<T5Config>;
   /** Reads labels from training rows; later rows with others are errors. @throws UsageError naming the row */
   examples(rows: readonly Row[], split: 'train' | 'held-out'): E[];
+  /**
+   * Work that is done once before training and kept in the run's folder. False where the signal ended it: it goes on from
+   * there when it is called again. @throws UsageError, FormatError
+   */
+  prepare?(tools: Preparation<E, M>): Promise<boolean>;
+  /** Indices of the training examples of an epoch, always as many; each once where this is left out. */
+  epoch?(seed: number, epoch: number): readonly number[];
   /** Tokens of an example: batches hold examples of similar length. */
   lengthOf(example: E): number;
   batch(examples: readonly E[], config: T5Config): B;

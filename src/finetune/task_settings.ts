@@ -64,4 +64,18 @@ export const taskSettings = {
     explanations: z.boolean('true or false').default(false).describe('explain the worked examples'),
     num_beams: beams,
   }),
+  preferences: z.strictObject({
+    name: z.literal('preferences'),
+    prompt: text.default('prompt').describe('column of the prompt'),
+    chosen: text.default('chosen').describe('column of the answer that is preferred'),
+    rejected: text.default('rejected').describe('column of the other answer'),
+    prefix: z.string().default('').describe('put in front of every prompt'),
+    beta: positive.default(0.1).describe('how near the model stays to the one that it starts from; more is nearer'),
+    label_smoothing: z
+      .number('a number in [0, 0.5)')
+      .min(0, 'a number in [0, 0.5)')
+      .lt(0.5, 'a number in [0, 0.5)')
+      .default(0)
+      .describe('share of the pairs that are taken to be the wrong way round'),
+  }),
 };

@@ -3,6 +3,7 @@ import type { FinetuneConfig } from './config.ts';
 import type { AnyTask, TaskTools } from './task.ts';
 import { classification } from './tasks/classification.ts';
 import { instructions } from './tasks/instructions.ts';
+import { preferences } from './tasks/preferences.ts';
 import { questionAnswering } from './tasks/question_answering.ts';
 import { similarity } from './tasks/similarity.ts';
 import { textToText } from './tasks/text_to_text.ts';
@@ -21,6 +22,8 @@ export function createTask({ task, train }: FinetuneConfig, tools: TaskTools): A
       return questionAnswering(task, tools);
     case 'similarity':
       return similarity(task, tools);
+    case 'preferences':
+      return preferences(task, tools);
     case 'instructions':
       return instructions({ ...task, seed: train.seed }, tools);
   }

@@ -60,7 +60,7 @@ export function instructions(
   options: InstructionsOptions,
   tools: TaskTools,
 ): Task<Example, Seq2SeqBatch, T5ForConditionalGeneration> & {
-  rows(sources: readonly string[], split: string): Promise<Row[]>;
+  rows(sources: readonly string[], split: string, limit?: number): Promise<Row[]>;
 } {
   const { tokenizer } = tools;
   return {
@@ -68,7 +68,7 @@ export function instructions(
     columns: [],
     metric: 'rougeL',
     /** @param sources files that list task names, one a line */
-    async rows(sources, split) {
+    async rows(sources, split, limit) {
       const rows: Row[] = [];
       for (const list of sources)
         for (const name of namesIn(list)) {
@@ -79,7 +79,7 @@ export function instructions(
             rows.push({ place: `${name}, instance ${i}`, values: { name, file, instance: file.Instances[i] } });
         }
       if (rows.length === 0) throw new UsageError(`${sources.join(', ')}: no instances, expected names of tasks`);
-      return rows;
+      return rows.slice(0, limit);
     },
     examples: (rows) =>
       rows.map(({ values }, i) => {
