@@ -1,7 +1,10 @@
 /** The CUDA backend's logic over a driver that only takes notes: memory, copies, launches, captured graphs. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Backend } from '../src/backend/backend.ts';
 import { Arena, type CudaMemory } from '../src/backend/cuda/memory.ts';
+import type { Specialisation } from '../src/backend/cuda/program.ts';
+import { compileAhead } from '../src/backend/cuda/rehearsal.ts';
 import { type AnyKernel, defineKernel } from '../src/backend/kernel.ts';
 import { t5Config } from '../src/model/config.ts';
 import { parameterTable } from '../src/model/parameter_table.ts';
@@ -255,4 +258,26 @@ test('greedy decoding is two recordings that later calls replay', async () => {
   model.dispose();
   assert.equal(backend.usage.bytes, bytes);
   assert.ok(driver.mappedBytes <= mapped);
+});
+
+test('a rehearsal finds what a run compiles, without a device, and compiles it at once', async () => {
+  const work = async (on: Backend) => {
+    const [x, y] = [on.alloc('f32', 100), on.alloc('f32', 100)];
+    on.write(x, new Float32Array(100));
+    on.launch(copy, 'f32', [x, y], [100], [1]);
+    const captured = on.capture!(() => on.launch(copy, 'bf16', [x, y], [100], [1]));
+    captured.run();
+    const values = new Float32Array(100).fill(1);
+    await on.read(y, values);
+    assert.deepEqual(values, new Float32Array(100));
+    throw new Error('what goes wrong is left to the real run');
+  };
+  const asked: string[] = [];
+  const { driver } = fakeCuda();
+  const compileAll = async (list: readonly Specialisation[]) => {
+    asked.push(...list.map(({ source, type }) => `${source} ${type}`));
+  };
+  await compileAhead({ driver, compiler: { compile: () => new Uint8Array(8), compileAll } }, [work]);
+  assert.deepEqual(asked, ['copy/copy.cu f32', 'copy/copy.cu bf16']);
+  assert.deepEqual(driver.log, []);
 });

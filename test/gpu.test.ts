@@ -6,7 +6,7 @@ import { T5ForConditionalGeneration } from '../src/model/t5.ts';
 import { kernels } from '../src/ops/registry.ts';
 import { Trainer } from '../src/train/trainer.ts';
 import type { Batch } from '../src/util/batch.ts';
-import { randomInputs, runOn, testedBackend, testedDevice, uniform } from './harness.ts';
+import { compileCases, randomInputs, runOn, testedBackend, testedDevice, uniform } from './harness.ts';
 
 const config = {
   vocab_size: 1000,
@@ -80,6 +80,7 @@ describe('on a GPU', { skip: testedDevice !== 'cuda' && 'FAT5_DEVICE is not cuda
 
   test('every kernel gives the same bits twice', async () => {
     const backend = testedBackend();
+    await compileCases(backend, kernels, ['bf16']);
     for (const kernel of kernels.filter((k) => k.cuda))
       for (const c of kernel.cases) {
         const inputs = randomInputs(kernel, c, 'bf16');

@@ -9,6 +9,17 @@ export interface Measurement {
   unit: string;
   /** Largest resident memory of the process so far; 0 where it says nothing. */
   peakMegabytes: number;
+  /** What other programs needed for the same, where some were asked. */
+  peers?: PeerMeasurement[];
+}
+
+/** Another program's measurement: the rate is of the same work. */
+export interface PeerMeasurement {
+  peer: string;
+  milliseconds: number;
+  rate: number;
+  /** 0 where it says nothing. */
+  peakMegabytes: number;
 }
 
 /** The fastest of many runs within some seconds, two at least: noise only ever adds time. */

@@ -1,23 +1,18 @@
 /** On a GPU: training steps, encoders, greedy decoding, in bfloat16 with random weights; attention by itself. */
 import type { Backend } from '../backend/backend.ts';
-import { openCuda } from '../backend/cuda/open.ts';
 import { t5Config } from '../model/config.ts';
 import { encoder } from '../model/encoder.ts';
 import { parameterTable } from '../model/parameter_table.ts';
 import { encoderParameters } from '../model/parameter_tree.ts';
 import { uploadSource } from '../model/seq2seq.ts';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
-import { accumulate } from '../tensor/accumulate.ts';
-import { run } from '../tensor/autograd.ts';
 import { Parameters } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
-import { Tensor } from '../tensor/tensor.ts';
 import { forwardFlops, stepFlops } from '../train/flops.ts';
 import { Trainer } from '../train/trainer.ts';
 import type { Batch } from '../util/batch.ts';
-import { type Measurement, noise } from './bench.ts';
 import { attentionCases } from './gpu_attention.ts';
-import { type Case, measured, replayed, STEPS, WARM_UP } from './gpu_case.ts';
+import { fillWithNoise, type GpuCase, measured, replayed, STEPS, WARM_UP } from './gpu_case.ts';
 
 const v11 = { feed_forward_proj: 'gated-gelu', tie_word_embeddings: false, dropout_rate: 0, d_kv: 64 } as const;
 const base = t5Config({ ...v11, d_model: 768, d_ff: 2048, num_layers: 12, num_heads: 12, vocab_size: 32128 });
@@ -29,7 +24,7 @@ const xxl = t5Config({ ...v11, d_model: 4096, d_ff: 10240, num_layers: 24, num_h
 const SOURCE = 512;
 const NEW_TOKENS = 128;
 
-const cases: Case[] = [
+export const gpuCases: GpuCase[] = [
   train('t5-base', base, [144, 568, 114]),
   train('t5-base', base, [144, 512, 114]),
   train('fat5-small', fat5Small, [64, 1024, 256]),
@@ -42,41 +37,29 @@ const cases: Case[] = [
   ...attentionCases,
 ];
 
-/** Measures the cases whose names contain one of `only`, all without. @throws BackendError without a GPU */
-export async function benchGpu(only: readonly string[]): Promise<Measurement[]> {
-  const backend = openCuda();
-  const found: Measurement[] = [];
-  for (const { name, measure } of cases) {
-    if (only.length > 0 && !only.some((part) => name.includes(part))) continue;
-    backend.resetPeak();
-    found.push(await measure(backend, name));
-    backend.trim();
-  }
-  return found;
-}
-
 /** Parameters with small random values, made on the device: billions of them take the host minutes. */
 function randomParameters(backend: Backend, table: ReturnType<typeof parameterTable>): Parameters {
   const parameters = new Parameters(backend, 'bf16', table);
-  const pattern = scope(() => Tensor.from(backend, 'bf16', [1 << 22], noise(1 << 22, 0.1)));
   for (const { name, shape } of parameters.places) {
     const tensor = parameters.get(name);
-    for (let start = 0; start < tensor.length; start += pattern.length) {
-      const count = Math.min(pattern.length, tensor.length - start);
-      run(accumulate, { x: pattern.part(0, count), y: tensor.part(start, count) }, { scalars: { beta: 0 } });
-    }
-    if (shape.length === 1) tensor.write(new Float32Array(tensor.length).fill(1)); // norms
+    if (shape.length === 1)
+      tensor.write(new Float32Array(tensor.length).fill(1)); // norms
+    else fillWithNoise(backend, tensor.memory, 0.1);
   }
-  dispose(pattern);
   return parameters;
 }
 
 const ids = (length: number, vocabulary: number, seed: number) =>
   Int32Array.from({ length }, (_, i) => 3 + ((i * 7919 + seed) % (vocabulary - 13)));
 
-function train(model: string, config: typeof base, shape: readonly [number, number, number]): Case {
+/** What a peer must know of a model. */
+function shapeOf({ d_model, d_kv, d_ff, num_layers, num_heads, vocab_size }: typeof base): Record<string, number> {
+  return { d_model, d_kv, d_ff, num_layers, num_heads, vocab_size };
+}
+
+function train(model: string, config: typeof base, shape: readonly [number, number, number]): GpuCase {
   const [rows, sourceLength, targetLength] = shape;
-  const measure: Case['measure'] = async (backend, name) => {
+  const measure: GpuCase['measure'] = async (backend, name) => {
     const parameters = randomParameters(backend, parameterTable(config, 'conditional_generation'));
     const t5 = new T5ForConditionalGeneration(config, parameters);
     const trainer = new Trainer(t5, { optimizer: { name: 'adamw_scale', learning_rate: 1e-4 }, max_grad_norm: 1 });
@@ -101,18 +84,22 @@ function train(model: string, config: typeof base, shape: readonly [number, numb
       unit: 'TFLOP/s',
     });
   };
-  return { name: `train ${model} ${rows} x ${sourceLength}/${targetLength}`, measure };
+  return {
+    name: `train ${model} ${rows} x ${sourceLength}/${targetLength}`,
+    measure,
+    peer: { kind: 'train', model: shapeOf(config), rows, source: sourceLength, target: targetLength },
+  };
 }
 
-function encode(model: string, config: typeof base, [rows, columns]: readonly [number, number]): Case {
-  const measure: Case['measure'] = async (backend, name) => {
+function encode(model: string, config: typeof base, [rows, columns]: readonly [number, number]): GpuCase {
+  const measure: GpuCase['measure'] = async (backend, name) => {
     const parameters = randomParameters(backend, parameterTable(config, 'encoder'));
     const tree = encoderParameters(parameters, config, '');
     const values = ids(rows * columns, config.vocab_size, 1);
     const input = uploadSource(backend, { rows, columns, values, segments: undefined });
     const pass = { config, checkpointing: false };
     const work = () => scope(() => void encoder(tree, input, pass));
-    const milliseconds = await replayed(backend, input.ids, work);
+    const milliseconds = await replayed(backend, work);
     dispose(input.ids);
     parameters.dispose();
     return measured(backend, name, milliseconds, {
@@ -120,11 +107,15 @@ function encode(model: string, config: typeof base, [rows, columns]: readonly [n
       unit: 'TFLOP/s',
     });
   };
-  return { name: `encode ${model} ${rows} x ${columns}`, measure };
+  return {
+    name: `encode ${model} ${rows} x ${columns}`,
+    measure,
+    peer: { kind: 'encode', model: shapeOf(config), rows, source: columns },
+  };
 }
 
-function decode(model: string, config: typeof base, rows: number): Case {
-  const measure: Case['measure'] = async (backend, name) => {
+function decode(model: string, config: typeof base, rows: number): GpuCase {
+  const measure: GpuCase['measure'] = async (backend, name) => {
     const parameters = randomParameters(backend, parameterTable(config, 'conditional_generation'));
     const t5 = new T5ForConditionalGeneration(config, parameters);
     const flat = ids(rows * SOURCE, config.vocab_size, 1);
@@ -141,5 +132,9 @@ function decode(model: string, config: typeof base, rows: number): Case {
     t5.dispose();
     return measured(backend, name, milliseconds, { rate: (1e3 * rows * NEW_TOKENS) / milliseconds, unit: 'tokens/s' });
   };
-  return { name: `decode ${model} ${rows} x ${SOURCE} to ${NEW_TOKENS}`, measure };
+  return {
+    name: `decode ${model} ${rows} x ${SOURCE} to ${NEW_TOKENS}`,
+    measure,
+    peer: { kind: 'decode', model: shapeOf(config), rows, source: SOURCE, target: NEW_TOKENS },
+  };
 }

@@ -4,31 +4,51 @@ import { saturationRadius } from '../ops/relative_bias/relative_bias.ts';
 import { run } from '../tensor/autograd.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { noise } from './bench.ts';
-import { type Case, measured, replayed } from './gpu_case.ts';
+import { fillWithNoise, type GpuCase, measured, replayed } from './gpu_case.ts';
 
 /** Rows, heads, queries and keys, head width; whether causal. */
-const shapes = [
-  [4, 32, 4096, 4096, 64, false],
-  [16, 32, 1024, 1024, 64, false],
-  [16, 32, 1024, 1024, 64, true],
-  [32, 32, 512, 512, 64, false],
-  [4, 16, 4096, 4096, 128, false],
-  [16, 16, 1024, 1024, 128, false],
+type Shape = readonly [B: number, H: number, M: number, N: number, D: number, causal: boolean];
+
+/** 16,384 tokens of 2,048 channels by length: what the plots show. */
+export const plotted = {
+  ...{ tokens: 16_384, channels: 2048 },
+  ...{ lengths: [512, 1024, 2048, 4096, 8192, 16_384], widths: [64, 128], causal: [false, true] },
+};
+const square: Shape[] = plotted.widths.flatMap((D) =>
+  plotted.causal.flatMap((causal) =>
+    plotted.lengths.map((S): Shape => [plotted.tokens / S, plotted.channels / D, S, S, D, causal]),
+  ),
+);
+/** Those of a training step of T5-base, and the longest. */
+const others: Shape[] = [
   [144, 12, 568, 568, 64, false],
   [144, 12, 114, 568, 64, false],
   [1, 8, 65_536, 65_536, 64, false],
-] as const;
+];
 const [BUCKETS, MAX_DISTANCE] = [32, 128];
+/** Launches in a recording: a short kernel is not to wait for the next graph. */
+const LAUNCHES = 8;
 
-export const attentionCases: Case[] = shapes.flatMap((shape) => [attend(shape, 'forward'), attend(shape, 'backward')]);
+export const attentionCases: GpuCase[] = [...square, ...others].flatMap((shape) => [
+  attend(shape, 'forward'),
+  attend(shape, 'backward'),
+]);
 
-function attend([B, H, M, N, D, causal]: (typeof shapes)[number], what: 'forward' | 'backward'): Case {
+export function attentionName([B, H, M, N, D, causal]: Shape, what: string): string {
+  const length = M === N ? `S${N}` : `M${M} N${N}`;
+  return `attention B${B} H${H} ${length} D${D}${causal ? ' causal' : ''} ${what}`;
+}
+
+function attend(shape: Shape, what: 'forward' | 'backward'): GpuCase {
+  const [B, H, M, N, D, causal] = shape;
   const flops = 4 * B * H * M * N * D * (causal ? 0.5 : 1) * (what === 'forward' ? 1 : 2.5);
-  const measure: Case['measure'] = async (backend, name) => {
+  const measure: GpuCase['measure'] = async (backend, name) => {
     const P = 2 * saturationRadius(BUCKETS, { bidirectional: !causal, maxDistance: MAX_DISTANCE }) + 1;
-    const filled = (type: 'f32' | 'bf16', ...dims: number[]) =>
-      Tensor.from(backend, type, dims, noise(dims.reduce((a, b) => a * b, 1)));
+    const filled = (type: 'f32' | 'bf16', ...dims: number[]) => {
+      const tensor = Tensor.empty(backend, type, dims);
+      fillWithNoise(backend, tensor.memory);
+      return tensor;
+    };
     const [q, k, v, dout] = [M, N, N, M].map((length) => filled('bf16', B, length, H, D)) as [Tensor, ...Tensor[]];
     const inputs = { q, k: k!, v: v!, bias: filled('f32', H, P) };
     const scalars = { scale: 1, causal: causal ? 1 : 0, queryOffset: 0, dropout: 0, site: 0 };
@@ -38,10 +58,9 @@ function attend([B, H, M, N, D, causal]: (typeof shapes)[number], what: 'forward
       what === 'forward'
         ? () => scope(() => void run(attentionForward, inputs, { scalars }))
         : () => scope(() => void run(attentionBackward, given, { scalars, without: ['ddense'] }));
-    const milliseconds = await replayed(backend, lse, work);
+    const milliseconds = await replayed(backend, work, M * N > 2 ** 28 ? 1 : LAUNCHES);
     dispose(...Object.values(given));
     return measured(backend, name, milliseconds, { rate: flops / milliseconds / 1e9, unit: 'TFLOP/s' });
   };
-  const length = M === N ? `S${N}` : `M${M} N${N}`;
-  return { name: `attention B${B} H${H} ${length} D${D}${causal ? ' causal' : ''} ${what}`, measure };
+  return { name: attentionName(shape, what), measure, peer: { kind: 'attention', part: what, B, H, M, N, D, causal } };
 }

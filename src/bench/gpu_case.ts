@@ -1,26 +1,76 @@
 /** What is measured on a GPU, and how times are taken there. */
-import type { Backend } from '../backend/backend.ts';
-import type { Tensor } from '../tensor/tensor.ts';
-import type { Measurement } from './bench.ts';
+import { type Backend, type FloatType, type hostArray, type Memory, toHost } from '../backend/backend.ts';
+import { openCuda } from '../backend/cuda/open.ts';
+import { compileAhead } from '../backend/cuda/rehearsal.ts';
+import type { AnyKernel } from '../backend/kernel.ts';
+import { accumulate } from '../tensor/accumulate.ts';
+import { type Measurement, noise } from './bench.ts';
+import type { GpuPeers, PeerWork } from './gpu_peers.ts';
 
 /** Timed runs, after those that are not. */
 export const STEPS = 10;
 export const WARM_UP = 3;
+/** Trials of recorded work, of about so long each. */
+const TRIALS = 5;
+const TRIAL_MILLISECONDS = 60;
 
-export type Case = { name: string; measure: (backend: Backend, name: string) => Promise<Measurement> };
+export interface GpuCase {
+  name: string;
+  measure(backend: Backend, name: string): Promise<Measurement>;
+  /** The same for another program, where one is known. */
+  peer?: PeerWork;
+}
 
-/** Milliseconds of recorded work, from many runs between two reads of a tensor. */
-export async function replayed(backend: Backend, probe: Tensor, work: () => void): Promise<number> {
+/** The cases whose names contain one of `only`, all without. */
+export const chosen = <C extends { name: string }>(cases: readonly C[], only: readonly string[]): C[] =>
+  cases.filter(({ name }) => only.length === 0 || only.some((part) => name.includes(part)));
+
+/**
+ * Measures cases one by one, each with its peers right after it. Their kernels are compiled before, all at once.
+ * @throws BackendError without a GPU
+ */
+export async function* measureCases(cases: readonly GpuCase[], peers?: GpuPeers): AsyncGenerator<Measurement> {
+  if (cases.length === 0) return;
+  const backend = openCuda();
+  await compileAhead(
+    backend,
+    cases.map(
+      ({ name, measure }) =>
+        (rehearsed) =>
+          measure(rehearsed, name),
+    ),
+  );
+  await peers?.prepared();
+  for (const { name, measure, peer } of cases) {
+    backend.resetPeak();
+    const found = await measure(backend, name);
+    backend.trim();
+    yield peers && peer ? { ...found, peers: await peers.measure(peer, found) } : found;
+  }
+}
+
+/** Milliseconds of work that was recorded `launches` times in a row, the median of some trials of many runs. */
+export async function replayed(backend: Backend, work: () => void, launches = 1): Promise<number> {
   work();
-  const recording = backend.capture!(work);
-  for (let i = 0; i < WARM_UP; i++) recording.run();
-  await probe.read();
-  const started = performance.now();
-  for (let i = 0; i < 2 * STEPS; i++) recording.run();
-  await probe.read();
-  const milliseconds = (performance.now() - started) / (2 * STEPS);
+  const recording = backend.capture!(() => {
+    for (let i = 0; i < launches; i++) work();
+  });
+  const probe = backend.alloc('f32', 1);
+  const wait = () => backend.read(probe, new Float32Array(1));
+  const timed = async (runs: number) => {
+    await wait();
+    const started = performance.now();
+    for (let i = 0; i < runs; i++) recording.run();
+    await wait();
+    return (performance.now() - started) / runs;
+  };
+  recording.run();
+  const runs = Math.min(STEPS, Math.max(1, Math.round(TRIAL_MILLISECONDS / (await timed(1)))));
+  const times: number[] = [];
+  for (let trial = 0; trial < TRIALS; trial++) times.push(await timed(runs));
   recording.dispose();
-  return milliseconds;
+  backend.free(probe);
+  return times.sort((a, b) => a - b)[TRIALS >> 1]! / launches;
 }
 
 export const measured = (
@@ -29,3 +79,21 @@ export const measured = (
   milliseconds: number,
   speed: Pick<Measurement, 'rate' | 'unit'>,
 ): Measurement => ({ case: name, milliseconds, ...speed, peakMegabytes: backend.usage.peakBytes / 1e6 });
+
+/** Elements of noise before it repeats. */
+const PERIOD = 1 << 22;
+const patterns = new Map<string, ReturnType<typeof hostArray>>();
+
+/** Noise in [-scale, scale) without a visible period, made on the host once and repeated on the device. */
+export function fillWithNoise(backend: Backend, memory: Memory, scale = 1): void {
+  const length = Math.min(memory.length, PERIOD);
+  const key = `${memory.dtype} ${scale}`;
+  let pattern = patterns.get(key);
+  if (!pattern) patterns.set(key, (pattern = toHost(memory.dtype, noise(PERIOD, scale))));
+  backend.write(memory.slice(0, length), pattern.subarray(0, length));
+  for (let start = length; start < memory.length; start += length) {
+    const count = Math.min(length, memory.length - start);
+    const part = [memory.slice(0, count), memory.slice(start, count)];
+    backend.launch(accumulate as unknown as AnyKernel, memory.dtype as FloatType, part, [count], [0]);
+  }
+}

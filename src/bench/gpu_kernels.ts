@@ -1,7 +1,6 @@
 /** Kernels that memory bounds, each alone on a GPU at a training step's sizes, beside a copy of 2 GiB. */
 import type { Backend, FloatType, HostArray, Memory } from '../backend/backend.ts';
-import { openCuda } from '../backend/cuda/open.ts';
-import { type AnyKernel, argumentsOf, dimOrder, parsePattern, shapeOf } from '../backend/kernel.ts';
+import { argumentsOf, dimOrder, parsePattern, shapeOf } from '../backend/kernel.ts';
 import { t5Config } from '../model/config.ts';
 import { parameterTable } from '../model/parameter_table.ts';
 import { kernels } from '../ops/registry.ts';
@@ -9,7 +8,9 @@ import { CHUNK, chunkTable } from '../tensor/chunks.ts';
 import { layOut } from '../tensor/parameters.ts';
 import { elements } from '../tensor/tensor.ts';
 import { IGNORED } from '../util/batch.ts';
-import { type Measurement, noise } from './bench.ts';
+import { noise } from './bench.ts';
+import { fillWithNoise, type GpuCase, measured, replayed } from './gpu_case.ts';
+import type { PeerWork } from './gpu_peers.ts';
 
 interface Case {
   name: string;
@@ -22,27 +23,11 @@ interface Case {
   absent?: readonly string[];
   /** Arguments that noise will not do for. */
   fill?: Record<string, HostArray>;
+  peer?: PeerWork;
 }
 
-/** Launches of one recording, its runs between two looks at the clock, and how often that is done. */
+/** Launches of one recording. */
 const LAUNCHES = 16;
-const RUNS = 12;
-const TRIALS = 5;
-
-/** Measures the cases whose names contain one of `only`, all without. @throws BackendError without a GPU */
-export async function benchGpuKernels(only: readonly string[]): Promise<Measurement[]> {
-  const backend = openCuda();
-  const found: Measurement[] = [];
-  for (const c of [...streams(), ...norms(), ...losses(), ...embeddings(), ...optimizers()]) {
-    if (only.length > 0 && !only.some((part) => c.name.includes(part))) continue;
-    backend.resetPeak();
-    const milliseconds = await timed(backend, c);
-    const peakMegabytes = backend.usage.peakBytes / 1e6;
-    found.push({ case: c.name, milliseconds, rate: c.bytes / milliseconds / 1e6, unit: 'GB/s', peakMegabytes });
-    backend.trim();
-  }
-  return found;
-}
 
 async function timed(backend: Backend, { kernel: name, type, sizes, scalars = {}, absent, fill }: Case) {
   const kernel = kernels.find((k) => k.name === name)!;
@@ -53,45 +38,15 @@ async function timed(backend: Backend, { kernel: name, type, sizes, scalars = {}
     const memory = backend.alloc(declared === 'T' ? type : declared, elements(shapeOf(pattern, sizes)));
     held.push(memory);
     if (fill?.[argument]) backend.write(memory, fill[argument]);
-    else if (memory.dtype === 'i32') backend.write(memory, new Int32Array(memory.length));
-    else randomise(backend, memory);
+    else if (memory.dtype === 'i32') backend.zero(memory);
+    else fillWithNoise(backend, memory);
     return memory;
   });
   const dims = dimOrder(kernel).map((dim) => sizes[dim]!);
   const values = Object.keys(kernel.scalars).map((scalar) => scalars[scalar]!);
-  const launch = () => backend.launch(kernel, type, args, dims, values);
-  launch();
-  const recording = backend.capture!(() => {
-    for (let i = 0; i < LAUNCHES; i++) launch();
-  });
-  const probe = backend.alloc('f32', 1);
-  const wait = () => backend.read(probe, new Float32Array(1));
-  const times: number[] = [];
-  for (let i = 0; i < TRIALS; i++) {
-    await wait();
-    const started = performance.now();
-    for (let run = 0; run < RUNS; run++) recording.run();
-    await wait();
-    times.push((performance.now() - started) / (RUNS * LAUNCHES));
-  }
-  recording.dispose();
-  for (const memory of [...held, probe]) backend.free(memory);
-  return times.sort((a, b) => a - b)[TRIALS >> 1]!;
-}
-
-const accumulate = kernels.find((k) => k.name === 'accumulate') as AnyKernel;
-
-/** Noise in [-1,1), repeated on the device. */
-function randomise(backend: Backend, memory: Memory): void {
-  const length = Math.min(memory.length, 1 << 22);
-  const host = noise(length);
-  const upper = () => Uint16Array.from(new Uint32Array(host.buffer), (bits) => bits >>> 16); // bfloat16
-  backend.write(memory.slice(0, length), memory.dtype === 'f32' ? host : upper());
-  for (let start = length; start < memory.length; start += length) {
-    const count = Math.min(length, memory.length - start);
-    const part = [memory.slice(0, count), memory.slice(start, count)];
-    backend.launch(accumulate, memory.dtype as FloatType, part, [count], [0]);
-  }
+  const milliseconds = await replayed(backend, () => backend.launch(kernel, type, args, dims, values), LAUNCHES);
+  for (const memory of held) backend.free(memory);
+  return milliseconds;
 }
 
 const streams = (): Case[] => {
@@ -107,35 +62,38 @@ const streams = (): Case[] => {
   ];
 };
 
+/** Rows of the plots, and what they vary. */
+export const plotted = {
+  rows: 16_384,
+  widths: [1024, 2048, 4096, 8192],
+  vocabularies: [8192, 16_384, 32_768, 65_536, 131_072],
+};
+
 const norms = (): Case[] =>
-  [
-    [65_536, 512],
-    [65_536, 768],
-    [32_768, 1024],
-    [16_384, 4096],
-  ].flatMap(([N, D]) => {
-    const bytes = 2 * N! * D!;
-    const of = (name: string, kernel: string, arrays: number): Case => ({
-      ...{ name: `${name} ${N} x ${D}`, kernel, type: 'bf16', sizes: { N: N!, D: D! } },
-      ...{ scalars: { eps: 1e-6 }, bytes: arrays * bytes },
-    });
-    return [
-      of('RMSNorm', 'rms_norm_forward', 2),
-      of('RMSNorm backward', 'rms_norm_backward', 3),
-      of('add and RMSNorm', 'add_rms_norm_forward', 4),
-      of('add and RMSNorm backward', 'add_rms_norm_backward', 4),
-    ];
-  });
+  [[65_536, 512], [65_536, 768], [32_768, 1024], ...plotted.widths.map((width) => [plotted.rows, width])].flatMap(
+    ([N, D]) => {
+      const bytes = 2 * N! * D!;
+      const of = (name: string, kernel: string, arrays: number, part?: string): Case => ({
+        ...{ name: `${name} ${N} x ${D}`, kernel, type: 'bf16', sizes: { N: N!, D: D! } },
+        ...{ scalars: { eps: 1e-6 }, bytes: arrays * bytes },
+        ...(part !== undefined && { peer: { kind: 'rms_norm', part, rows: N!, width: D! } }),
+      });
+      return [
+        of('RMSNorm', 'rms_norm_forward', 2, 'forward'),
+        of('RMSNorm backward', 'rms_norm_backward', 3, 'backward'),
+        of('add and RMSNorm', 'add_rms_norm_forward', 4),
+        of('add and RMSNorm backward', 'add_rms_norm_backward', 4),
+      ];
+    },
+  );
 
 const losses = (): Case[] =>
-  [
-    [16_384, 32_768],
-    [16_416, 32_128],
-  ].map(([N, V]) => ({
+  [...plotted.vocabularies.map((V) => [plotted.rows, V]), [16_416, 32_128]].map(([N, V]) => ({
     ...{ name: `cross entropy and its gradient ${N} x ${V}`, kernel: 'cross_entropy', type: 'bf16' },
     ...{ sizes: { N: N!, V: V! }, scalars: { labelSmoothing: 0, zLoss: 1e-4, scale: 1, writeGradient: 1 } },
     fill: { labels: ids(N!, V!).map((id, n) => (n % 16 === 5 ? IGNORED : id)) },
     bytes: 4 * N! * V!,
+    peer: { kind: 'cross_entropy', rows: N!, vocabulary: V! },
   }));
 
 /** Ids as frequent as the words of a language: the n-th about 1/n as often as the first. */
@@ -185,3 +143,14 @@ const optimizers = (): Case[] => {
     },
   ];
 };
+
+/** Every case, in the order of the tables. */
+export const gpuKernelCases = (): GpuCase[] =>
+  [...streams(), ...norms(), ...losses(), ...embeddings(), ...optimizers()].map((c) => ({
+    name: c.name,
+    measure: async (backend, name) => {
+      const milliseconds = await timed(backend, c);
+      return measured(backend, name, milliseconds, { rate: c.bytes / milliseconds / 1e6, unit: 'GB/s' });
+    },
+    ...(c.peer && { peer: c.peer }),
+  }));

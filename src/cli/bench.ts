@@ -1,19 +1,24 @@
 import { spawnSync } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Measurement } from '../bench/bench.ts';
+import type { GpuCase } from '../bench/gpu_case.ts';
 import { UsageError } from '../util/errors.ts';
 import { suggestion } from '../util/suggest.ts';
-import { defineCommand, many, optional, path, text, toggle } from './command.ts';
+import { defineCommand, many, optional, path, text } from './command.ts';
 import { modelFolder } from './model_folder.ts';
 
 const subjects: Record<string, (only: readonly string[]) => Promise<Measurement[]>> = {
   gemm: async () => (await import('../bench/gemm.ts')).benchGemm(),
   attention: async () => (await import('../bench/attention.ts')).benchAttention(),
   train: async (only) => (await import('../bench/train_step.ts')).benchTraining(only),
-  gpu: async (only) => (await import('../bench/gpu.ts')).benchGpu(only),
-  'gpu-kernels': async (only) => (await import('../bench/gpu_kernels.ts')).benchGpuKernels(only),
   cpu: async (only) => (await import('../bench/cpu.ts')).benchCpu(only),
   collator: async () => (await import('../bench/collator.ts')).benchCollator(),
+};
+/** On a GPU: each measurement is printed as it is found, and peers take turns with us. */
+const gpuSubjects: Record<string, () => Promise<GpuCase[]>> = {
+  gpu: async () => (await import('../bench/gpu.ts')).gpuCases,
+  'gpu-kernels': async () => (await import('../bench/gpu_kernels.ts')).gpuKernelCases(),
 };
 const PRECISION = 'precision';
 const peers = fileURLToPath(new URL('../../../scripts/bench_torch.py', import.meta.url));
@@ -26,23 +31,32 @@ export const bench = defineCommand({
     doc: 'what to measure; FAT5_THREADS limits the threads',
   },
   flags: {
-    python: optional(path('Python with PyTorch and transformers: measures the same right after and prints the ratio')),
+    python: optional(
+      path(
+        'Python with PyTorch and transformers: measures the same right after and prints the ratio; on a GPU flashT5, turboT5 and nai-t5 too where it can import them',
+      ),
+    ),
     only: many(text('train, cpu, gpu, gpu-kernels: these cases')),
     peer: optional(path("cpu: JSON lines with another program's case, ms and impl: prints the ratio")),
     model: optional(path('precision: folder of a model; random weights when left out')),
-    json: toggle('print JSON lines'),
+    json: optional(path('add the measurements to this file, as JSON lines')),
+    plots: optional(path('gpu, gpu-kernels: folder for plots (SVG)')),
   },
   async run(flags, [subject, ...more]) {
-    const names = [...Object.keys(subjects), PRECISION];
+    const names = [...Object.keys(subjects), ...Object.keys(gpuSubjects), PRECISION];
     if (subject === undefined || more.length > 0) throw new UsageError(`bench: expected one of ${names.join(', ')}`);
     if (subject === PRECISION) return printPrecision(flags.model && modelFolder(flags.model), flags.json);
+    if (Object.hasOwn(gpuSubjects, subject)) return benchGpu(await gpuSubjects[subject]!(), subject, flags);
     if (!Object.hasOwn(subjects, subject))
       throw new UsageError(`bench: unknown "${subject}", ${suggestion(subject, names)}`);
     if (subject === 'train' && flags.only.length !== 1) {
       // A process each, so that memory is that of one shape.
       const { trainingCases } = await import('../bench/train_step.ts');
       for (const name of flags.only.length > 0 ? flags.only : trainingCases) {
-        const rest = [...(flags.python ? ['--python', flags.python] : []), ...(flags.json ? ['--json'] : [])];
+        const rest = [
+          ...(flags.python ? ['--python', flags.python] : []),
+          ...(flags.json ? ['--json', flags.json] : []),
+        ];
         spawnSync(process.execPath, [process.argv[1]!, 'bench', 'train', '--only', name, ...rest], {
           stdio: 'inherit',
         });
@@ -50,28 +64,54 @@ export const bench = defineCommand({
       return;
     }
     const ours = await subjects[subject]!(flags.only);
-    if (ours.length === 0)
-      throw new UsageError(
-        `bench: there is no case "${flags.only.join(' ')}", expected some of those that "bench ${subject}" prints`,
-      );
+    if (ours.length === 0) throw nothingChosen(flags.only, subject);
     const theirs = await peersOf(flags, subject);
     for (const measurement of ours) {
       const peer = theirs.get(measurement.case);
-      console.log(flags.json ? JSON.stringify({ ...measurement, peer }) : line(measurement, peer));
+      print(peer ? { ...measurement, peers: [{ peer: 'peer', ...peer }] } : measurement, flags.json);
     }
   },
 });
 
-async function printPrecision(folder: string | undefined, json: boolean): Promise<void> {
+const nothingChosen = (only: readonly string[], subject: string) =>
+  new UsageError(`bench: there is no case "${only.join(' ')}", expected some of those that "bench ${subject}" prints`);
+
+async function benchGpu(
+  all: readonly GpuCase[],
+  subject: string,
+  { python, only, json, plots }: Record<'python' | 'json' | 'plots', string | undefined> & { only: readonly string[] },
+): Promise<void> {
+  const { chosen, measureCases } = await import('../bench/gpu_case.ts');
+  const { GpuPeers } = await import('../bench/gpu_peers.ts');
+  const cases = chosen(all, only);
+  if (cases.length === 0) throw nothingChosen(only, subject);
+  const peers =
+    python === undefined
+      ? undefined
+      : new GpuPeers(
+          python,
+          cases.flatMap(({ peer }) => peer ?? []),
+        );
+  const found: Measurement[] = [];
+  try {
+    for await (const measurement of measureCases(cases, peers)) {
+      print(measurement, json);
+      found.push(measurement);
+    }
+  } finally {
+    peers?.end();
+  }
+  if (plots !== undefined)
+    for (const file of (await import('../bench/gpu_plots.ts')).writePlots(found, plots)) console.log(file);
+}
+
+async function printPrecision(folder: string | undefined, json: string | undefined): Promise<void> {
   const { benchPrecision } = await import('../bench/precision.ts');
   for (const found of await benchPrecision(folder)) {
     const quantiles = Object.entries(found.quantiles).map(([name, value]) => `${name} ${value.toExponential(2)}`);
     const about = `${found.dtype.padEnd(9)} ${quantiles.join('  ')}`;
-    console.log(
-      json
-        ? JSON.stringify(found)
-        : `${about}  (${found.elements} elements, root mean square ${found.size.toFixed(3)})`,
-    );
+    console.log(`${about}  (${found.elements} elements, root mean square ${found.size.toFixed(3)})`);
+    if (json !== undefined) appendFileSync(json, `${JSON.stringify(found)}\n`);
   }
 }
 
@@ -98,9 +138,13 @@ function peerOf(python: string, subject: string, only: readonly string[]): Map<s
   return new Map(measurements.map((measurement) => [measurement.case, measurement]));
 }
 
-function line(ours: Measurement, peer: Measurement | undefined): string {
-  const memory = (m: Measurement) => (m.peakMegabytes > 0 ? `, ${m.peakMegabytes.toFixed(0)} MB` : '');
-  const figures = (m: Measurement) => `${m.milliseconds.toFixed(2)} ms, ${m.rate.toFixed(1)} ${m.unit}${memory(m)}`;
-  const beside = peer ? `  peer ${figures(peer)}: ${(peer.milliseconds / ours.milliseconds).toFixed(2)} x` : '';
-  return `${ours.case.padEnd(46)} ${figures(ours)}${beside}`;
+/** A measurement, and its peers below it with how many times as long they took. */
+function print(found: Measurement, json: string | undefined): void {
+  const figures = (m: Pick<Measurement, 'milliseconds' | 'rate' | 'peakMegabytes'>) =>
+    `${m.milliseconds.toFixed(m.milliseconds < 1 ? 4 : 2)} ms, ${m.rate.toFixed(1)} ${found.unit}` +
+    (m.peakMegabytes > 0 ? `, ${m.peakMegabytes.toFixed(0)} MB` : '');
+  console.log(`${found.case.padEnd(46)} ${figures(found)}`);
+  for (const { peer, ...theirs } of found.peers ?? [])
+    console.log(`  ${peer.padEnd(44)} ${figures(theirs)}: ${(theirs.milliseconds / found.milliseconds).toFixed(2)} x`);
+  if (json !== undefined) appendFileSync(json, `${JSON.stringify(found)}\n`);
 }

@@ -26,13 +26,24 @@ function ticks(low: number, high: number, count: number): number[] {
 
 export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
+export interface Labels {
+  title: string;
+  x: string;
+  y: string;
+  /** Whether x goes by doublings, with a tick at every point of the first series. */
+  doublings?: boolean;
+  /** Whether y starts at 0; near the smallest value when left out. */
+  fromZero?: boolean;
+}
+
 /** The chart for a page: every series has at least one point. */
-export function lineChart(series: readonly Series[], labels: { title: string; x: string; y: string }): string {
+export function lineChart(series: readonly Series[], labels: Labels): string {
   const all = series.flatMap(({ points }) => points);
-  const [xLow, xHigh] = extent(all.map(([x]) => x));
+  const place = labels.doublings ? Math.log2 : (x: number) => x;
+  const [xLow, xHigh] = extent(all.map(([x]) => place(x)));
   const [yLow, yHigh] = extent(all.map(([, y]) => y));
-  const yMin = Math.max(0, yLow - 0.05 * (yHigh - yLow));
-  const px = (x: number) => margin.left + ((x - xLow) / (xHigh - xLow)) * (width - margin.left - margin.right);
+  const yMin = labels.fromZero ? 0 : Math.max(0, yLow - 0.05 * (yHigh - yLow));
+  const px = (x: number) => margin.left + ((place(x) - xLow) / (xHigh - xLow)) * (width - margin.left - margin.right);
   const py = (y: number) =>
     height - margin.bottom - ((y - yMin) / (yHigh - yMin)) * (height - margin.top - margin.bottom);
   const right = width - margin.right;
@@ -42,7 +53,7 @@ export function lineChart(series: readonly Series[], labels: { title: string; x:
       `<line class="grid" x1="${margin.left}" x2="${right}" y1="${at(py(y))}" y2="${at(py(y))}"/>`,
       `<text class="tick" x="${margin.left - 8}" y="${at(py(y) + 4)}" text-anchor="end">${y}</text>`,
     );
-  for (const x of ticks(xLow, xHigh, 8))
+  for (const x of labels.doublings ? series[0]!.points.map(([x]) => x) : ticks(xLow, xHigh, 8))
     parts.push(
       `<text class="tick" x="${at(px(x))}" y="${height - margin.bottom + 20}" text-anchor="middle">${short(x)}</text>`,
     );
@@ -63,7 +74,7 @@ export function lineChart(series: readonly Series[], labels: { title: string; x:
     const [x, y] = points.at(-1)!;
     parts.push(
       `<text class="end ${style}" x="${at(px(x) + 10)}" y="${at(bottoms[i]!)}">${escapeHtml(label)}` +
-        `<tspan x="${at(px(x) + 10)}" dy="15">${y.toFixed(2)}</tspan></text>`,
+        `<tspan x="${at(px(x) + 10)}" dy="15">${y.toFixed(y < 1000 ? 2 : 0)}</tspan></text>`,
     );
   }
   return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeHtml(labels.title)}">${parts.join('')}</svg>`;
@@ -92,10 +103,7 @@ const LABEL = 32;
 const colours = ['#2563eb', '#d97706', '#059669', '#c026d3', '#64748b', '#dc2626', '#0891b2', '#a16207'];
 
 /** The chart as an SVG file with colours of its own; series beyond the eighth share the first ones'. */
-export function chartFile(
-  series: readonly Omit<Series, 'style'>[],
-  labels: { title: string; x: string; y: string },
-): string {
+export function chartFile(series: readonly Omit<Series, 'style'>[], labels: Labels): string {
   const styled = series.map((one, i) => ({ ...one, style: `c${i % colours.length}` }));
   const rules = colours.map((c, i) => `.line.c${i},.dot.c${i}{stroke:${c}}.end.c${i}{fill:${c}}`).join('');
   const style =

@@ -30,6 +30,8 @@ export interface CudaParts {
   staging?: Staging;
   keptUploads?: () => KeptUploads;
   energy?: (pciAddress: string) => EnergyCounter | undefined;
+  /** Whether DEBUG=2 times this backend's launches; true when left out. */
+  profile?: boolean;
 }
 
 /** Scratch memory of one operation, as a share of the device's. */
@@ -68,7 +70,7 @@ export class CudaBackend implements Backend {
   private readonly openEnergy: CudaParts['energy'];
   private energy: EnergyCounter | undefined;
 
-  constructor({ driver, compiler, blas, staging, keptUploads, energy }: CudaParts) {
+  constructor({ driver, compiler, blas, staging, keptUploads, energy, profile = true }: CudaParts) {
     this.driver = driver;
     this.openEnergy = energy;
     this.scratchBytes = Math.floor(driver.device.totalBytes * SCRATCH);
@@ -79,7 +81,7 @@ export class CudaBackend implements Backend {
     this.keptUploads = keptUploads ?? (() => new KeptUploads(driver));
     this.blas = blas((bytes) => this.take(bytes, 'workspace of cublasLt'));
     this.packedBytes = new Uint8Array(this.packed.view.buffer);
-    if (debug === 2) {
+    if (debug === 2 && profile) {
       const times = new KernelTimes();
       const timer = new LaunchTimer(driver, times);
       this.timer = timer;
