@@ -159,8 +159,8 @@ def train(peers):
     model.config.use_cache = False
     adamw = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=GPU)
     compiled = torch.compile(model, dynamic=False)
-    peers.add("Hugging Face, compiled", lambda _: trained(model, adamw, compiled), timer=on_clock)
-    peers.add("Hugging Face", lambda _: trained(model, adamw, model), compiled=False, timer=on_clock)
+    peers.add("HF compiled", lambda _: trained(model, adamw, compiled), timer=on_clock)
+    peers.add("HF eager", lambda _: trained(model, adamw, model), compiled=False, timer=on_clock)
 
     flash = optional("src.model.modeling_flash_t5")
     if flash:
@@ -196,7 +196,7 @@ def encode(peers):
 
         return go
 
-    peers.add("Hugging Face, compiled", lambda _: inferred(lambda: compiled(source, attention_mask=mask)))
+    peers.add("HF compiled", lambda _: inferred(lambda: compiled(source, attention_mask=mask)))
     nai = optional("nai_t5.t5_encoder")
     if nai:
         common, hf = importlib.import_module("nai_t5.t5_common"), importlib.import_module("nai_t5.t5_hf")
@@ -211,7 +211,7 @@ def encode(peers):
         encoder.bind_score_mods(WORK["source"])
         fast = torch.compile(encoder, dynamic=False, fullgraph=True)
         blocks = lambda: nai.make_self_attn_block_mask(mask=mask.bool(), mask_pad_queries=True)
-        peers.add("nai-t5, flex, compiled", lambda _: inferred(lambda: fast(source, block_mask=blocks())))
+        peers.add("nai-t5 flex", lambda _: inferred(lambda: fast(source, block_mask=blocks())))
 
 
 def decode(peers):
@@ -228,10 +228,10 @@ def decode(peers):
         return model, lambda: model.generate(source, **fixed)
 
     plain, run = generating()
-    peers.add("Hugging Face", lambda _: run, timer=on_clock)
+    peers.add("HF eager", lambda _: run, timer=on_clock)
     static, run_static = generating(cache_implementation="static")
     static.forward = torch.compile(static.forward, dynamic=False)
-    peers.add("Hugging Face, static cache, compiled", lambda _: run_static, timer=on_clock)
+    peers.add("HF static compiled", lambda _: run_static, timer=on_clock)
 
 
 def bucket(relative, bidirectional):
@@ -279,9 +279,9 @@ def attention(peers):
         score = by_diagonal(table)
         return lambda: compiled(q, k, v, score_mod=score, block_mask=seen, scale=1.0)
 
-    peers.add("flex, bias without gradient", both(flex(fixed), (q, k, v)))
+    peers.add("flex, fixed bias", both(flex(fixed), (q, k, v)))
     if M * N <= 4096 * 4096:
-        peers.add("flex, bias and its gradient", both(flex(bias), (q, k, v, bias)))
+        peers.add("flex, learned bias", both(flex(bias), (q, k, v, bias)))
 
     def cudnn(mask, is_causal):
         with sdpa_kernel(SDPBackend.CUDNN_ATTENTION if GPU else SDPBackend.MATH):
@@ -293,12 +293,12 @@ def attention(peers):
         dense = fixed[:, place + M - 1][None].contiguous()
         if causal:
             dense = dense.masked_fill(place > 0, float("-inf"))
-        peers.add("cuDNN, dense bias without gradient", both(lambda: cudnn(dense, False), (q, k, v)))
+        peers.add("cuDNN, fixed bias", both(lambda: cudnn(dense, False), (q, k, v)))
         flash = optional("src.model.ops.flash_attention_v2_bias")
         if flash:
             learned = fixed[:, place + M - 1][None].contiguous().requires_grad_(True)
             run = lambda: flash.flash_attention_v2_bias(q, k, v, learned, causal, 1.0)
-            peers.add("flashT5, dense bias and its gradient", both(run, (q, k, v, learned)))
+            peers.add("flashT5", both(run, (q, k, v, learned)))
     turbo = optional("turbot5.ops.fused_bias_attention")
     if turbo and M == N:
         table = torch.randn(BUCKETS, H, device=DEVICE, dtype=HALF)
@@ -325,7 +325,7 @@ def rms_norm(peers):
         return parts
 
     compiled = torch.compile(lambda x: norm(x))
-    peers.add("Hugging Face, compiled", both(lambda: compiled(x)))
+    peers.add("HF compiled", both(lambda: compiled(x)))
     peers.add("torch.rms_norm", both(lambda: F.rms_norm(x, (width,), norm.weight, 1e-6)))
     flash = optional("src.model.ops.rms_norm")
     if flash:
@@ -344,8 +344,8 @@ def cross_entropy(peers):
     def step(of):
         return lambda _: lambda: torch.autograd.grad(of(logits), logits)
 
-    peers.add("PyTorch, compiled", step(torch.compile(loss)))
-    peers.add("PyTorch", step(loss), compiled=False)
+    peers.add("PyTorch compiled", step(torch.compile(loss)))
+    peers.add("PyTorch eager", step(loss), compiled=False)
     flash = optional("src.model.ops.cross_entropy_loss")
     if flash:
         peers.add("flashT5", step(lambda x: flash.cross_entropy_loss(x, labels, lse_square_scale=1e-4)[0].mean()))
