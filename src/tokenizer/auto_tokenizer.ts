@@ -2,13 +2,13 @@
 import { isUtf8 } from 'node:buffer';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { type HubOptions, resolveModel } from '../hub/hub.ts';
+import type { HubOptions } from '../hub/hub.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
-import { parseSentencePieceModel } from './sentencepiece_model.ts';
+import { openSentencePieceModel, parseSentencePieceModel } from './sentencepiece_model.ts';
 import { spieceTokenizer } from './spiece.ts';
 import { Tokenizer, type TokenizerOptions } from './tokenizer.ts';
 import { parseTokenizerConfig, specialTokens, type TokenizerConfig } from './tokenizer_config.ts';
-import { parseTokenizerJson, vocabularyOf } from './tokenizer_json.ts';
+import { openTokenizerJson, parseTokenizerJson, vocabularyOf } from './tokenizer_json.ts';
 
 /** A tokenizer.json of a million pieces has a tenth of this. */
 const MAXIMUM_BYTES = 256 << 20;
@@ -21,6 +21,8 @@ export const AutoTokenizer = {
    * @throws FormatError if it is damaged or not supported, naming file and field
    */
   async from_pretrained(place: string, options: Omit<HubOptions, 'files'> = {}): Promise<Tokenizer> {
+    if (existsSync(place)) return openTokenizer(place);
+    const { resolveModel } = await import('../hub/hub.ts'); // not needed by a process that has its files
     return openTokenizer(await resolveModel(place, { ...options, files: 'tokenizer' }));
   },
 };
@@ -35,13 +37,16 @@ export function openTokenizer(directoryOrFile: string, options: Pick<TokenizerOp
   const config = readConfig(dirname(path));
   if (path.endsWith('.model')) {
     const spiece = readFile(path);
-    const { file, special, engine } = spieceTokenizer(parseSentencePieceModel(spiece, path), config, path);
+    const model =
+      options.native === false ? parseSentencePieceModel(spiece, path) : openSentencePieceModel(spiece, path);
+    const { file, special, engine } = spieceTokenizer(model, config, path);
     return new Tokenizer(file, special, path, { ...options, config: config ?? {}, engine, spiece });
   }
-  const file = parseTokenizerJson(readText(path), path);
+  const text = readText(path);
+  const file = options.native === false ? parseTokenizerJson(text.toString(), path) : openTokenizerJson(text, path);
   const known = new Set(file.added_tokens.map(({ content }) => content));
-  const vocab = vocabularyOf(file.model);
-  const special = specialTokens(config ?? {}, (token) => known.has(token) || vocab.has(token));
+  const vocabulary = vocabularyOf(file.model);
+  const special = specialTokens(config ?? {}, (token) => known.has(token) || vocabulary.idOf(token) !== undefined);
   return new Tokenizer(file, special, path, { ...options, config: config ?? {} });
 }
 
@@ -58,15 +63,15 @@ function readConfig(directory: string): TokenizerConfig | undefined {
   let config: TokenizerConfig | undefined;
   for (const name of ['special_tokens_map.json', 'tokenizer_config.json']) {
     const path = join(directory, name);
-    if (existsSync(path)) config = { ...config, ...parseTokenizerConfig(readText(path), path) };
+    if (existsSync(path)) config = { ...config, ...parseTokenizerConfig(readText(path).toString(), path) };
   }
   return config;
 }
 
-function readText(path: string): string {
+function readText(path: string): Buffer {
   const bytes = readFile(path);
   if (!isUtf8(bytes)) throw new FormatError(`${path}: not UTF-8 text, expected JSON`);
-  return bytes.toString();
+  return bytes;
 }
 
 function readFile(path: string): Buffer {

@@ -6,7 +6,7 @@
 
 namespace tokenizer {
 
-enum Problem : int32_t { OUT_OF_MEMORY = -1, BAD_STRINGS = -2, MISSING_PIECE = -3 };
+enum Problem : int32_t { OUT_OF_MEMORY = -1, BAD_STRINGS = -2, MISSING_PIECE = -3, DECLINED = -4 };
 
 /** body()'s result, or a Problem. */
 template <class Body> int64_t guarded(Body body) {

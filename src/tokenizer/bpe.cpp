@@ -32,8 +32,24 @@ static std::vector<uint8_t> spelledBytes(const uint8_t *p, uint32_t bytes) {
   return spelled;
 }
 
+void Bpe::open(const Vocabulary &vocabulary, const BpeOptions &given) {
+  options = given;
+  if (options.ignoreMerges && !options.byteLevel) pieces = vocabulary.pieces;
+  for (size_t i = 0; i < vocabulary.pieces.size(); i++) {
+    const auto &entry = vocabulary.pieces.entry(i);
+    addSymbol(vocabulary.pieces.text(entry), entry.bytes, int32_t(entry.value));
+  }
+  reserveMerges(vocabulary.merges.size());
+  uint32_t rank = 0;
+  for (const auto &join : vocabulary.merges) addMerge(join.left, join.right, rank++, join.joined);
+}
+
 void Bpe::addPiece(const uint8_t *p, uint32_t bytes, int32_t id) {
   pieces(p, bytes) = uint64_t(uint32_t(id));
+  addSymbol(p, bytes, id);
+}
+
+void Bpe::addSymbol(const uint8_t *p, uint32_t bytes, int32_t id) {
   if (options.byteLevel) {
     const bool single = bytes <= 2;
     if (!single && !options.ignoreMerges) return;

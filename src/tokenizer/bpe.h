@@ -4,6 +4,7 @@
 #pragma once
 #include "string_table.h"
 #include "unicode.h"
+#include "vocabulary.h"
 #include <memory>
 
 namespace tokenizer {
@@ -25,11 +26,13 @@ struct BpeOptions {
 
 class Bpe {
 public:
-  StringTable pieces; // value: id
+  StringTable pieces; // value: id; where they are asked for while encoding
   StringTable wholes; // byteLevel and ignoreMerges: the same by the bytes that they spell
   BpeOptions options{NO_ID, 0, 0, 0, 0};
 
   Bpe();
+  /** A tokenizer.json's vocabulary and merges. */
+  void open(const Vocabulary &vocabulary, const BpeOptions &given);
   void addPiece(const uint8_t *p, uint32_t bytes, int32_t id);
   /** Call after the last piece. */
   void reserveMerges(size_t count);
@@ -54,6 +57,7 @@ private:
   std::vector<Page> characters = std::vector<Page>(0x1100); // ids by code point, [c >> 8][c & 255]
   int32_t byteIds[256];
 
+  void addSymbol(const uint8_t *p, uint32_t bytes, int32_t id);
   const Merge *find(int32_t left, int32_t right) const;
   int32_t *symbols(const uint8_t *p, const uint8_t *end, int32_t *out) const;
   int32_t *byteSymbols(const uint8_t *p, const uint8_t *end, int32_t *out) const;

@@ -1,7 +1,7 @@
 /** `tokenizer(texts, options)`: truncation, special tokens, padding and the fields that were asked for. */
 import { UsageError } from '../util/errors.ts';
+import { once } from '../util/once.ts';
 import { BatchEncoding, type IdTensor, idTensor } from './batch_encoding.ts';
-import { once } from './engine.ts';
 import { type Encoding, emptyEncoding, pad, truncatePair } from './pipeline/encoding.ts';
 import type { Truncation } from './schema.ts';
 import type { Tokenizer } from './tokenizer.ts';

@@ -1,4 +1,5 @@
 /** What a tokenizer does with text, whichever file it came from. */
+import { once } from '../util/once.ts';
 import { NativeEncoder } from './native_encoder.ts';
 import { compileDecoder } from './pipeline/decoders.ts';
 import { NormalizedText } from './pipeline/normalized_text.ts';
@@ -37,13 +38,4 @@ function normalizedSpelling({ added_tokens, normalizer }: TokenizerFile, path: s
   if (tokens.length === 0 || normalizer === null) return new Map();
   const normalize = compileNormalizer(normalizer, `${path}: normalizer`);
   return new Map(tokens.map(({ content }) => [content, normalize(NormalizedText.of(content)).text]));
-}
-
-/** Calls `open` when first asked. */
-export function once<Value>(open: () => Value): () => Value {
-  let opened: { value: Value } | undefined;
-  return () => {
-    opened ??= { value: open() };
-    return opened.value;
-  };
 }

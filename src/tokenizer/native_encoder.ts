@@ -1,14 +1,21 @@
 /** Encoding in C++: a tokenizer.json whose parts native code knows, handed over once. */
-import { BackendError, FormatError, UsageError } from '../util/errors.ts';
-import { BAD_STRINGS, checked, MISSING_PIECE, packStrings, tokenizerLibrary } from './native.ts';
+import { BackendError, UsageError } from '../util/errors.ts';
+import { checked, hasTokenizerLibrary, packStrings, tokenizerLibrary } from './native.ts';
 import { type NativePlan, nativePlan } from './native_plan.ts';
+import { call, NativeVocabulary } from './native_vocabulary.ts';
 import { Charsmap } from './pipeline/charsmap.ts';
 import { unigramOptions } from './pipeline/pipeline.ts';
-import { byteIdsOf, isText, pieceScores } from './pipeline/sentencepiece.ts';
-import { spaceMark } from './pipeline/sp_normalizer.ts';
+import { byteIdsOf, pieceScores } from './pipeline/sentencepiece.ts';
 import type { AddedToken } from './schema.ts';
-import { ModelType, PieceType, type SentencePieceModel } from './sentencepiece_model.ts';
-import { type BpeModel, checkMerges, type TokenizerFile, type UnigramModel } from './tokenizer_json.ts';
+import { columnsOf, ModelType, PieceType, type SentencePieceModel } from './sentencepiece_model.ts';
+import {
+  type BpeModel,
+  checkMerges,
+  scoresOf,
+  type TokenizerFile,
+  type UnigramModel,
+  vocabularyOf,
+} from './tokenizer_json.ts';
 
 /** Ids of text i: ids[offsets[i] … offsets[i+1]). */
 export interface EncodedBatch {
@@ -61,7 +68,7 @@ export class NativeEncoder {
     suffix: readonly number[],
     path: string,
   ): NativeEncoder | undefined {
-    if (!libraryIsThere()) return undefined;
+    if (!hasTokenizerLibrary()) return undefined;
     const library = tokenizerLibrary();
     const handle = library.create();
     if (handle === 0) throw new BackendError(`${path}: out of memory`);
@@ -109,16 +116,6 @@ export class NativeEncoder {
   }
 }
 
-function libraryIsThere(): boolean {
-  try {
-    tokenizerLibrary();
-    return true;
-  } catch (error) {
-    if (error instanceof BackendError) return false;
-    throw error;
-  }
-}
-
 /** The ids of native code with those of the texts that it has declined between them. */
 function inserted(
   { ids, offsets }: EncodedBatch,
@@ -137,121 +134,100 @@ function inserted(
   return { ids: joined, offsets: all };
 }
 
-/** @throws FormatError for text that is none, BackendError when out of memory */
-function call(path: string, result: number): number {
-  if (result === BAD_STRINGS)
-    throw new FormatError(`${path}: a token contains half a surrogate pair, expected valid text`);
-  return checked(path, result);
-}
-
 function fillPlan(handle: number, plan: NativePlan, path: string): void {
   const library = tokenizerLibrary();
   const { model } = plan;
-  if (model.type === 'BPE') fillBpe(handle, model, plan.kind === 'rules' && plan.byteLevel, path);
-  else fillUnigram(handle, model, path);
+  const vocabulary = inNativeMemory(model, path);
+  if (model.type === 'BPE') {
+    const unknown = model.unk_token === null ? -1 : vocabulary.idOf(model.unk_token)!;
+    const flags = [model.byte_fallback, model.fuse_unk, model.ignore_merges, plan.kind === 'rules' && plan.byteLevel];
+    call(path, library.bpe(handle, vocabulary.handle, Int32Array.of(unknown, ...flags.map(Number))));
+  } else {
+    const { unknown, unknownScore, bytes } = unigramOptions(model, path);
+    const scores = scoresOf(model);
+    fillUnigram(
+      handle,
+      vocabulary,
+      { scores, unknown, unknownScore, bytes, name: vocabularyOf(model).pieceOf(unknown)! },
+      path,
+    );
+  }
   if (plan.kind === 'rules') {
     call(path, library.rules(handle, plan.rules, plan.rules.length / 2, +plan.prefixSpace));
     return;
   }
   const charsmap = Buffer.from(plan.charsmap, 'base64');
   if (charsmap.length > 0) new Charsmap(charsmap, `${path}: normalizer`); // is it sound?
-  call(path, library.hfNormalizer(handle, charsmap, charsmap.length, plan.options));
+  call(path, library.hfNormalizer(handle, vocabulary.handle, charsmap, charsmap.length, plan.options));
 }
 
-function fillBpe(handle: number, model: BpeModel, byteLevel: boolean, path: string): void {
-  const library = tokenizerLibrary();
-  const pieces = packStrings([...model.vocab.keys()]);
-  const unknown = model.unk_token === null ? -1 : model.vocab.get(model.unk_token)!;
-  const flags = [model.byte_fallback, model.fuse_unk, model.ignore_merges, byteLevel].map(Number);
-  const options = Int32Array.of(unknown, ...flags);
-  const pieceIds = Int32Array.from(model.vocab.values());
-  call(path, library.bpe(handle, pieces.text, pieces.text.length, pieces.units, pieceIds, pieceIds.length, options));
-  const parts: string[] = [];
-  for (const [left, right] of model.merges) parts.push(left, right);
-  const merges = packStrings(parts);
-  const wrong = new Uint32Array(1);
-  const merged = library.merges(handle, merges.text, merges.text.length, merges.units, model.merges.length, wrong);
-  if (merged === MISSING_PIECE) checkMerges(model, path);
-  call(path, merged);
-}
-
-function fillUnigram(handle: number, model: UnigramModel, path: string): void {
-  const { unknown, unknownScore, bytes } = unigramOptions(model, path);
-  const { vocab } = model;
-  const pieces: string[] = [];
-  const scores = new Float64Array(vocab.length);
-  const kinds = new Uint8Array(vocab.length);
-  for (let id = 0; id < vocab.length; id++) {
-    const entry = vocab[id]!;
-    pieces.push(entry[0]);
-    scores[id] = entry[1];
-    kinds[id] = entry[0] === '' ? 0 : 1;
+/** A model's vocabulary and merges for native code. @throws FormatError for a merge without its piece */
+function inNativeMemory(model: BpeModel | UnigramModel, path: string): NativeVocabulary {
+  const known = vocabularyOf(model);
+  if (known instanceof NativeVocabulary) return known;
+  if (model.type === 'Unigram') {
+    const pieces = model.vocab.map(([piece]) => piece);
+    return NativeVocabulary.of(pieces, { scores: scoresOf(model) }, path);
   }
-  const packed = packStrings(pieces);
+  const ids = Int32Array.from(model.vocab.values());
+  const vocabulary = NativeVocabulary.of([...model.vocab.keys()], { ids }, path);
+  if (!vocabulary.addMerges(model.merges, path)) {
+    checkMerges(model, path);
+    throw new BackendError(`${path}: native code lacks a piece of a merge`);
+  }
+  return vocabulary;
+}
+
+interface UnigramFilling {
+  scores: Float64Array;
+  unknown: number;
+  unknownScore: number;
+  bytes: readonly number[] | undefined;
+  /** A text that is not cut into bytes. */
+  name: string;
+}
+
+function fillUnigram(handle: number, vocabulary: NativeVocabulary, filling: UnigramFilling, path: string): void {
+  const { scores, unknown, unknownScore, bytes } = filling;
+  const name = Buffer.from(filling.name);
   const byteIds = bytes ? Int32Array.from(bytes) : null;
-  const { text, units } = packed;
-  call(
-    path,
-    tokenizerLibrary().unigram(
-      handle,
-      text,
-      text.length,
-      units,
-      scores,
-      kinds,
-      kinds.length,
-      unknown,
-      unknownScore,
-      byteIds,
-      0,
-    ),
-  );
+  const parts = [handle, vocabulary.handle, scores, unknown, unknownScore, name, name.length, byteIds];
+  call(path, tokenizerLibrary().unigram(...parts));
 }
 
 /** Hands a spiece.model over, or undefined where only TypeScript can: unused pieces of BPE come apart again. */
 function sentencePieceFiller(model: SentencePieceModel, path: string): ((handle: number) => void) | undefined {
-  const { pieces, trainer_spec, normalizer_spec } = model;
+  const { trainer_spec, normalizer_spec } = model;
   const bpe = trainer_spec.model_type === ModelType.BPE;
+  const columns = columnsOf(model);
   if (!bpe && trainer_spec.model_type !== ModelType.UNIGRAM) return undefined;
-  if (bpe && pieces.some(({ type }) => type === PieceType.UNUSED)) return undefined;
-  const { scores, unknownScore } = pieceScores(model);
-  const byteIds = byteIdsOf(model, path);
+  if (bpe && columns.types.includes(PieceType.UNUSED)) return undefined;
+  const bytes = byteIdsOf(model, path);
   const charsmap = normalizer_spec.precompiled_charsmap;
   if (charsmap.length > 0) new Charsmap(charsmap, path); // is it sound?
   return (handle) => {
     const library = tokenizerLibrary();
-    const { text, units } = packStrings(pieces.map(({ piece }) => piece));
-    const kinds = new Uint8Array(pieces.length);
-    pieces.forEach(({ type }, id) => {
-      kinds[id] = type === PieceType.USER_DEFINED ? 2 : isText(type) ? 1 : 0;
-    });
-    const unknown = pieces.findIndex(({ type }) => type === PieceType.UNKNOWN);
-    const bytes = byteIds ? Int32Array.from(byteIds) : null;
-    const vocabulary = [handle, text, text.length, units] as const;
+    const vocabulary =
+      columns instanceof NativeVocabulary
+        ? columns
+        : NativeVocabulary.of(
+            model.pieces.map(({ piece }) => piece),
+            { scores: columns.scores, types: columns.types },
+            path,
+          );
+    const unknown = columns.types.indexOf(PieceType.UNKNOWN);
     if (bpe) {
-      const ranks = Float64Array.from(pieces, ({ score }) => Math.fround(score));
-      call(path, library.spBpe(...vocabulary, ranks, kinds, kinds.length, unknown, bytes));
-    } else call(path, library.unigram(...vocabulary, scores, kinds, kinds.length, unknown, unknownScore, bytes, 1));
+      const byteIds = bytes ? Int32Array.from(bytes) : null;
+      call(path, library.spBpe(handle, vocabulary.handle, unknown, byteIds));
+    } else fillUnigram(handle, vocabulary, { ...pieceScores(columns), unknown, bytes, name: '' }, path);
     const options = Int32Array.of(
       +normalizer_spec.add_dummy_prefix,
       +normalizer_spec.remove_extra_whitespaces,
       +normalizer_spec.escape_whitespaces,
       +trainer_spec.treat_whitespace_as_suffix,
-      +!staysInWords(model),
     );
-    call(path, library.spNormalizer(handle, charsmap, charsmap.length, options));
+    call(path, library.spNormalizer(handle, vocabulary.handle, charsmap, charsmap.length, options));
   };
-}
-
-/** Marks are at one end of pieces only: then no piece is part of two words. */
-function staysInWords({ pieces, trainer_spec, normalizer_spec }: SentencePieceModel): boolean {
-  if (!normalizer_spec.escape_whitespaces) return false;
-  const suffix = trainer_spec.treat_whitespace_as_suffix;
-  return pieces.every(({ piece, type }) => {
-    if (!isText(type)) return true;
-    const place = suffix ? piece.indexOf(spaceMark) : piece.lastIndexOf(spaceMark);
-    return place < 0 || place === (suffix ? piece.length - 1 : 0);
-  });
 }
 
 function fillAdded(handle: number, added: readonly AddedToken[], path: string): void {

@@ -74,8 +74,10 @@ const isSpaceToMark = (step: Normalizer) =>
   step.type === 'Replace' && 'String' in step.pattern && step.pattern.String === ' ' && step.content === spaceMark;
 
 const schemes = { never: 0, always: 1, first: 2 };
+/** Values of HfNormalizer's `cut`. */
 const CUT_NONE = 0;
 const CUT_MARKS = 1;
+/** Only where no piece goes on over a mark that follows text. */
 const CUT_RUNS = 2;
 
 function wordsPlan(model: BpeModel | UnigramModel, steps: Normalizer[], parts: PreTokenizer[]): WordsPlan | undefined {
@@ -99,7 +101,7 @@ function wordsPlan(model: BpeModel | UnigramModel, steps: Normalizer[], parts: P
   if (scheme === 'first' && steps.length > 0) return undefined;
   if (scheme === 'first' && split) return undefined;
   const everyMark = metaspace?.type === 'Metaspace' && metaspace.split;
-  const cut = everyMark ? CUT_MARKS : model.type === 'BPE' && cutsAtRuns(model) ? CUT_RUNS : CUT_NONE;
+  const cut = everyMark ? CUT_MARKS : model.type === 'BPE' && !model.ignore_merges ? CUT_RUNS : CUT_NONE;
   const options = Int32Array.of(
     +(strip?.strip_left ?? false),
     +(strip?.strip_right ?? false),
@@ -111,12 +113,4 @@ function wordsPlan(model: BpeModel | UnigramModel, steps: Normalizer[], parts: P
     cut,
   );
   return { kind: 'words', model, charsmap: precompiled?.precompiled_charsmap ?? '', options };
-}
-
-/** No piece goes on over a mark that follows text: then words between runs of marks do not touch each other. */
-function cutsAtRuns({ vocab, ignore_merges }: BpeModel): boolean {
-  if (ignore_merges) return false;
-  for (const piece of vocab.keys())
-    if (piece.lastIndexOf(spaceMark) > 0 && !/^\u2581*[^\u2581]*$/.test(piece)) return false;
-  return true;
 }

@@ -1,221 +1,195 @@
-/** The parts of a tokenizer.json as Hugging Face tokenizers write them: one schema each, their types derived. */
-import { z } from 'zod';
+/** The parts of a tokenizer.json as Hugging Face tokenizers write them: one shape each, their types derived. */
+import {
+  anyList,
+  anyObject,
+  decimal,
+  either,
+  flag,
+  integer,
+  listOf,
+  nonEmptyText,
+  nullish,
+  object,
+  oneOf,
+  optional,
+  pairOf,
+  recordOf,
+  type Shape,
+  type Shaped,
+  tagged,
+  text,
+  where,
+  withDefault,
+} from '../util/shape.ts';
 
 /** Ids from here on are taken for damage, not for a vocabulary. */
 export const ID_LIMIT = 1 << 22;
 
-const id = z
-  .int()
-  .min(0)
-  .max(ID_LIMIT - 1);
-const count = z.int().min(0).max(0xffffffff);
-const character = z.string().refine((text) => [...text].length === 1, 'expected one character');
-const pattern = z.union([z.object({ String: z.string() }), z.object({ Regex: z.string() })]);
+const id = integer(0, ID_LIMIT - 1);
+const count = integer(0, 0xffffffff);
+const yes = withDefault(flag, true);
+const no = withDefault(flag, false);
+const character = where(text, 'one character', (value) => [...value].length === 1);
+const pattern = either(object({ String: text }), object({ Regex: text }));
 /** A part that has nothing to set. */
-const plain = <T extends string>(type: T) => z.object({ type: z.literal(type) });
+const plain = object({});
 
-export const addedToken = z.object({
-  id,
-  content: z.string().min(1),
-  single_word: z.boolean().default(false),
-  lstrip: z.boolean().default(false),
-  rstrip: z.boolean().default(false),
-  normalized: z.boolean().default(true),
-  special: z.boolean().default(false),
-});
+const flags = { content: nonEmptyText, single_word: no, lstrip: no, rstrip: no, normalized: yes, special: no };
+const addedToken = object({ id, ...flags });
+/** As in tokenizer_config.json, where ids are keys. */
+export const addedTokenFlags = object(flags);
 
-const replace = z.object({ type: z.literal('Replace'), pattern, content: z.string() });
+const replace = object({ pattern, content: text });
 
-export const normalizer = z.discriminatedUnion('type', [
-  plain('NFC'),
-  plain('NFD'),
-  plain('NFKC'),
-  plain('NFKD'),
-  plain('Nmt'),
-  plain('Lowercase'),
-  plain('StripAccents'),
-  plain('ByteLevel'),
-  z.object({ type: z.literal('Strip'), strip_left: z.boolean(), strip_right: z.boolean() }),
-  replace,
-  z.object({ type: z.literal('Prepend'), prepend: z.string() }),
+const normalizers = {
+  NFC: plain,
+  NFD: plain,
+  NFKC: plain,
+  NFKD: plain,
+  Nmt: plain,
+  Lowercase: plain,
+  StripAccents: plain,
+  ByteLevel: plain,
+  Strip: object({ strip_left: flag, strip_right: flag }),
+  Replace: replace,
+  Prepend: object({ prepend: text }),
   /** Base64; umT5's files have an empty one. */
-  z.object({ type: z.literal('Precompiled'), precompiled_charsmap: z.string().nullish() }),
-  z.object({
-    type: z.literal('BertNormalizer'),
-    clean_text: z.boolean().default(true),
-    handle_chinese_chars: z.boolean().default(true),
-    strip_accents: z.boolean().nullish(),
-    lowercase: z.boolean().default(true),
+  Precompiled: object({ precompiled_charsmap: nullish(text) }),
+  BertNormalizer: object({
+    clean_text: yes,
+    handle_chinese_chars: yes,
+    strip_accents: nullish(flag),
+    lowercase: yes,
   }),
-  z.object({
-    type: z.literal('Sequence'),
-    get normalizers(): z.ZodArray<typeof normalizer> {
-      return z.array(normalizer);
-    },
-  }),
-]);
+};
+export type Normalizer =
+  | Shaped<ReturnType<typeof tagged<typeof normalizers>>>
+  | { type: 'Sequence'; normalizers: Normalizer[] };
+const normalizer: Shape<Normalizer> = (value) => anyNormalizer(value);
+const anyNormalizer = tagged({ ...normalizers, Sequence: object({ normalizers: listOf(normalizer) }) });
 
-const behavior = z.enum(['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous']);
-const byteLevel = z.object({
-  type: z.literal('ByteLevel'),
-  add_prefix_space: z.boolean().default(true),
-  trim_offsets: z.boolean().default(true),
-  use_regex: z.boolean().default(true),
-});
-const metaspace = z.object({
-  type: z.literal('Metaspace'),
+const behavior = oneOf('Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous');
+const byteLevel = object({ add_prefix_space: yes, trim_offsets: yes, use_regex: yes });
+const metaspace = object({
   replacement: character,
   /** Older files: false is `prepend_scheme` never. */
-  add_prefix_space: z.boolean().optional(),
-  prepend_scheme: z.enum(['first', 'never', 'always']).optional(),
-  split: z.boolean().default(true),
+  add_prefix_space: optional(flag),
+  prepend_scheme: optional(oneOf('first', 'never', 'always')),
+  split: yes,
 });
 
-export const preTokenizer = z.discriminatedUnion('type', [
-  byteLevel,
-  metaspace,
-  plain('Whitespace'),
-  plain('WhitespaceSplit'),
-  plain('BertPreTokenizer'),
-  plain('UnicodeScripts'),
-  z.object({ type: z.literal('Punctuation'), behavior: behavior.default('Isolated') }),
-  z.object({ type: z.literal('Digits'), individual_digits: z.boolean() }),
-  z.object({ type: z.literal('CharDelimiterSplit'), delimiter: character }),
-  z.object({ type: z.literal('FixedLength'), length: z.int().min(1).default(5) }),
-  z.object({ type: z.literal('Split'), pattern, behavior, invert: z.boolean() }),
-  z.object({
-    type: z.literal('Sequence'),
-    get pretokenizers(): z.ZodArray<typeof preTokenizer> {
-      return z.array(preTokenizer);
-    },
-  }),
-]);
+const preTokenizers = {
+  ByteLevel: byteLevel,
+  Metaspace: metaspace,
+  Whitespace: plain,
+  WhitespaceSplit: plain,
+  BertPreTokenizer: plain,
+  UnicodeScripts: plain,
+  Punctuation: object({ behavior: withDefault(behavior, 'Isolated') }),
+  Digits: object({ individual_digits: flag }),
+  CharDelimiterSplit: object({ delimiter: character }),
+  FixedLength: object({ length: withDefault(integer(1, 0xffffffff), 5) }),
+  Split: object({ pattern, behavior, invert: flag }),
+};
+export type PreTokenizer =
+  | Shaped<ReturnType<typeof tagged<typeof preTokenizers>>>
+  | { type: 'Sequence'; pretokenizers: PreTokenizer[] };
+const preTokenizer: Shape<PreTokenizer> = (value) => anyPreTokenizer(value);
+const anyPreTokenizer = tagged({ ...preTokenizers, Sequence: object({ pretokenizers: listOf(preTokenizer) }) });
 
-const templatePiece = z.union([
-  z.object({ SpecialToken: z.object({ id: z.string(), type_id: count.default(0) }) }),
-  z.object({ Sequence: z.object({ id: z.enum(['A', 'B']), type_id: count.default(0) }) }),
-]);
-const tokenWithId = z.tuple([z.string(), id]);
+const type_id = withDefault(count, 0);
+const templatePiece = either(
+  object({ SpecialToken: object({ id: text, type_id }) }),
+  object({ Sequence: object({ id: oneOf('A', 'B'), type_id }) }),
+);
+const tokenWithId = pairOf(text, id);
 
-export const postProcessor = z.discriminatedUnion('type', [
-  z.object({
-    type: z.literal('TemplateProcessing'),
-    single: z.array(templatePiece),
-    pair: z.array(templatePiece).default([]),
-    special_tokens: z.record(z.string(), z.object({ id: z.string(), ids: z.array(id), tokens: z.array(z.string()) })),
+const postProcessors = {
+  TemplateProcessing: object({
+    single: listOf(templatePiece),
+    pair: withDefault(listOf(templatePiece), []),
+    special_tokens: recordOf(object({ id: text, ids: listOf(id), tokens: listOf(text) })),
   }),
-  z.object({ type: z.literal('BertProcessing'), sep: tokenWithId, cls: tokenWithId }),
-  z.object({
-    type: z.literal('RobertaProcessing'),
-    sep: tokenWithId,
-    cls: tokenWithId,
-    trim_offsets: z.boolean().default(true),
-    add_prefix_space: z.boolean().default(true),
-  }),
-  byteLevel,
-  z.object({
-    type: z.literal('Sequence'),
-    get processors(): z.ZodArray<typeof postProcessor> {
-      return z.array(postProcessor);
-    },
-  }),
-]);
+  BertProcessing: object({ sep: tokenWithId, cls: tokenWithId }),
+  RobertaProcessing: object({ sep: tokenWithId, cls: tokenWithId, trim_offsets: yes, add_prefix_space: yes }),
+  ByteLevel: byteLevel,
+};
+export type PostProcessor =
+  | Shaped<ReturnType<typeof tagged<typeof postProcessors>>>
+  | { type: 'Sequence'; processors: PostProcessor[] };
+const postProcessor: Shape<PostProcessor> = (value) => anyPostProcessor(value);
+const anyPostProcessor = tagged({ ...postProcessors, Sequence: object({ processors: listOf(postProcessor) }) });
 
-export const decoder = z.discriminatedUnion('type', [
-  byteLevel,
-  metaspace,
-  plain('ByteFallback'),
-  plain('Fuse'),
-  replace,
-  z.object({ type: z.literal('WordPiece'), prefix: z.string(), cleanup: z.boolean() }),
-  z.object({ type: z.literal('BPEDecoder'), suffix: z.string() }),
-  z.object({ type: z.literal('Strip'), content: character, start: count, stop: count }),
-  z.object({
-    type: z.literal('CTC'),
-    pad_token: z.string(),
-    word_delimiter_token: z.string(),
-    cleanup: z.boolean(),
-  }),
-  z.object({
-    type: z.literal('Sequence'),
-    get decoders(): z.ZodArray<typeof decoder> {
-      return z.array(decoder);
-    },
-  }),
-]);
+const decoders = {
+  ByteLevel: byteLevel,
+  Metaspace: metaspace,
+  ByteFallback: plain,
+  Fuse: plain,
+  Replace: replace,
+  WordPiece: object({ prefix: text, cleanup: flag }),
+  BPEDecoder: object({ suffix: text }),
+  Strip: object({ content: character, start: count, stop: count }),
+  CTC: object({ pad_token: text, word_delimiter_token: text, cleanup: flag }),
+};
+export type Decoder = Shaped<ReturnType<typeof tagged<typeof decoders>>> | { type: 'Sequence'; decoders: Decoder[] };
+const decoder: Shape<Decoder> = (value) => anyDecoder(value);
+const anyDecoder = tagged({ ...decoders, Sequence: object({ decoders: listOf(decoder) }) });
 
-const side = z.enum(['Left', 'Right']);
+const side = oneOf('Left', 'Right');
 
-export const truncation = z.object({
-  direction: side.default('Right'),
+const truncation = object({
+  direction: withDefault(side, 'Right'),
   max_length: count,
-  strategy: z.enum(['LongestFirst', 'OnlyFirst', 'OnlySecond']),
+  strategy: oneOf('LongestFirst', 'OnlyFirst', 'OnlySecond'),
   stride: count,
 });
 
-export const padding = z.object({
-  strategy: z.union([z.literal('BatchLongest'), z.object({ Fixed: count })]),
+const padding = object({
+  strategy: either(oneOf('BatchLongest'), object({ Fixed: count })),
   direction: side,
-  pad_to_multiple_of: count.nullish(),
+  pad_to_multiple_of: nullish(count),
   pad_id: id,
   pad_type_id: count,
-  pad_token: z.string(),
+  pad_token: text,
 });
 
-/** Vocabularies and merges have too many entries for a schema: they are checked by hand (vocabulary.ts). */
-const vocabulary = z.custom<Record<string, unknown>>(
-  (v) => typeof v === 'object' && v !== null && !Array.isArray(v),
-  'expected an object',
-);
-const list = z.custom<unknown[]>(Array.isArray, 'expected an array');
+/** Vocabularies and merges have too many entries for a shape: they are checked by hand (vocabulary.ts). */
+const model = tagged({
+  BPE: object({
+    dropout: nullish(decimal(0, 1)),
+    unk_token: nullish(text),
+    continuing_subword_prefix: nullish(text),
+    end_of_word_suffix: nullish(text),
+    fuse_unk: nullish(flag),
+    byte_fallback: nullish(flag),
+    ignore_merges: nullish(flag),
+    vocab: anyObject,
+    merges: anyList,
+  }),
+  Unigram: object({ unk_id: nullish(id), byte_fallback: nullish(flag), vocab: anyList }),
+  WordPiece: object({
+    unk_token: withDefault(text, '[UNK]'),
+    continuing_subword_prefix: withDefault(text, '##'),
+    max_input_chars_per_word: withDefault(count, 100),
+    vocab: anyObject,
+  }),
+  WordLevel: object({ unk_token: withDefault(text, '<unk>'), vocab: anyObject }),
+});
 
-export const model = z.discriminatedUnion('type', [
-  z.object({
-    type: z.literal('BPE'),
-    dropout: z.number().min(0).max(1).nullish(),
-    unk_token: z.string().nullish(),
-    continuing_subword_prefix: z.string().nullish(),
-    end_of_word_suffix: z.string().nullish(),
-    fuse_unk: z.boolean().nullish(),
-    byte_fallback: z.boolean().nullish(),
-    ignore_merges: z.boolean().nullish(),
-    vocab: vocabulary,
-    merges: list,
-  }),
-  z.object({
-    type: z.literal('Unigram'),
-    unk_id: id.nullish(),
-    byte_fallback: z.boolean().nullish(),
-    vocab: list,
-  }),
-  z.object({
-    type: z.literal('WordPiece'),
-    unk_token: z.string().default('[UNK]'),
-    continuing_subword_prefix: z.string().default('##'),
-    max_input_chars_per_word: count.default(100),
-    vocab: vocabulary,
-  }),
-  z.object({ type: z.literal('WordLevel'), unk_token: z.string().default('<unk>'), vocab: vocabulary }),
-]);
-
-export const tokenizerJson = z.object({
-  truncation: truncation.nullish(),
-  padding: padding.nullish(),
-  added_tokens: z.array(addedToken).default([]),
-  normalizer: normalizer.nullish(),
-  pre_tokenizer: preTokenizer.nullish(),
-  post_processor: postProcessor.nullish(),
-  decoder: decoder.nullish(),
+export const tokenizerJson = object({
+  truncation: nullish(truncation),
+  padding: nullish(padding),
+  added_tokens: withDefault(listOf(addedToken), []),
+  normalizer: nullish(normalizer),
+  pre_tokenizer: nullish(preTokenizer),
+  post_processor: nullish(postProcessor),
+  decoder: nullish(decoder),
   model,
 });
 
-export type AddedToken = z.infer<typeof addedToken>;
-export type Normalizer = z.infer<typeof normalizer>;
-export type PreTokenizer = z.infer<typeof preTokenizer>;
-export type SplitBehavior = z.infer<typeof behavior>;
-export type Pattern = z.infer<typeof pattern>;
-export type PostProcessor = z.infer<typeof postProcessor>;
-export type Decoder = z.infer<typeof decoder>;
-export type Metaspace = z.infer<typeof metaspace>;
-export type Truncation = z.infer<typeof truncation>;
-export type Padding = z.infer<typeof padding>;
+export type AddedToken = Shaped<typeof addedToken>;
+export type SplitBehavior = Shaped<typeof behavior>;
+export type Pattern = Shaped<typeof pattern>;
+export type Metaspace = Shaped<typeof metaspace>;
+export type Truncation = Shaped<typeof truncation>;
+export type Padding = Shaped<typeof padding>;

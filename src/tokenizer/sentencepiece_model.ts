@@ -3,7 +3,10 @@
  * Source: google/sentencepiece, sentencepiece_model.proto (field numbers and defaults).
  */
 import { FormatError } from '../util/errors.ts';
+import { once } from '../util/once.ts';
+import { NativeVocabulary } from './native_vocabulary.ts';
 import { type Fields, type Message, ProtobufReader, ProtobufWriter, readMessage, writeMessage } from './protobuf.ts';
+import { stringVocabulary, type Vocabulary } from './vocabulary.ts';
 
 /** What a piece is for. */
 export const PieceType = { NORMAL: 1, UNKNOWN: 2, CONTROL: 3, USER_DEFINED: 4, UNUSED: 5, BYTE: 6 } as const;
@@ -104,25 +107,50 @@ const PIECE_LIMIT = 1 << 22;
  * @throws FormatError naming file and what is wrong: no protobuf, no or duplicate pieces, not one unknown piece
  */
 export function parseSentencePieceModel(bytes: Uint8Array, path: string): SentencePieceModel {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const reader = new ProtobufReader(buffer, path);
-  const model: SentencePieceModel = {
-    pieces: [],
-    trainer_spec: defaultTrainerSpec(),
-    normalizer_spec: defaultNormalizerSpec(),
-    denormalizer_spec: defaultNormalizerSpec(),
-  };
-  while (reader.next()) {
-    if (reader.field === 1) model.pieces.push(readPiece(reader.message()));
-    else if (reader.field === 2) model.trainer_spec = readMessage(reader.message(), trainerFields);
-    else if (reader.field === 3) model.normalizer_spec = readMessage(reader.message(), normalizerFields);
-    else if (reader.field === 5) model.denormalizer_spec = readMessage(reader.message(), normalizerFields);
-    else reader.skip();
-    if (model.pieces.length > PIECE_LIMIT)
-      throw new FormatError(`${path}: more than ${PIECE_LIMIT} pieces, expected a sentencepiece model`);
-  }
+  const model = readFields(bytes, path);
   checkPieces(model.pieces, path);
   return model;
+}
+
+/** The same, with the pieces in native memory where they can be; their strings are made when asked for. */
+export function openSentencePieceModel(bytes: Uint8Array, path: string): SentencePieceModel {
+  const read = NativeVocabulary.readSentencePiece(bytes);
+  if (!read) return parseSentencePieceModel(bytes, path);
+  const { vocabulary } = read;
+  const model = readFields(read.rest, path);
+  const pieces = once(() =>
+    Array.from(vocabulary.types, (type, id) => ({
+      piece: vocabulary.pieceOf(id)!,
+      score: vocabulary.scores[id]!,
+      type: type as PieceType,
+    })),
+  );
+  Object.defineProperty(model, 'pieces', { get: pieces, enumerable: true });
+  columns.set(model, vocabulary);
+  return model;
+}
+
+function readFields(bytes: Uint8Array, path: string): SentencePieceModel {
+  const reader = new ProtobufReader(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), path);
+  const pieces: SentencePiece[] = [];
+  let trainer_spec: TrainerSpec | undefined;
+  let normalizer_spec: NormalizerSpec | undefined;
+  let denormalizer_spec: NormalizerSpec | undefined;
+  while (reader.next()) {
+    if (reader.field === 1) pieces.push(readPiece(reader.message()));
+    else if (reader.field === 2) trainer_spec = readMessage(reader.message(), trainerFields);
+    else if (reader.field === 3) normalizer_spec = readMessage(reader.message(), normalizerFields);
+    else if (reader.field === 5) denormalizer_spec = readMessage(reader.message(), normalizerFields);
+    else reader.skip();
+    if (pieces.length > PIECE_LIMIT)
+      throw new FormatError(`${path}: more than ${PIECE_LIMIT} pieces, expected a sentencepiece model`);
+  }
+  return {
+    pieces,
+    trainer_spec: trainer_spec ?? defaultTrainerSpec(),
+    normalizer_spec: normalizer_spec ?? defaultNormalizerSpec(),
+    denormalizer_spec: denormalizer_spec ?? defaultNormalizerSpec(),
+  };
 }
 
 function readPiece(reader: ProtobufReader): SentencePiece {
@@ -139,15 +167,31 @@ function readPiece(reader: ProtobufReader): SentencePiece {
   return found;
 }
 
-const indexes = new WeakMap<readonly SentencePiece[], Map<string, number>>();
+/** A model's pieces by what is asked of all of them. */
+export interface PieceColumns extends Vocabulary {
+  /** By id. */
+  readonly scores: Float64Array;
+  readonly types: Uint8Array;
+}
 
-/** Piece -> id of pieces that were read from a file. */
-export function idsOf({ pieces }: SentencePieceModel): Map<string, number> {
-  return indexes.get(pieces) ?? new Map(pieces.map(({ piece }, id) => [piece, id]));
+const columns = new WeakMap<SentencePieceModel, PieceColumns>();
+
+export function columnsOf(model: SentencePieceModel): PieceColumns {
+  let found = columns.get(model);
+  if (!found) {
+    const pieces = model.pieces.map(({ piece }) => piece);
+    found = {
+      ...stringVocabulary(new Map(pieces.map((piece, id) => [piece, id])), pieces),
+      scores: Float64Array.from(model.pieces, ({ score }) => Math.fround(score)),
+      types: Uint8Array.from(model.pieces, ({ type }) => type),
+    };
+    columns.set(model, found);
+  }
+  return found;
 }
 
 function checkPieces(pieces: readonly SentencePiece[], path: string): void {
-  const seen = new Map<string, number>();
+  const seen = new Set<string>();
   let unknown = 0;
   for (let id = 0; id < pieces.length; id++) {
     const { piece, score, type } = pieces[id]!;
@@ -158,9 +202,8 @@ function checkPieces(pieces: readonly SentencePiece[], path: string): void {
     if (type === PieceType.UNKNOWN && unknown++ > 0) throw wrong('is a second unknown piece, expected one');
     if (type === PieceType.BYTE && !/^<0x[0-9A-F]{2}>$/.test(piece))
       throw wrong(`is ${JSON.stringify(piece)} for a byte, expected <0x00> to <0xFF>`);
-    seen.set(piece, id);
+    seen.add(piece);
   }
-  indexes.set(pieces, seen);
   if (unknown === 0)
     throw new FormatError(`${path}: ${pieces.length} pieces without an unknown one, expected a sentencepiece model`);
 }

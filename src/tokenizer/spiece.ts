@@ -1,15 +1,15 @@
 /** Tokenizers of a spiece.model: sentencepiece's ids, with T5's extra ids and manners around them. */
+import { once } from '../util/once.ts';
 import type { Engine, Piece } from './engine.ts';
-import { once } from './engine.ts';
 import { NativeEncoder } from './native_encoder.ts';
 import { NormalizedText } from './pipeline/normalized_text.ts';
 import { endOfSequence } from './pipeline/post_processors.ts';
 import { openSentencePiece, type SentencePieceManners } from './pipeline/sentencepiece.ts';
 import { spaceMark, spNormalizer } from './pipeline/sp_normalizer.ts';
 import type { AddedToken } from './schema.ts';
-import { idsOf, ModelType, PieceType, type SentencePieceModel } from './sentencepiece_model.ts';
+import { columnsOf, ModelType, type PieceColumns, PieceType, type SentencePieceModel } from './sentencepiece_model.ts';
 import { type SpecialTokens, specialParts, specialTokens, type TokenizerConfig } from './tokenizer_config.ts';
-import { indexed, type TokenizerFile, type UnigramModel } from './tokenizer_json.ts';
+import { indexed, type TokenizerFile, withGetters } from './tokenizer_json.ts';
 
 /** T5's tokens for masked spans where no configuration says how many. */
 const T5_EXTRA_IDS = 100;
@@ -26,10 +26,10 @@ export function spieceTokenizer(
   config: TokenizerConfig | undefined,
   path: string,
 ): SpieceTokenizer {
-  const unknown = model.pieces.find(({ type }) => type === PieceType.UNKNOWN)!.piece;
-  const ids = idsOf(model);
-  const added = addedTokens(model, ids, config ?? {});
-  const known = (token: string) => ids.has(token) || added.some(({ content }) => content === token);
+  const pieces = columnsOf(model);
+  const unknown = pieces.pieceOf(pieces.types.indexOf(PieceType.UNKNOWN))!;
+  const added = addedTokens(pieces, config ?? {});
+  const known = (token: string) => pieces.idOf(token) !== undefined || added.some(({ content }) => content === token);
   const special = specialTokens(config ?? {}, known);
   const eos = special.eos_token;
   // A model alone is sentencepiece's, where an unknown piece has a surface of its own when decoded.
@@ -41,42 +41,41 @@ export function spieceTokenizer(
     normalizer: null,
     pre_tokenizer: null,
     post_processor:
-      eos === undefined ? null : endOfSequence(eos, ids.get(eos) ?? added.find((t) => t.content === eos)!.id),
+      eos === undefined ? null : endOfSequence(eos, pieces.idOf(eos) ?? added.find((t) => t.content === eos)!.id),
     decoder: null,
-    model: vocabularyOf(model, unknown, ids),
+    model: modelOf(model, unknown, pieces),
   };
   const manners = { legacy: config?.legacy ?? true, unknown };
   return { file, special, engine: spieceEngine(model, added, manners, path) };
 }
 
 /** What the tokenizer knows of the vocabulary; the engine encodes by the model itself. */
-function vocabularyOf(model: SentencePieceModel, unknown: string, ids: Map<string, number>): TokenizerFile['model'] {
+function modelOf(model: SentencePieceModel, unknown: string, pieces: PieceColumns): TokenizerFile['model'] {
   const { byte_fallback } = model.trainer_spec;
-  if (model.trainer_spec.model_type !== ModelType.BPE) {
-    const vocab = model.pieces.map(({ piece, score }): [string, number] => [piece, score]);
-    const unigram: UnigramModel = { type: 'Unigram', unk_id: ids.get(unknown)!, byte_fallback, vocab };
-    indexed(unigram, ids);
-    return unigram;
-  }
-  return {
-    type: 'BPE',
-    unk_token: unknown,
-    continuing_subword_prefix: '',
-    end_of_word_suffix: '',
-    fuse_unk: true,
-    byte_fallback,
-    ignore_merges: false,
-    vocab: ids,
-    merges: [],
-  };
+  const scored = once(() => model.pieces.map(({ piece, score }): [string, number] => [piece, score]));
+  const map = once(() => pieces.toMap());
+  const found: TokenizerFile['model'] =
+    model.trainer_spec.model_type !== ModelType.BPE
+      ? withGetters({ type: 'Unigram' as const, unk_id: pieces.idOf(unknown)!, byte_fallback }, { vocab: scored })
+      : withGetters(
+          {
+            type: 'BPE' as const,
+            unk_token: unknown,
+            continuing_subword_prefix: '',
+            end_of_word_suffix: '',
+            fuse_unk: true,
+            byte_fallback,
+            ignore_merges: false,
+            merges: [],
+          },
+          { vocab: map },
+        );
+  indexed(found, pieces);
+  return found;
 }
 
 /** Special tokens, T5's extra ids behind the pieces, and what the configuration adds. */
-function addedTokens(
-  model: SentencePieceModel,
-  ids: ReadonlyMap<string, number>,
-  config: TokenizerConfig,
-): AddedToken[] {
+function addedTokens(pieces: PieceColumns, config: TokenizerConfig): AddedToken[] {
   const found = new Map<string, AddedToken>();
   const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   const add = (content: string, id: number) => {
@@ -84,20 +83,20 @@ function addedTokens(
   };
   for (const [id, token] of Object.entries(config.added_tokens_decoder ?? {}))
     found.set(token.content, { ...token, id: Number(id) });
-  model.pieces.forEach(({ piece, type }, id) => {
-    if (type === PieceType.CONTROL || type === PieceType.UNKNOWN) add(piece, id);
-  });
-  const count = model.pieces.length;
+  const { types, count } = pieces;
+  for (let id = 0; id < count; id++)
+    if (types[id] === PieceType.CONTROL || types[id] === PieceType.UNKNOWN) add(pieces.pieceOf(id)!, id);
   const t5 = /^(UM|M)?T5/.test(config.tokenizer_class ?? 'T5');
-  const extra = config.extra_ids ?? (t5 && !ids.has('<extra_id_0>') ? T5_EXTRA_IDS : 0);
-  for (let i = 0; i < extra; i++) add(`<extra_id_${i}>`, ids.get(`<extra_id_${i}>`) ?? count + extra - 1 - i);
+  const extra = config.extra_ids ?? (t5 && pieces.idOf('<extra_id_0>') === undefined ? T5_EXTRA_IDS : 0);
+  for (let i = 0; i < extra; i++) add(`<extra_id_${i}>`, pieces.idOf(`<extra_id_${i}>`) ?? count + extra - 1 - i);
   let next = Math.max(count + extra, ...[...found.values()].map(({ id }) => id + 1));
   const named = [
     ...specialParts.map((part) => config[part]),
     ...(config.additional_special_tokens ?? []),
     ...(config.extra_special_tokens ?? []),
   ];
-  for (const token of named) if (typeof token === 'string' && !found.has(token)) add(token, ids.get(token) ?? next++);
+  for (const token of named)
+    if (typeof token === 'string' && !found.has(token)) add(token, pieces.idOf(token) ?? next++);
   return [...found.values()].sort((a, b) => a.id - b.id);
 }
 

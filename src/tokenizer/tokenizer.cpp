@@ -1,37 +1,37 @@
 // C interface of the encoder, for native.ts. Handles are addresses; nothing throws across the boundary.
 #include "boundary.h"
 #include "encoder.h"
+#include "strings.h"
+#include "vocabulary.h"
+#include <algorithm>
 
 using namespace tokenizer;
 
 namespace {
 
-/** Cuts UTF-8 into strings whose lengths are given in UTF-16 units, as JavaScript counts. */
-class Strings {
-public:
-  Strings(const uint8_t *p, uint64_t bytes, const int32_t *units) : p(p), end(p + bytes), units(units) {}
-  struct Span {
-    const uint8_t *start;
-    uint32_t bytes;
-  };
-  Span next() {
-    const uint8_t *start = p;
-    for (int32_t left = *units++; left > 0;) {
-      if (p >= end) throw std::length_error("text is shorter than its strings");
-      const Character c = characterAt(p, end);
-      left -= c.bytes == 4 ? 2 : 1;
-      if (left < 0) throw std::length_error("a string ends inside a character");
-      p += c.bytes;
-    }
-    return {start, uint32_t(p - start)};
-  }
-
-private:
-  const uint8_t *p, *end;
-  const int32_t *units;
-};
-
 Encoder &encoder(uint64_t handle) { return *reinterpret_cast<Encoder *>(handle); }
+const Vocabulary &vocabularyOf(uint64_t handle) { return *reinterpret_cast<const Vocabulary *>(handle); }
+
+/** Pieces that text can become. */
+std::vector<DoubleArray::Key> textKeys(const Vocabulary &vocabulary) {
+  std::vector<DoubleArray::Key> keys;
+  keys.reserve(vocabulary.pieces.size());
+  for (size_t i = 0; i < vocabulary.pieces.size(); i++) {
+    const auto &entry = vocabulary.pieces.entry(i);
+    const int32_t id = int32_t(entry.value);
+    const bool made = vocabulary.types.empty() ? entry.bytes > 0 : vocabulary.isText(id);
+    if (made) keys.push_back({vocabulary.pieces.text(entry), entry.bytes, id});
+  }
+  return keys;
+}
+
+void userSymbols(const Vocabulary &vocabulary, DoubleArray &symbols) {
+  if (std::find(vocabulary.types.begin(), vocabulary.types.end(), USER_DEFINED) == vocabulary.types.end()) return;
+  auto keys = textKeys(vocabulary);
+  const auto others = [&](const auto &key) { return vocabulary.types[size_t(key.value)] != USER_DEFINED; };
+  keys.erase(std::remove_if(keys.begin(), keys.end(), others), keys.end());
+  symbols.build(std::move(keys));
+}
 
 } // namespace
 
@@ -43,40 +43,10 @@ extern "C" int fat5_tokenizer_free(uint64_t handle) {
   return 0;
 }
 
-/** count pieces with their ids. options as BpeOptions. */
-extern "C" int64_t fat5_tokenizer_bpe(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units,
-                                      const int32_t *ids, uint32_t count, const int32_t *options) {
+/** options as BpeOptions. */
+extern "C" int64_t fat5_tokenizer_bpe(uint64_t handle, uint64_t vocabulary, const int32_t *options) {
   return guarded([&] {
-    Bpe &bpe = encoder(handle).bpe;
-    bpe.options = {options[0], options[1], options[2], options[3], options[4]};
-    bpe.pieces.reserve(count);
-    Strings strings(text, bytes, units);
-    for (uint32_t i = 0; i < count; i++) {
-      const auto piece = strings.next();
-      bpe.addPiece(piece.start, piece.bytes, ids[i]);
-    }
-    bpe.reserveMerges(0);
-    return int64_t(0);
-  });
-}
-
-/** count merges as 2 * count strings, left and right. Problem MISSING_PIECE: *wrong is the merge. */
-extern "C" int64_t fat5_tokenizer_merges(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units,
-                                         uint32_t count, uint32_t *wrong) {
-  return guarded([&] {
-    Bpe &bpe = encoder(handle).bpe;
-    bpe.reserveMerges(count);
-    Strings strings(text, bytes, units);
-    for (uint32_t i = 0; i < count; i++) {
-      const auto left = strings.next(), right = strings.next(); // side by side: their join needs no copy
-      const int32_t l = bpe.idOf(left.start, left.bytes), r = bpe.idOf(right.start, right.bytes);
-      const int32_t joined = bpe.idOf(left.start, left.bytes + right.bytes);
-      if (l == NO_ID || r == NO_ID || joined == NO_ID) {
-        *wrong = i;
-        return int64_t(MISSING_PIECE);
-      }
-      bpe.addMerge(l, r, i, joined);
-    }
+    encoder(handle).bpe.open(vocabularyOf(vocabulary), {options[0], options[1], options[2], options[3], options[4]});
     return int64_t(0);
   });
 }
@@ -117,65 +87,49 @@ extern "C" int64_t fat5_tokenizer_template(uint64_t handle, const int32_t *prefi
 }
 
 /**
- * count pieces of a Unigram vocabulary by id. kinds: 0 never made from text, 1 made from text, 2 and user-defined.
- * byteIds: 256 or null. float32: sentencepiece's arithmetic.
+ * A Unigram vocabulary, of a spiece.model where it has types: then in sentencepiece's arithmetic and with its scores.
+ * unknownPiece: the unknown piece's text where it is made from text. byteIds: 256 or null.
  */
-extern "C" int64_t fat5_tokenizer_unigram(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units,
-                                          const double *scores, const uint8_t *kinds, uint32_t count, int32_t unknown,
-                                          double unknownScore, const int32_t *byteIds, int32_t float32) {
+extern "C" int64_t fat5_tokenizer_unigram(uint64_t handle, uint64_t vocabulary, const double *scores, int32_t unknown,
+                                          double unknownScore, const uint8_t *unknownPiece, uint32_t unknownBytes,
+                                          const int32_t *byteIds) {
   return guarded([&] {
     Encoder &e = encoder(handle);
+    const Vocabulary &given = vocabularyOf(vocabulary);
     e.model = UNIGRAM;
     Unigram &unigram = e.unigram;
-    unigram.scores.assign(scores, scores + count);
+    unigram.scores.assign(scores, scores + given.count);
     unigram.unknown = unknown;
     unigram.unknownScore = unknownScore;
-    unigram.float32 = float32 != 0;
+    unigram.unknownPiece.assign(unknownPiece, unknownPiece + unknownBytes);
+    unigram.float32 = !given.types.empty();
     if (byteIds) unigram.byteIds.assign(byteIds, byteIds + 256);
-    std::vector<DoubleArray::Key> keys, users;
-    keys.reserve(count);
-    Strings strings(text, bytes, units);
-    for (uint32_t i = 0; i < count; i++) {
-      const auto piece = strings.next();
-      if (kinds[i] > 0) keys.push_back({piece.start, piece.bytes, int32_t(i)});
-      if (kinds[i] > 1) users.push_back(keys.back());
-      if (int32_t(i) == unknown && kinds[i] > 0) unigram.unknownPiece.assign(piece.start, piece.start + piece.bytes);
-    }
-    unigram.pieces.build(std::move(keys));
-    if (!users.empty()) e.spNormalizer.userSymbols.build(std::move(users));
+    unigram.pieces.build(textKeys(given));
+    userSymbols(given, e.spNormalizer.userSymbols);
     return int64_t(0);
   });
 }
 
 /** The same for sentencepiece's BPE. */
-extern "C" int64_t fat5_tokenizer_sp_bpe(uint64_t handle, const uint8_t *text, uint64_t bytes, const int32_t *units,
-                                         const double *scores, const uint8_t *kinds, uint32_t count, int32_t unknown,
-                                         const int32_t *byteIds) {
+extern "C" int64_t fat5_tokenizer_sp_bpe(uint64_t handle, uint64_t vocabulary, int32_t unknown, const int32_t *byteIds) {
   return guarded([&] {
     Encoder &e = encoder(handle);
+    const Vocabulary &given = vocabularyOf(vocabulary);
     e.model = SP_BPE;
     e.spBpe.unknown = unknown;
     if (byteIds) e.spBpe.byteIds.assign(byteIds, byteIds + 256);
     std::vector<SpBpe::Piece> pieces;
-    std::vector<DoubleArray::Key> users;
-    Strings strings(text, bytes, units);
-    for (uint32_t i = 0; i < count; i++) {
-      const auto piece = strings.next();
-      if (kinds[i] > 0) pieces.push_back({piece.start, piece.bytes, int32_t(i), scores[i]});
-      if (kinds[i] > 1) users.push_back({piece.start, piece.bytes, int32_t(i)});
-    }
-    e.spBpe.open(pieces, int32_t(count));
-    if (!users.empty()) {
-      e.spNormalizer.userSymbols.build(users);
-      e.spBpe.userSymbols.build(std::move(users));
-    }
+    for (const auto &key : textKeys(given)) pieces.push_back({key.start, key.bytes, key.value, given.scores[size_t(key.value)]});
+    e.spBpe.open(pieces, given.count);
+    userSymbols(given, e.spNormalizer.userSymbols);
+    userSymbols(given, e.spBpe.userSymbols);
     return int64_t(0);
   });
 }
 
-/** SpNormalizer; options: dummy prefix, remove extra spaces, escape spaces, space as suffix, pieces go beyond words. */
-extern "C" int64_t fat5_tokenizer_sp_normalizer(uint64_t handle, const uint8_t *charsmap, uint64_t bytes,
-                                                const int32_t *options) {
+/** SpNormalizer; options: dummy prefix, remove extra spaces, escape spaces, space as suffix. */
+extern "C" int64_t fat5_tokenizer_sp_normalizer(uint64_t handle, uint64_t vocabulary, const uint8_t *charsmap,
+                                                uint64_t bytes, const int32_t *options) {
   return guarded([&] {
     Encoder &e = encoder(handle);
     e.form = SENTENCEPIECE;
@@ -185,15 +139,15 @@ extern "C" int64_t fat5_tokenizer_sp_normalizer(uint64_t handle, const uint8_t *
     n.removeExtraSpaces = options[1] != 0;
     n.escapeSpaces = options[2] != 0;
     n.spaceAsSuffix = options[3] != 0;
-    e.wholeTexts = options[4] != 0;
+    e.wholeTexts = !n.escapeSpaces || !vocabularyOf(vocabulary).staysInWords(n.spaceAsSuffix);
     n.prepare();
     return int64_t(0);
   });
 }
 
 /** HfNormalizer; options in the order of its fields. */
-extern "C" int64_t fat5_tokenizer_hf_normalizer(uint64_t handle, const uint8_t *charsmap, uint64_t bytes,
-                                                const int32_t *options) {
+extern "C" int64_t fat5_tokenizer_hf_normalizer(uint64_t handle, uint64_t vocabulary, const uint8_t *charsmap,
+                                                uint64_t bytes, const int32_t *options) {
   return guarded([&] {
     Encoder &e = encoder(handle);
     e.form = PARTS;
@@ -206,7 +160,7 @@ extern "C" int64_t fat5_tokenizer_hf_normalizer(uint64_t handle, const uint8_t *
     n.whitespaceSplit = options[4] != 0;
     n.spacesToMarks = options[5] != 0;
     n.scheme = options[6];
-    n.cut = options[7];
+    n.cut = options[7] == CUT_RUNS && !vocabularyOf(vocabulary).marksLead() ? CUT_NONE : options[7];
     n.prepare();
     return int64_t(0);
   });

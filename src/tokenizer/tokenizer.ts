@@ -14,7 +14,8 @@ import { saveTokenizer } from './save.ts';
 import type { AddedToken } from './schema.ts';
 import { checkOffsets, joinTexts, type TextBatch, textsOf } from './text_batch.ts';
 import { noConfig, type SpecialTokens, type TokenizerConfig } from './tokenizer_config.ts';
-import { formatTokenizerJson, piecesById, type TokenizerFile, vocabularyOf } from './tokenizer_json.ts';
+import { formatTokenizerJson, type TokenizerFile, vocabularyOf } from './tokenizer_json.ts';
+import type { Vocabulary } from './vocabulary.ts';
 
 export interface EncodeOptions {
   /** Add what the post-processor adds, in T5 the end of sequence. Default true. */
@@ -85,8 +86,8 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
   readonly spiece: Uint8Array | undefined;
   /** Ids that encoding puts before and behind a text. */
   readonly around: { prefix: number[]; suffix: number[] };
-  private readonly vocab: ReadonlyMap<string, number>;
-  /** Added tokens that the vocabulary lacks. */
+  private readonly vocabulary: Vocabulary;
+  /** Added tokens, those that are in the vocabulary included. */
   private readonly added: Map<string, number>;
   private readonly specialIds: Set<number>;
   private readonly engine: Engine;
@@ -103,18 +104,13 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
     this.model_max_length = limitOf(this.config.model_max_length ?? file.truncation?.max_length);
     this.padding_side = this.config.padding_side ?? (file.padding?.direction === 'Left' ? 'left' : 'right');
     this.truncation_side = this.config.truncation_side ?? (file.truncation?.direction === 'Left' ? 'left' : 'right');
-    const vocab = vocabularyOf(file.model);
-    this.vocab = vocab;
-    this.added = new Map();
+    const vocabulary = vocabularyOf(file.model);
+    this.vocabulary = vocabulary;
+    this.added = new Map(file.added_tokens.map(({ content, id }) => [content, id]));
     const beyond: string[] = [];
-    for (const { content, id } of file.added_tokens)
-      if (!vocab.has(content)) {
-        this.added.set(content, id);
-        beyond[id] = content;
-      }
-    const { pieceOf, count } = piecesById(file.model);
-    this.id_to_token = (id) => beyond[id] ?? pieceOf(id);
-    this.vocab_size = Math.max(count, beyond.length);
+    for (const { content, id } of file.added_tokens) if (vocabulary.pieceOf(id) === undefined) beyond[id] = content;
+    this.id_to_token = (id) => beyond[id] ?? vocabulary.pieceOf(id);
+    this.vocab_size = Math.max(vocabulary.count, beyond.length);
     this.specialIds = new Set(file.added_tokens.filter((token) => token.special).map((token) => token.id));
     this.sentinels = this.findSentinels();
     const [R, S, X] = ['[R]', '[S]', '[X]'].map((token) => this.token_to_id(token));
@@ -222,7 +218,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
   }
 
   token_to_id(token: string): number | undefined {
-    return this.vocab.get(token) ?? this.added.get(token);
+    return this.added.get(token) ?? this.vocabulary.idOf(token);
   }
 
   /** Ids of tokens; what is no token has the unknown token's id. @throws UsageError if there is no unknown token */
@@ -245,7 +241,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
 
   /** Token -> id, added tokens included. */
   get_vocab(): Map<string, number> {
-    return new Map([...this.vocab, ...this.added]);
+    return new Map([...this.vocabulary.toMap(), ...this.added]);
   }
 
   get added_tokens(): readonly AddedToken[] {

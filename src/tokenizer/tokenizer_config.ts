@@ -1,7 +1,20 @@
 /** tokenizer_config.json and special_tokens_map.json: what a tokenizer's tokens are called, and its manners. */
-import { z } from 'zod';
 import { FormatError } from '../util/errors.ts';
-import { addedToken } from './schema.ts';
+import {
+  decimal,
+  flag,
+  integer,
+  listOf,
+  Mismatch,
+  nullish,
+  object,
+  oneOf,
+  recordOf,
+  type Shape,
+  type Shaped,
+  text,
+} from '../util/shape.ts';
+import { addedTokenFlags } from './schema.ts';
 
 /** Which token plays which part. */
 export interface SpecialTokens {
@@ -26,36 +39,41 @@ export const usualNames: Required<SpecialTokens> = {
 };
 export const specialParts = Object.keys(usualNames) as (keyof SpecialTokens)[];
 
-const token = z
-  .union([z.string(), z.object({ content: z.string() }), z.null()])
-  .transform((value) => (typeof value === 'object' && value !== null ? value.content : value));
-const side = z.enum(['left', 'right']);
+/** As its text, or as an object with it; null: there is none. */
+const token: Shape<string | null> = (value) =>
+  typeof value === 'string' || value === null ? value : named(value).content;
+const named = object({ content: text });
+const part = (value: unknown) => (value === undefined ? undefined : token(value));
+const side = oneOf('left', 'right');
+const tokens = nullish(listOf(token));
+/** transformers 5 writes an object of names here. */
+const listedTokens = (value: unknown) => (Array.isArray(value) ? tokens(value) : null);
 
-const schema = z.object({
-  tokenizer_class: z.string().nullish(),
-  bos_token: token.optional(),
-  eos_token: token.optional(),
-  unk_token: token.optional(),
-  sep_token: token.optional(),
-  pad_token: token.optional(),
-  cls_token: token.optional(),
-  mask_token: token.optional(),
-  additional_special_tokens: z.array(token).nullish(),
-  extra_special_tokens: z.array(token).nullish().catch(null),
-  added_tokens_decoder: z.record(z.string(), addedToken.omit({ id: true })).nullish(),
-  clean_up_tokenization_spaces: z.boolean().nullish(),
-  model_max_length: z.number().min(0).nullish(),
-  padding_side: side.nullish(),
-  truncation_side: side.nullish(),
-  model_input_names: z.array(z.string()).nullish(),
+const config = object({
+  tokenizer_class: nullish(text),
+  bos_token: part,
+  eos_token: part,
+  unk_token: part,
+  sep_token: part,
+  pad_token: part,
+  cls_token: part,
+  mask_token: part,
+  additional_special_tokens: tokens,
+  extra_special_tokens: listedTokens,
+  added_tokens_decoder: nullish(recordOf(addedTokenFlags)),
+  clean_up_tokenization_spaces: nullish(flag),
+  model_max_length: nullish(decimal(0, Number.POSITIVE_INFINITY)),
+  padding_side: nullish(side),
+  truncation_side: nullish(side),
+  model_input_names: nullish(listOf(text)),
   /** T5: tokens <extra_id_0> … behind the pieces of a spiece.model. */
-  extra_ids: z.int().min(0).max(4096).nullish(),
+  extra_ids: nullish(integer(0, 4096)),
   /** T5: text behind a special token gets a space in front, as before transformers 4.31. */
-  legacy: z.boolean().nullish(),
-  add_prefix_space: z.boolean().nullish(),
+  legacy: nullish(flag),
+  add_prefix_space: nullish(flag),
 });
 
-export type TokenizerConfig = z.infer<typeof schema>;
+export type TokenizerConfig = Shaped<typeof config>;
 export const noConfig: TokenizerConfig = {};
 
 /**
@@ -69,12 +87,15 @@ export function parseTokenizerConfig(text: string, path: string): TokenizerConfi
   } catch (cause) {
     throw new FormatError(`${path}: not JSON: ${(cause as Error).message}`, { cause });
   }
-  const parsed = schema.safeParse(document);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  throw new FormatError(
-    `${path}: ${issue.path.join('.') || 'file'}: ${issue.message}, expected the fields of a tokenizer_config.json`,
-  );
+  try {
+    return config(document);
+  } catch (cause) {
+    if (!(cause instanceof Mismatch)) throw cause;
+    throw new FormatError(
+      `${path}: ${cause.path.join('.') || 'file'}: ${cause.message}, expected the fields of a tokenizer_config.json`,
+      { cause },
+    );
+  }
 }
 
 /** The parts that a configuration names, or else the tokens of the usual names. */

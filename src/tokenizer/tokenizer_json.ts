@@ -3,6 +3,9 @@
  * it. schema.ts has its parts.
  */
 import { FormatError } from '../util/errors.ts';
+import { once } from '../util/once.ts';
+import { Mismatch, type Shaped } from '../util/shape.ts';
+import { NativeVocabulary } from './native_vocabulary.ts';
 import { mergedPiece } from './pipeline/bpe.ts';
 import {
   type AddedToken,
@@ -14,7 +17,14 @@ import {
   type Truncation,
   tokenizerJson,
 } from './schema.ts';
-import { checkAddedTokens, readMerges, readScores, readVocabulary } from './vocabulary.ts';
+import {
+  checkAddedTokens,
+  readMerges,
+  readScores,
+  readVocabulary,
+  stringVocabulary,
+  type Vocabulary,
+} from './vocabulary.ts';
 
 export interface BpeModel {
   type: 'BPE';
@@ -66,30 +76,33 @@ export interface TokenizerFile {
   model: TokenizerModel;
 }
 
-const vocabularies = new WeakMap<UnigramModel, ReadonlyMap<string, number>>();
+const vocabularies = new WeakMap<TokenizerModel, Vocabulary>();
 
-/** Piece -> id of a model, made once. Of equal Unigram pieces the last one counts, as in Hugging Face tokenizers. */
-export function vocabularyOf(model: TokenizerModel): ReadonlyMap<string, number> {
-  if (model.type !== 'Unigram') return model.vocab;
+/** A model's vocabulary, made once. Of equal Unigram pieces the last one counts, as in Hugging Face tokenizers. */
+export function vocabularyOf(model: TokenizerModel): Vocabulary {
   const known = vocabularies.get(model);
   if (known) return known;
-  const ids = new Map<string, number>();
-  for (let id = 0; id < model.vocab.length; id++) ids.set(model.vocab[id]![0], id);
-  return indexed(model, ids);
+  if (model.type === 'Unigram') {
+    const owners = model.vocab.map(([piece]) => piece);
+    return indexed(model, stringVocabulary(new Map(owners.map((piece, id) => [piece, id])), owners));
+  }
+  const owners: string[] = [];
+  for (const [piece, id] of model.vocab) owners[id] = piece;
+  return indexed(model, stringVocabulary(model.vocab, owners));
 }
 
 /** Says what vocabularyOf need not find out. */
-export function indexed(model: UnigramModel, ids: ReadonlyMap<string, number>): ReadonlyMap<string, number> {
-  vocabularies.set(model, ids);
-  return ids;
+export function indexed(model: TokenizerModel, vocabulary: Vocabulary): Vocabulary {
+  vocabularies.set(model, vocabulary);
+  return vocabulary;
 }
 
-/** A model's vocabulary from the ids' side; count is one more than the highest id. */
-export function piecesById(model: TokenizerModel): { pieceOf: (id: number) => string | undefined; count: number } {
-  if (model.type === 'Unigram') return { pieceOf: (id) => model.vocab[id]?.[0], count: model.vocab.length };
-  const pieces: string[] = [];
-  for (const [piece, id] of model.vocab) pieces[id] = piece;
-  return { pieceOf: (id) => pieces[id], count: pieces.length };
+/** Log probabilities by id. */
+export function scoresOf(model: UnigramModel): Float64Array {
+  const vocabulary = vocabularyOf(model);
+  return vocabulary instanceof NativeVocabulary
+    ? vocabulary.scores
+    : Float64Array.from(model.vocab, ([, score]) => score);
 }
 
 /** What a part of the file says about itself, for the error that refuses it. */
@@ -112,6 +125,31 @@ function modelType(model: Record<string, unknown>): string {
  * @throws FormatError naming the file and the field
  */
 export function parseTokenizerJson(text: string, path: string): TokenizerFile {
+  const document = readDocument(text, path);
+  return checkedFile(document, readModel(document.model, path), path);
+}
+
+/** The same of the file's UTF-8, with the vocabulary in native memory where it can be; its strings are made when asked for. */
+export function openTokenizerJson(text: Buffer, path: string): TokenizerFile {
+  const read = NativeVocabulary.readJson(text);
+  const document = read && withoutVocabulary(read.rest, path);
+  if (!document) return parseTokenizerJson(text.toString(), path);
+  return checkedFile(document, lazyModel(document.model, read.vocabulary), path);
+}
+
+/** Undefined for what is not valid: that is said with the whole file in view. */
+function withoutVocabulary(rest: Buffer, path: string): Document | undefined {
+  try {
+    return readDocument(rest.toString(), path);
+  } catch (error) {
+    if (error instanceof FormatError) return undefined;
+    throw error;
+  }
+}
+
+type Document = Shaped<typeof tokenizerJson>;
+
+function readDocument(text: string, path: string): Document {
   let document: unknown;
   try {
     document = JSON.parse(text);
@@ -120,61 +158,97 @@ export function parseTokenizerJson(text: string, path: string): TokenizerFile {
   }
   const untyped = (document as { model?: Record<string, unknown> } | null)?.model;
   if (typeof untyped === 'object' && untyped !== null && !('type' in untyped)) untyped.type = modelType(untyped);
-  const parsed = tokenizerJson.safeParse(document, { jitless: true }); // compiling the schema takes longer
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
+  try {
+    return tokenizerJson(document);
+  } catch (cause) {
+    if (cause instanceof RangeError) throw new FormatError(`${path}: parts within parts without end`, { cause });
+    if (!(cause instanceof Mismatch)) throw cause;
     throw new FormatError(
-      `${path}: ${issue.path.join('.') || 'file'} is ${describe(document, issue.path)}, which is not supported or not valid: ${issue.message}`,
+      `${path}: ${cause.path.join('.') || 'file'} is ${describe(document, cause.path)}, which is not supported or not valid: ${cause.message}`,
+      { cause },
     );
   }
-  const { data } = parsed;
+}
+
+function checkedFile(document: Document, model: TokenizerModel, path: string): TokenizerFile {
   const file: TokenizerFile = {
-    truncation: data.truncation ?? null,
-    padding: data.padding ?? null,
-    added_tokens: data.added_tokens,
-    normalizer: data.normalizer ?? null,
-    pre_tokenizer: data.pre_tokenizer ?? null,
-    post_processor: data.post_processor ?? null,
-    decoder: data.decoder ?? null,
-    model: readModel(data.model, path),
+    truncation: document.truncation ?? null,
+    padding: document.padding ?? null,
+    added_tokens: document.added_tokens,
+    normalizer: document.normalizer ?? null,
+    pre_tokenizer: document.pre_tokenizer ?? null,
+    post_processor: document.post_processor ?? null,
+    decoder: document.decoder ?? null,
+    model,
   };
   checkReferences(file, path);
   return file;
 }
 
-type RawModel = ReturnType<typeof tokenizerJson.parse>['model'];
-
-function readModel(raw: RawModel, path: string): TokenizerModel {
-  if (raw.type === 'Unigram')
-    return {
-      type: 'Unigram',
-      unk_id: raw.unk_id ?? null,
-      byte_fallback: raw.byte_fallback ?? false,
-      vocab: readScores(raw.vocab, path),
-    };
-  const vocab = readVocabulary(raw.vocab, path);
-  if (raw.type !== 'BPE') return { ...raw, vocab };
-  return {
-    type: 'BPE',
-    unk_token: raw.unk_token ?? null,
-    continuing_subword_prefix: raw.continuing_subword_prefix ?? '',
-    end_of_word_suffix: raw.end_of_word_suffix ?? '',
-    fuse_unk: raw.fuse_unk ?? false,
-    byte_fallback: raw.byte_fallback ?? false,
-    ignore_merges: raw.ignore_merges ?? false,
-    vocab,
-    merges: readMerges(raw.merges, path),
-  };
+/** A model whose vocabulary is native; TypeScript sees it as strings once it looks. */
+function lazyModel(raw: Document['model'], vocabulary: NativeVocabulary): TokenizerModel {
+  const map = once(() => vocabulary.toMap());
+  const scored = once(() =>
+    Array.from(vocabulary.scores, (score, id): [string, number] => [vocabulary.pieceOf(id)!, score]),
+  );
+  const merges = once(() => vocabulary.merges);
+  const model = ((): TokenizerModel => {
+    switch (raw.type) {
+      case 'Unigram':
+        return withGetters(unigramSettings(raw), { vocab: scored });
+      case 'BPE':
+        return withGetters(bpeSettings(raw), { vocab: map, merges });
+      case 'WordPiece':
+        return withGetters({ ...raw }, { vocab: map });
+      case 'WordLevel':
+        return withGetters({ ...raw }, { vocab: map });
+    }
+  })();
+  indexed(model, vocabulary);
+  return model;
 }
 
+/** An object with further fields, each made when it is first read. */
+export function withGetters<T extends object, G extends Record<string, () => unknown>>(
+  target: T,
+  getters: G,
+): Omit<T, keyof G> & { [K in keyof G]: ReturnType<G[K]> } {
+  for (const [name, get] of Object.entries(getters)) Object.defineProperty(target, name, { get, enumerable: true });
+  return target as never;
+}
+
+type RawModel<Type> = Extract<Document['model'], { type: Type }>;
+
+function readModel(raw: Document['model'], path: string): TokenizerModel {
+  if (raw.type === 'Unigram') return { ...unigramSettings(raw), vocab: readScores(raw.vocab, path) };
+  const vocab = readVocabulary(raw.vocab, path);
+  return raw.type === 'BPE' ? { ...bpeSettings(raw), vocab, merges: readMerges(raw.merges, path) } : { ...raw, vocab };
+}
+
+const unigramSettings = (raw: RawModel<'Unigram'>) => ({
+  type: raw.type,
+  unk_id: raw.unk_id ?? null,
+  byte_fallback: raw.byte_fallback ?? false,
+});
+
+const bpeSettings = (raw: RawModel<'BPE'>) => ({
+  type: raw.type,
+  unk_token: raw.unk_token ?? null,
+  continuing_subword_prefix: raw.continuing_subword_prefix ?? '',
+  end_of_word_suffix: raw.end_of_word_suffix ?? '',
+  fuse_unk: raw.fuse_unk ?? false,
+  byte_fallback: raw.byte_fallback ?? false,
+  ignore_merges: raw.ignore_merges ?? false,
+});
+
 function checkReferences({ model, added_tokens, post_processor }: TokenizerFile, path: string): void {
-  const vocab = vocabularyOf(model);
-  checkAddedTokens(added_tokens, vocab, piecesById(model).pieceOf, path);
+  const vocabulary = vocabularyOf(model);
+  checkAddedTokens(added_tokens, vocabulary, path);
   checkTemplates(post_processor, path);
   if (model.type === 'Unigram') {
-    if (model.unk_id !== null && model.unk_id >= model.vocab.length)
-      throw new FormatError(`${path}: model.unk_id is ${model.unk_id}, expected less than ${model.vocab.length}`);
-  } else if (model.unk_token !== null && !vocab.has(model.unk_token))
+    if (model.unk_id !== null && model.unk_id >= vocabulary.count)
+      throw new FormatError(`${path}: model.unk_id is ${model.unk_id}, expected less than ${vocabulary.count}`);
+  } else if (model.unk_token !== null && vocabulary.idOf(model.unk_token) === undefined)
     throw new FormatError(`${path}: model.unk_token ${JSON.stringify(model.unk_token)} is not in model.vocab`);
 }
 

@@ -1,6 +1,21 @@
-/** Vocabularies and merges of a tokenizer.json, checked entry by entry: too many for a schema. */
+/** What a vocabulary can be asked; vocabularies and merges of a tokenizer.json, checked entry by entry. */
 import { FormatError } from '../util/errors.ts';
 import { type AddedToken, ID_LIMIT } from './schema.ts';
+
+/** Pieces and their ids. */
+export interface Vocabulary {
+  /** One more than the highest id. */
+  readonly count: number;
+  idOf(piece: string): number | undefined;
+  pieceOf(id: number): string | undefined;
+  /** Piece -> id. */
+  toMap(): Map<string, number>;
+}
+
+/** A vocabulary as strings; `owners` has the piece of each id. */
+export function stringVocabulary(ids: Map<string, number>, owners: readonly (string | undefined)[]): Vocabulary {
+  return { count: owners.length, idOf: (piece) => ids.get(piece), pieceOf: (id) => owners[id], toMap: () => ids };
+}
 
 const show = (value: unknown) => {
   const text = JSON.stringify(value) ?? 'nothing';
@@ -52,17 +67,12 @@ export function readMerges(merges: unknown[], path: string): [string, string][] 
   return found;
 }
 
-/** Added tokens may repeat the vocabulary, not contradict it. `pieceOf` is the vocabulary from the ids' side. */
-export function checkAddedTokens(
-  tokens: AddedToken[],
-  vocab: ReadonlyMap<string, number>,
-  pieceOf: (id: number) => string | undefined,
-  path: string,
-): void {
+/** Added tokens may repeat the vocabulary, not contradict it. */
+export function checkAddedTokens(tokens: readonly AddedToken[], vocabulary: Vocabulary, path: string): void {
   const owners = new Map<number, string>();
   for (const { content, id } of tokens) {
-    const owner = owners.get(id) ?? pieceOf(id);
-    const known = vocab.get(content);
+    const owner = owners.get(id) ?? vocabulary.pieceOf(id);
+    const known = vocabulary.idOf(content);
     if ((owner !== undefined && owner !== content) || (known !== undefined && known !== id))
       throw new FormatError(
         `${path}: added token ${show(content)} has the id ${id}, but ${

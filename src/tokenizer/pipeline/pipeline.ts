@@ -5,6 +5,7 @@
 import { FormatError } from '../../util/errors.ts';
 import {
   checkMerges,
+  scoresOf,
   type TokenizerFile,
   type TokenizerModel,
   type UnigramModel,
@@ -83,16 +84,16 @@ function openModel(model: TokenizerModel, path: string): Model {
 
 /** What a Unigram vocabulary of tokenizer.json means, but for its pieces. @throws FormatError without an unknown piece */
 export function unigramOptions(model: UnigramModel, path: string): Omit<UnigramOptions, 'pieces'> {
-  const { vocab, unk_id, byte_fallback } = model;
+  const { unk_id, byte_fallback } = model;
   if (unk_id === null)
     throw new FormatError(`${path}: model.unk_id is null, expected the piece for unknown characters`);
   let bytes: (number | undefined)[] | undefined;
   if (byte_fallback) {
-    const ids = vocabularyOf(model);
-    bytes = Array.from({ length: 256 }, (_, byte) => ids.get(byteName(byte)));
+    const vocabulary = vocabularyOf(model);
+    bytes = Array.from({ length: 256 }, (_, byte) => vocabulary.idOf(byteName(byte)));
   }
   let least = Number.POSITIVE_INFINITY;
-  for (const [, score] of vocab) if (score < least) least = score;
+  for (const score of scoresOf(model)) if (score < least) least = score;
   return {
     unknown: unk_id,
     unknownScore: least - UNKNOWN_PENALTY,

@@ -4,7 +4,7 @@
  */
 import { FormatError } from '../../util/errors.ts';
 import type { AddedToken } from '../schema.ts';
-import { ModelType, PieceType, type SentencePieceModel } from '../sentencepiece_model.ts';
+import { columnsOf, ModelType, type PieceColumns, PieceType, type SentencePieceModel } from '../sentencepiece_model.ts';
 import { tokenFinder } from './added_tokens.ts';
 import { mergeTokens } from './bpe.ts';
 import { append, type Encoding, emptyEncoding } from './encoding.ts';
@@ -19,30 +19,30 @@ const FLT_MIN = 2 ** -126;
 const FLT_MAX = 3.4028234663852886e38;
 
 /** Scores as sentencepiece counts them: user-defined pieces are better than all others. */
-export function pieceScores({ pieces }: SentencePieceModel): { scores: Float64Array; unknownScore: number } {
+export function pieceScores(columns: PieceColumns): { scores: Float64Array; unknownScore: number } {
+  const { types } = columns;
+  const scores = columns.scores.slice();
   let greatest = FLT_MIN;
   let least = FLT_MAX;
-  const scores = new Float64Array(pieces.length);
-  for (let id = 0; id < pieces.length; id++) {
-    const score = Math.fround(pieces[id]!.score);
-    scores[id] = score;
-    if (pieces[id]!.type !== PieceType.NORMAL) continue;
+  for (let id = 0; id < scores.length; id++) {
+    if (types[id] !== PieceType.NORMAL) continue;
+    const score = scores[id]!;
     if (score > greatest) greatest = score;
     if (score < least) least = score;
   }
-  pieces.forEach(({ piece, type }, id) => {
-    if (type === PieceType.USER_DEFINED) scores[id] = Math.fround(Buffer.byteLength(piece) * greatest) - 0.1;
-  });
+  for (let id = types.indexOf(PieceType.USER_DEFINED); id >= 0; id = types.indexOf(PieceType.USER_DEFINED, id + 1))
+    scores[id] = Math.fround(Buffer.byteLength(columns.pieceOf(id)!) * greatest) - 0.1;
   return { scores, unknownScore: Math.fround(least - UNKNOWN_PENALTY) };
 }
 
 /** Id of each byte's piece, or undefined without byte fallback. @throws FormatError if one is missing */
-export function byteIdsOf({ pieces, trainer_spec }: SentencePieceModel, path: string): number[] | undefined {
-  if (!trainer_spec.byte_fallback) return undefined;
+export function byteIdsOf(model: SentencePieceModel, path: string): number[] | undefined {
+  if (!model.trainer_spec.byte_fallback) return undefined;
+  const columns = columnsOf(model);
+  const { types } = columns;
   const found: number[] = [];
-  pieces.forEach(({ piece, type }, id) => {
-    if (type === PieceType.BYTE) found[Number.parseInt(piece.slice(3, 5), 16)] = id;
-  });
+  for (let id = types.indexOf(PieceType.BYTE); id >= 0; id = types.indexOf(PieceType.BYTE, id + 1))
+    found[Number.parseInt(columns.pieceOf(id)!.slice(3, 5), 16)] = id;
   for (let byte = 0; byte < 256; byte++)
     if (found[byte] === undefined)
       throw new FormatError(`${path}: byte_fallback without a piece for byte ${byte}, expected 256 of them`);
@@ -137,7 +137,7 @@ function openModel(model: SentencePieceModel, path: string): Model {
   const unknown = model.pieces.findIndex(({ type }) => type === PieceType.UNKNOWN);
   const bytes = byteIdsOf(model, path);
   if (model_type === ModelType.UNIGRAM) {
-    const { scores, unknownScore } = pieceScores(model);
+    const { scores, unknownScore } = pieceScores(columnsOf(model));
     const pieces = model.pieces.map(({ piece, type }, id) =>
       isText(type) ? ([piece, scores[id]!] as const) : undefined,
     );
