@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { devices } from '../backend/devices.ts';
 import { count, countOrZero, oneOf, optim, positive, share, text } from '../train/config.ts';
 import { checkSettings, completeOptim, readSettings } from '../train/config_file.ts';
+import { UsageError } from '../util/errors.ts';
 import { taskSettings } from './task_settings.ts';
 
 const sources = z.union([text.transform((path) => [path]), z.array(text).min(1)]);
@@ -12,6 +13,17 @@ const data = z.strictObject({
   validation: sources.optional().describe('rows that choose the best step'),
   test: sources.optional().describe('rows that the best step is scored on at the end'),
   limit: count.optional().describe('rows of a split at most; all when left out'),
+});
+
+const lora = z.strictObject({
+  rank: count.default(8).describe('rows of A: how much can be learnt'),
+  alpha: positive.default(16).describe('the product counts alpha / rank'),
+  dropout: share.default(0).describe("share of the product's input that is dropped"),
+  targets: z
+    .array(text)
+    .min(1, 'at least one name')
+    .default(['q', 'v'])
+    .describe('ends of the names of the adapted matrices: q, k, v, o, wi_0, wi_1, wo, EncDecAttention.q'),
 });
 
 const train = z.strictObject({
@@ -35,6 +47,9 @@ const train = z.strictObject({
     .max(1, 'a number above 0, at most 1')
     .default(1)
     .describe('what the learning rate is multiplied by from each block to the one below it, and to the embeddings'),
+  lora: lora
+    .optional()
+    .describe('learn two small matrices beside each of these and the head instead of all parameters'),
   seed: countOrZero.default(42).describe('of new weights, order of the rows and dropout'),
   dtype: oneOf('float32', 'bfloat16').default('float32').describe('type of weights and activations'),
   device: oneOf(...devices)
@@ -76,5 +91,9 @@ export type FinetuneConfig = z.output<typeof finetuneConfigSchema>;
 /** The settings of a file with overrides applied. @throws UsageError as train/config_file.ts */
 export function loadFinetuneConfig(path: string, overrides: readonly string[] = []): FinetuneConfig {
   const config = checkSettings(finetuneConfigSchema, readSettings(path, overrides), path);
+  if (config.train.lora && config.weights === 'random')
+    throw new UsageError(
+      `${path}: train.lora learns beside the matrices of a checkpoint, expected weights: checkpoint instead of random`,
+    );
   return { ...config, optim: completeOptim(config.optim, path) };
 }

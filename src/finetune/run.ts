@@ -1,6 +1,7 @@
 /** A run in one folder: its parts opened, one step, the scores on the validation rows, checkpoints, the result. */
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { inAdapterFile } from '../model/adapter_files.ts';
 import { latestCheckpoint, pruneCheckpoints, saveCheckpoint } from '../train/checkpoint.ts';
 import { MetricsFile } from '../train/metrics.ts';
 import { restoreOptimizer, saveOptimizer, trainerOptions } from '../train/run_parts.ts';
@@ -150,7 +151,8 @@ export class Run {
     if (!validation) this.best = { step, scores: undefined, worse: 0 };
     else {
       parts.progress(`step ${step}/${this.steps}  predicting ${validation.length} validation rows`);
-      const scores = task.scores(validation, await task.predict(model, validation));
+      const predictions = await model.whileMerged(() => task.predict(model, validation));
+      const scores = task.scores(validation, predictions);
       this.best = bestOf(this.best, step, scores, config.evaluate.metric ?? task.metric);
       this.metrics.append({ kind: 'score', step, scores, seconds: this.cost.seconds });
       parts.note(`[eval] step ${step} of ${this.steps}  ${scoresLine(scores)}`);
@@ -231,7 +233,7 @@ function training({ train }: FinetuneConfig, { parameters, config }: AnyTaskMode
   const names = parameters.places.map(({ name }) => name);
   const isFrozen = namedBy(train.frozen, names);
   return {
-    trainable: (name: string) => !isFrozen(name),
+    trainable: (name: string) => (!train.lora || inAdapterFile(name)) && !isFrozen(name),
     rate_scale: layerDecay(train.layer_decay, config, names),
   };
 }

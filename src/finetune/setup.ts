@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs';
 import { resolveModel } from '../hub/hub.ts';
 import { configOf } from '../model/pretrained.ts';
+import { loadAdapters } from '../model/weights.ts';
 import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { copyTokenizer } from '../train/run_parts.ts';
@@ -97,7 +98,7 @@ export async function openModel(
   tokenizer: Tokenizer,
   checkpoint: string | undefined,
 ): Promise<AnyTaskModel> {
-  const { device, dtype, seed, label_smoothing, dropout } = config.train;
+  const { device, dtype, seed, label_smoothing, dropout, lora } = config.train;
   const settings = {
     ...task.configuration(),
     ...(label_smoothing !== undefined && { label_smoothing }),
@@ -108,8 +109,11 @@ export async function openModel(
     throw new UsageError(
       `${config.model}: vocab_size is ${written.vocab_size}, the tokenizer has ${tokenizer.vocab_size} ids; it belongs to another model`,
     );
-  if (checkpoint) return task.model.from_pretrained(checkpoint, { device, dtype }) as Promise<AnyTaskModel>;
+  if (checkpoint && !lora) return task.model.from_pretrained(checkpoint, { device, dtype }) as Promise<AnyTaskModel>;
   if (config.weights === 'random')
     return task.model.from_config({ ...written, ...settings } as never, { device, dtype, seed }) as AnyTaskModel;
-  return task.model.from_pretrained(config.model, { device, dtype, seed, config: settings }) as Promise<AnyTaskModel>;
+  const options = { device, dtype, seed, config: settings, lora };
+  const model = (await task.model.from_pretrained(config.model, options)) as AnyTaskModel;
+  if (checkpoint && lora) loadAdapters(checkpoint, model.parameters);
+  return model;
 }

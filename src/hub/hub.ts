@@ -75,6 +75,15 @@ export async function resolveModel(nameOrFolder: string, options: HubOptions = {
   }
 }
 
+/** The folder of a model that is already here: a folder, or the newest snapshot of a name in the cache. */
+export function cachedFolder(nameOrFolder: string): string | undefined {
+  if (existsSync(nameOrFolder) || !isName(nameOrFolder)) return existsSync(nameOrFolder) ? nameOrFolder : undefined;
+  const cached = new CachedModel(cacheFolder(), nameOrFolder);
+  const known = cached.commitOf('main');
+  const local = known && cached.snapshot(known);
+  return local && hasModel(local) ? local : undefined;
+}
+
 /** Whether a snapshot has a configuration and weights. */
 const hasModel = (folder: string) =>
   existsSync(join(folder, 'config.json')) && weights.some(([name]) => readdirSync(folder).includes(name));

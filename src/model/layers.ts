@@ -8,7 +8,6 @@
 import { activation, gatedActivation } from '../ops/activation/activation.ts';
 import { attention } from '../ops/attention/attention.ts';
 import { appendToCache, attendCache, type Cache } from '../ops/attention_decode/attention_decode.ts';
-import { linear, linears } from '../ops/linear/linear.ts';
 import { linearRows } from '../ops/linear_rows/linear_rows.ts';
 import { addRmsNorm } from '../ops/rms_norm/add_rms_norm.ts';
 import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
@@ -16,6 +15,7 @@ import { reshape } from '../ops/shape.ts';
 import { forget } from '../tensor/autograd.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { feedForwardKind } from './config.ts';
+import { project, projects } from './lora.ts';
 import type { Attention, FeedForward } from './parameter_tree.ts';
 import { drop, type Pass, places } from './pass.ts';
 import type { PositionBias, StepPositions } from './positions.ts';
@@ -52,7 +52,7 @@ export interface SelfAttentionOptions {
 export function selfAttentionLayer(p: Attention, stream: Stream, options: SelfAttentionOptions, pass: Pass): Stream {
   const { positions, segments, causal, site } = options;
   const { x, h } = normalise(stream, p.norm, pass);
-  const [q, k, v] = linears(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
+  const [q, k, v] = projects(h, [p.q, p.k, p.v], pass).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
   const y = attention(positions.rotate(q, 'query'), positions.rotate(k, 'key'), v, {
     ...positions.attention,
     querySegments: segments.query,
@@ -60,7 +60,7 @@ export function selfAttentionLayer(p: Attention, stream: Stream, options: SelfAt
     causal,
     ...probabilities(site + places.selfProbabilities, pass),
   });
-  return { x, added: drop(linear(mergeHeads(y), p.o), site + places.selfOutput, pass) };
+  return { x, added: drop(project(mergeHeads(y), p.o, pass), site + places.selfOutput, pass) };
 }
 
 /** `selfAttentionLayer` of one new token per row, x [1,R,D], whose keys and values join the caches at their positions. */
@@ -80,7 +80,7 @@ export function selfAttentionStep(
 
 /** Keys and values of the encoder's states [B,S,D] for cross-attention, [B,S,H,K] each. */
 export function crossKeysValues(p: Attention, states: Tensor, pass: Pass): { k: Tensor; v: Tensor } {
-  const [k, v] = linears(states, [p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor];
+  const [k, v] = projects(states, [p.k, p.v], pass).map((t) => splitHeads(t, pass)) as [Tensor, Tensor];
   return { k, v };
 }
 
@@ -93,13 +93,13 @@ export function crossAttentionLayer(
   pass: Pass,
 ): Stream {
   const { x, h } = normalise(stream, p.norm, pass);
-  const q = splitHeads(linear(h, p.q), pass);
+  const q = splitHeads(project(h, p.q, pass), pass);
   const y = attention(q, k, v, {
     querySegments: segments.query,
     keySegments: segments.key,
     ...probabilities(site + places.crossProbabilities, pass),
   });
-  return { x, added: drop(linear(mergeHeads(y), p.o), site + places.crossOutput, pass) };
+  return { x, added: drop(project(mergeHeads(y), p.o, pass), site + places.crossOutput, pass) };
 }
 
 /** `crossAttentionLayer` of one new token per row, x [1,R,D]; consecutive rows share a source's cache. */
@@ -120,7 +120,7 @@ export function crossAttentionStep(
 export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, pass: Pass): Stream {
   const kind = feedForwardKind(pass.config).activation;
   const { x, h } = normalise(stream, p.norm, pass);
-  const [up, gate] = linears(h, p.gate ? [p.up, p.gate] : [p.up]) as [Tensor, Tensor?];
+  const [up, gate] = projects(h, p.gate ? [p.up, p.gate] : [p.up], pass) as [Tensor, Tensor?];
   const hidden = () => {
     const f = gate ? gatedActivation(gate, up, kind) : activation(up, kind); // [B,S,F]
     const dropped = drop(f, site + places.hidden, pass);
@@ -128,7 +128,7 @@ export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, p
     return dropped;
   };
   const y = hidden();
-  const out = linear(y, p.down);
+  const out = project(y, p.down, pass);
   if (pass.lean) forget(y, hidden);
   return { x, added: drop(out, site + places.feedForwardOutput, pass) };
 }

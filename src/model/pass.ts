@@ -2,6 +2,7 @@
 import { dropout } from '../ops/dropout/dropout.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { T5Config } from './config.ts';
+import type { Adapters } from './lora.ts';
 
 /** Seed and step (of micro-batches) that all of a training pass's random numbers are a function of. */
 export interface Random {
@@ -15,6 +16,8 @@ export interface Pass {
   random?: Random & { rng: Tensor };
   /** Whether blocks are computed again in the backward pass instead of kept. */
   checkpointing: boolean;
+  /** What is learnt beside the matrices, where a model has adapters. */
+  adapters?: Adapters | undefined;
   /** Whether what is quickly computed again is not kept for the backward pass. */
   lean?: boolean;
 }
@@ -36,8 +39,8 @@ const BLOCK = 8;
 const STACK = 1 << 16;
 
 /** The first site of block i of a stack; embedding and final norm count as block 0's. */
-export const siteOf = (stack: 'encoder' | 'decoder' | 'head', block: number): number =>
-  ['encoder', 'decoder', 'head'].indexOf(stack) * STACK + block * BLOCK;
+export const siteOf = (stack: 'encoder' | 'decoder' | 'head' | 'adapter', block: number): number =>
+  ['encoder', 'decoder', 'head', 'adapter'].indexOf(stack) * STACK + block * BLOCK;
 
 /** x with dropout if this pass is random. */
 export function drop(x: Tensor, site: number, pass: Pass, rate = pass.config.dropout_rate): Tensor {

@@ -1,6 +1,6 @@
 /** What all model classes share: configuration and parameters, from a folder, from nothing, and back to a folder. */
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Backend, FloatType } from '../backend/backend.ts';
 import { type Device, openDevice } from '../backend/devices.ts';
 import { type HubOptions, resolveModel } from '../hub/hub.ts';
@@ -10,6 +10,7 @@ import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { makeFolder, writeWhole } from '../util/new_file.ts';
+import { baseFolder, baseOf, hasAdapters } from './adapter_files.ts';
 import { configText, savedConfig, type T5Config, type T5ConfigInput, t5Config } from './config.ts';
 import { encoder } from './encoder.ts';
 import { fromFlashT5Config } from './flasht5_names.ts';
@@ -17,12 +18,13 @@ import { checkGenerationConfig, type GenerationConfig, legacyGenerationConfig } 
 import { initialize } from './initialize.ts';
 import { type EncoderInputs, sourceOf } from './inputs.ts';
 import { checkInt8, splitForInt8 } from './int8.ts';
+import { Adapters, adapterTable, type LoraOptions } from './lora.ts';
 import { type Architecture, HEAD, type ParameterSpec, parameterTable, prefixOf, SHARED } from './parameter_table.ts';
 import { type EncoderBlock, encoderParameters, type StackParameters } from './parameter_tree.ts';
 import type { Pass, Random } from './pass.ts';
 import { type ResultTensor, toResult } from './result.ts';
 import { uploadSource } from './seq2seq.ts';
-import { loadWeights, matchWeights, openWeights, saveWeights, withSharing } from './weights.ts';
+import { loadWeights, matchWeights, openWeights, saveAdapters, saveWeights, withSharing } from './weights.ts';
 
 export const CONFIG_FILE = 'config.json';
 const GENERATION_FILE = 'generation_config.json';
@@ -47,6 +49,8 @@ export interface NewModelOptions extends ModelOptions {
   seed?: number;
   /** from_pretrained: fields that replace config.json's, such as num_labels for a new head. */
   config?: T5ConfigInput;
+  /** Learn adapters beside the matrices (lora.ts) instead of the matrices. */
+  lora?: LoraOptions | undefined;
   /** from_pretrained: whether a folder without the model's head is an error, instead of the start of a new one. */
   complete?: boolean;
 }
@@ -67,6 +71,8 @@ export class PretrainedT5 {
   activation_checkpointing = false;
   /** What `generate` does where a call does not say otherwise, in models that write: generation_config.json. */
   generation_config: GenerationConfig = {};
+  /** What is learnt instead of the matrices, where `lora` was asked for. */
+  adapters: Adapters | undefined;
   protected readonly encoderParameters: StackParameters<EncoderBlock>;
 
   constructor(config: T5Config, parameters: Parameters) {
@@ -91,6 +97,7 @@ export class PretrainedT5 {
     options: NewModelOptions = {},
   ): Promise<M> {
     const folder = await resolveModel(folderOrName, options);
+    if (hasAdapters(folder)) await resolveModel(baseOf(folder), options);
     // biome-ignore lint/complexity/noThisInStatic: the subclass that is asked for
     const model = fromFolder(this, folder, options);
     try {
@@ -112,10 +119,14 @@ export class PretrainedT5 {
     return fromConfig(this, t5Config(config), options);
   }
 
-  /** Writes config.json and model.safetensors, each complete or not at all. @throws UsageError if it cannot */
+  /**
+   * Writes config.json and model.safetensors, each complete or not at all; of a model with adapters these and its head,
+   * in PEFT's files: opened as a model, such a folder has them added into the matrices. @throws UsageError if it cannot
+   */
   async save_pretrained(folder: string): Promise<void> {
     makeFolder(folder);
-    await saveWeights(folder, this.parameters);
+    if (this.adapters) await saveAdapters(folder, this.parameters, this.adapters);
+    else await saveWeights(folder, this.parameters);
     writeWhole(join(folder, CONFIG_FILE), configText(savedConfig(this.config)));
     if (Object.keys(this.generation_config).length > 0)
       writeWhole(join(folder, GENERATION_FILE), `${JSON.stringify(this.generation_config, null, 2)}\n`);
@@ -128,6 +139,11 @@ export class PretrainedT5 {
       return encoder(this.encoderParameters, uploadSource(this.backend, source), this.pass());
     });
     return { last_hidden_state: await takeResult(states) };
+  }
+
+  /** Runs f, which predicts, with adapters added into the matrices, where there are some: decoding knows no others. */
+  whileMerged<R>(f: () => Promise<R>): Promise<R> {
+    return this.adapters ? this.adapters.whileMerged(f) : f();
   }
 
   /** Gives the memory back; the model cannot be used afterwards. */
@@ -156,7 +172,8 @@ export class PretrainedT5 {
   protected pass(random?: Random): Pass {
     // On a GPU an activation costs one pass over memory, 2 % of a step, and is a ninth of what a step keeps.
     const lean = this.backend.name === 'cuda';
-    const pass: Pass = { config: this.config, checkpointing: this.activation_checkpointing, lean };
+    const { config, adapters } = this;
+    const pass: Pass = { config, adapters, checkpointing: this.activation_checkpointing, lean };
     if (!random) return pass;
     const rng = Tensor.from(this.backend, 'i32', [2], [random.seed | 0, random.step | 0]);
     return { ...pass, random: { ...random, rng } };
@@ -172,20 +189,42 @@ export async function takeResult(tensor: Tensor): Promise<ResultTensor> {
   }
 }
 
-function fromConfig<M>(model: ModelClass<M>, config: T5Config, options: NewModelOptions): M {
-  const table = parameterTable(config, model.architecture);
+function fromConfig<M extends PretrainedT5>(model: ModelClass<M>, config: T5Config, options: NewModelOptions): M {
+  const table = withLora(parameterTable(config, model.architecture), options);
   if (options.dtype === 'int8')
     throw new UsageError('from_config: new parameters are not made in int8, expected from_pretrained of a checkpoint');
   const parameters = newParameters(table, model.architecture, options);
   initialize(parameters, table, seedOf(options));
-  return new model(config, parameters);
+  return made(model, config, parameters, options, '');
+}
+
+/** The table with the adapters that the options ask for behind it. @throws UsageError */
+function withLora(table: ParameterSpec[], { lora, dtype }: NewModelOptions): ParameterSpec[] {
+  if (lora && dtype === 'int8')
+    throw new UsageError('lora: the model is to be in int8, expected float32 or bfloat16, which can be trained');
+  return lora ? [...table, ...adapterTable(table, lora)] : table;
+}
+
+function made<M extends PretrainedT5>(
+  model: ModelClass<M>,
+  config: T5Config,
+  parameters: Parameters,
+  { lora }: NewModelOptions,
+  base: string,
+): M {
+  const instance = new model(config, parameters);
+  if (lora) instance.adapters = new Adapters(parameters, lora, base);
+  return instance;
 }
 
 /** What a folder's config.json says. @throws UsageError, FormatError */
-export const configOf = (folder: string): T5ConfigInput =>
-  fromFlashT5Config(readJson(join(folder, CONFIG_FILE)) as Record<string, unknown>) as T5ConfigInput;
+export function configOf(folder: string): T5ConfigInput {
+  const own = join(folder, CONFIG_FILE);
+  const path = !existsSync(own) && hasAdapters(folder) ? join(baseFolder(folder), CONFIG_FILE) : own;
+  return fromFlashT5Config(readJson(path) as Record<string, unknown>) as T5ConfigInput;
+}
 
-function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOptions): M {
+function fromFolder<M extends PretrainedT5>(model: ModelClass<M>, folder: string, options: NewModelOptions): M {
   const path = join(folder, CONFIG_FILE);
   const written = t5Config({ ...configOf(folder), ...options.config }, path);
   const file = openWeights(folder);
@@ -193,14 +232,15 @@ function fromFolder<M>(model: ModelClass<M>, folder: string, options: NewModelOp
     const config = withSharing(written, file);
     const table = parameterTable(config, model.architecture);
     const sources = matchWeights(file, table, model.architecture); // before anything is allocated
+    const all = withLora(table, options);
     if (options.complete) checkHead(folder, [...file.entries.keys()], sources, model.architecture);
-    const parameters = newParameters(table, model.architecture, options);
+    const parameters = newParameters(all, model.architecture, options);
     if (parameters.has(HEAD)) sources.set(HEAD, sources.get(HEAD) ?? sources.get(SHARED));
     try {
       loadWeights(file, parameters, sources);
-      const fresh = table.filter(({ name }) => sources.get(name) === undefined);
+      const fresh = all.filter(({ name }) => sources.get(name) === undefined);
       initialize(parameters, fresh, seedOf(options));
-      return new model(config, parameters);
+      return made(model, config, parameters, options, resolve(folder));
     } catch (error) {
       parameters.dispose();
       throw error;

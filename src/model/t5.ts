@@ -135,7 +135,7 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
     ...options
   }: EncoderInputs & GenerateOptions): Promise<number[][] | GenerateOutput> {
     const source = sourceOf({ input_ids, attention_mask }, this.config);
-    return generate(this.seq2seq, source, this.config, options, this.generation_config);
+    return this.whileMerged(() => generate(this.seq2seq, source, this.config, options, this.generation_config));
   }
 
   override dispose(): void {

@@ -3,9 +3,19 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { Parameters } from '../tensor/parameters.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
+import {
+  adapterFile,
+  adapterTensors,
+  baseFolder,
+  hasAdapters,
+  isHead,
+  withAdapters,
+  writeAdapterConfig,
+} from './adapter_files.ts';
 import type { T5Config } from './config.ts';
 import { flashT5Name } from './flasht5_names.ts';
 import { loadInt8 } from './int8.ts';
+import type { Adapters } from './lora.ts';
 import { type Architecture, HEAD, type ParameterSpec, prefixOf, SHARED } from './parameter_table.ts';
 import { openSafetensors } from './safetensors.ts';
 import { writeSafetensors } from './safetensors_write.ts';
@@ -29,9 +39,21 @@ const layouts: [name: string, open: (path: string) => TensorsOnDisk][] = [
 /** Opens a folder's weights. @throws UsageError if there are none, FormatError if they are damaged */
 export function openWeights(folder: string): TensorsOnDisk {
   const found = layouts.find(([name]) => existsSync(join(folder, name)));
+  if (!found && hasAdapters(folder)) return openAdapted(folder);
   if (!found)
     throw new UsageError(`${folder}: has no weights, expected one of ${layouts.map(([name]) => name).join(', ')}`);
   return found[1](join(folder, found[0]));
+}
+
+/** The weights of the model that a folder's adapters belong to, with these added. */
+function openAdapted(folder: string): TensorsOnDisk {
+  const base = openWeights(baseFolder(folder));
+  try {
+    return withAdapters(folder, base);
+  } catch (error) {
+    base.close();
+    throw error;
+  }
 }
 
 function openShards(index: string, open: (path: string) => TensorsOnDisk): TensorsOnDisk {
@@ -130,8 +152,6 @@ export function matchWeights(
   return sources;
 }
 
-const isHead = (name: string) => name.startsWith('classif') || name.startsWith('qa_outputs');
-
 /** Fills the parameters that the file has. @throws FormatError if a tensor is not of a float type */
 export function loadWeights(
   file: TensorsOnDisk,
@@ -165,9 +185,39 @@ function sourceName(file: TensorsOnDisk, name: string, prefix: string): string |
 export async function saveWeights(folder: string, parameters: Parameters): Promise<void> {
   if (parameters.int8)
     throw new UsageError(`${folder}: weights in int8 are not saved, expected a model in float32 or bfloat16`);
+  const all = parameters.places.map((place) => ({ ...place, stored: place.name }));
+  await writeParameters(join(folder, WEIGHTS_FILE), parameters, all);
+}
+
+/** Writes a model's adapters and head in their own type, and what they belong to. @throws UsageError */
+export async function saveAdapters(folder: string, parameters: Parameters, adapters: Adapters): Promise<void> {
+  await writeParameters(adapterFile(folder), parameters, adapterTensors(parameters));
+  writeAdapterConfig(folder, adapters, parameters);
+}
+
+/** Reads back what `saveAdapters` wrote, for a model of the same shape. @throws FormatError naming what differs */
+export function loadAdapters(folder: string, parameters: Parameters): void {
+  const file = openSafetensors(adapterFile(folder));
+  try {
+    for (const { name, stored, shape } of adapterTensors(parameters)) {
+      const found = file.entry(stored).shape;
+      if (String(found) !== String(shape))
+        throw new FormatError(`${file.path}: ${stored} is [${found}], expected [${shape}] by the settings`);
+      parameters.get(name).write(file.readFloats(stored));
+    }
+  } finally {
+    file.close();
+  }
+}
+
+async function writeParameters(
+  path: string,
+  parameters: Parameters,
+  chosen: readonly { name: string; stored: string; shape: readonly number[] }[],
+): Promise<void> {
   const dtype = ({ f32: 'F32', bf16: 'BF16', f16: 'F16' } as const)[parameters.dtype];
-  const tensors = parameters.places.map(({ name, shape }) => ({
-    name,
+  const tensors = chosen.map(({ name, stored, shape }) => ({
+    name: stored,
     dtype,
     shape,
     read: async (start: number, count: number) => {
@@ -175,5 +225,5 @@ export async function saveWeights(folder: string, parameters: Parameters): Promi
       return new Uint8Array(host.buffer, host.byteOffset, host.byteLength);
     },
   }));
-  await writeSafetensors(join(folder, WEIGHTS_FILE), tensors);
+  await writeSafetensors(path, tensors);
 }
