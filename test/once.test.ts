@@ -35,6 +35,7 @@ test('what was made once is not made again', async () => {
 
 test('what was stopped, or cut off in the middle of a line, goes on after its last whole part with the same file', async () => {
   const whole = readFileSync(join(folder, 'whole.jsonl'), 'utf8');
+  await squares('cut.jsonl').found;
   for (let length = 0; length < whole.length; length += 7) {
     writeFileSync(join(folder, 'cut.jsonl'), whole.slice(0, length));
     assert.deepEqual(await squares('cut.jsonl').found, wanted, `${length} characters`);

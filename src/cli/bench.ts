@@ -3,10 +3,10 @@ import { appendFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Measurement } from '../bench/bench.ts';
 import type { GpuCase } from '../bench/gpu_case.ts';
+import { modelFolder } from '../train/model_folder.ts';
 import { UsageError } from '../util/errors.ts';
 import { suggestion } from '../util/suggest.ts';
 import { defineCommand, many, optional, path, text } from './command.ts';
-import { modelFolder } from './model_folder.ts';
 
 const subjects: Record<string, (only: readonly string[]) => Promise<Measurement[]>> = {
   gemm: async () => (await import('../bench/gemm.ts')).benchGemm(),

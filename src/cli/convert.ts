@@ -1,8 +1,8 @@
 import { convertFormats, convertModel, convertTypes } from '../model/convert.ts';
+import { findModel } from '../train/model_folder.ts';
 import { copyTokenizer } from '../train/run_parts.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, defineCommand } from './command.ts';
-import { findModel } from './model_folder.ts';
 
 export const convertCommand = defineCommand({
   name: 'convert',

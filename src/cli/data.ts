@@ -1,7 +1,7 @@
 import { type PrepareOptions, type PrepareProgress, prepare } from '../data/prepare.ts';
 import { documentEncoder } from '../train/document_encoder.ts';
+import { findTokenizer } from '../train/model_folder.ts';
 import { choice, defineCommand, integer, many, path, text, toggle } from './command.ts';
-import { findTokenizer } from './model_folder.ts';
 import { ProgressBar } from './progress_bar.ts';
 
 const automatic = 'auto';

@@ -5,10 +5,10 @@ import { T5ForConditionalGeneration } from '../model/t5.ts';
 import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import { evaluationBatches } from '../train/batches.ts';
 import { loadTrainConfig } from '../train/config_file.ts';
+import { findModel, modelFolder } from '../train/model_folder.ts';
 import { runDirectory } from '../train/run_directory.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, defineCommand, optional, path, toggle } from './command.ts';
-import { findModel, modelFolder } from './model_folder.ts';
 
 export const evaluateCommand = defineCommand({
   name: 'evaluate',

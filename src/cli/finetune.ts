@@ -2,10 +2,10 @@ import { finetuneConfigSchema, loadFinetuneConfig } from '../finetune/config.ts'
 import { finetune } from '../finetune/finetune.ts';
 import { scoresLine } from '../finetune/run.ts';
 import { settings } from '../train/config_file.ts';
+import { findModel } from '../train/model_folder.ts';
 import { LiveLine } from '../train/reporter.ts';
 import { UsageError } from '../util/errors.ts';
 import { defineCommand, table } from './command.ts';
-import { findModel } from './model_folder.ts';
 import { settingRow } from './pretrain.ts';
 import { stopSignal } from './signals.ts';
 

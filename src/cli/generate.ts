@@ -3,9 +3,9 @@ import { fillMasks, hasMask } from '../eval/fill.ts';
 import { modes, writeAnswers } from '../eval/texts.ts';
 import { checkGenerationConfig, type GenerationConfig, generationFields } from '../model/generation/options.ts';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
+import { findTokenizer } from '../train/model_folder.ts';
 import { choice, defineCommand, type Flag, integer, optional, text, toggle } from './command.ts';
 import { answerRows, fieldOf, inputFlags, inputUsage, openInput, printRow } from './input_rows.ts';
-import { findTokenizer } from './model_folder.ts';
 
 /** Settings that change the form of the result, or need a second model: not for a command. */
 const withheld = ['return_dict_in_generate', 'output_scores', 'output_logits', 'renormalize_logits'];

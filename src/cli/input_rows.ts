@@ -4,9 +4,9 @@ import { devices } from '../backend/devices.ts';
 import { readLines } from '../data/read.ts';
 import { hasColumns, jsonObject, type Row, readRows } from '../finetune/rows.ts';
 import { dtypes, type ModelOptions } from '../model/pretrained.ts';
+import { findModel } from '../train/model_folder.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, integer, many, optional, path, text } from './command.ts';
-import { findModel } from './model_folder.ts';
 
 export const inputUsage = {
   usage: 'MODEL [TEXT …]',

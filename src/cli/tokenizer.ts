@@ -7,9 +7,9 @@ import { ENGLISH_PATTERN, FRENCH_PATTERN } from '../tokenizer/patterns.ts';
 import { recipes } from '../tokenizer/recipes.ts';
 import { saveTrainedTokenizer, trainTokenizer } from '../tokenizer/train.ts';
 import { type TrainTokenizerOptions, trainTokenizerOptions } from '../tokenizer/training_options.ts';
+import { findTokenizer } from '../train/model_folder.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, defineCommand, integer, many, number, optional, path, text, toggle } from './command.ts';
-import { findTokenizer } from './model_folder.ts';
 import { ProgressBar } from './progress_bar.ts';
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;

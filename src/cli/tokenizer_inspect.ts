@@ -3,8 +3,8 @@ import { expandSources } from '../data/glob.ts';
 import { readDocuments } from '../data/read.ts';
 import { TokenizerMeter, type TokenizerStatistics } from '../tokenizer/statistics.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { findTokenizer } from '../train/model_folder.ts';
 import { defineCommand, many, optional, path, text } from './command.ts';
-import { findTokenizer } from './model_folder.ts';
 import { ProgressBar } from './progress_bar.ts';
 
 const percent = (share: number) => `${(100 * share).toFixed(share > 0 && share < 0.001 ? 4 : 2)} %`;

@@ -1,10 +1,11 @@
 /**
  * Results that are made once, a part at a time, and kept as JSON Lines: a process that was stopped leaves the parts that it
- * finished, and the next one goes on from there with the same results. The first line says what the others are about.
+ * finished, and the next one goes on from there with the same results. What they are about lies beside them, in NAME.about.
  */
 import { createHash } from 'node:crypto';
-import { appendFileSync, existsSync, readFileSync, truncateSync } from 'node:fs';
-import { writeError, writeWhole } from '../util/new_file.ts';
+import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { makeFolder, writeError, writeWhole } from '../util/new_file.ts';
 
 export interface Once<R> {
   path: string;
@@ -24,13 +25,15 @@ export interface Once<R> {
 /** All results; undefined where the signal ended it, after the part in work. @throws UsageError if the file cannot be written */
 export async function madeOnce<R>(once: Once<R>): Promise<R[] | undefined> {
   const { path, count, part, what, signal } = once;
-  const first = JSON.stringify({ about: createHash('sha256').update(JSON.stringify(once.about)).digest('hex') });
-  let found = stored<R>(path, first, part, count);
-  if (!found) {
+  const about = createHash('sha256').update(JSON.stringify(once.about)).digest('hex');
+  const isSame = existsSync(`${path}.about`) && readFileSync(`${path}.about`, 'utf8') === about;
+  if (!isSame) {
     if (existsSync(path)) once.note(`${path} is about other rows or another model; it is made again`);
-    writeWhole(path, `${first}\n`);
-    found = [];
+    makeFolder(dirname(path));
+    rmSync(path, { force: true });
+    writeWhole(`${path}.about`, about);
   }
+  const found = stored<R>(path, part, count);
   const before = found.length;
   while (found.length < count) {
     if (found.length > before && signal.aborted) return undefined;
@@ -46,17 +49,18 @@ export async function madeOnce<R>(once: Once<R>): Promise<R[] | undefined> {
   return found;
 }
 
-/** The results of whole parts, behind which the file is cut off; undefined where it is about something else. */
-function stored<R>(path: string, first: string, part: number, count: number): R[] | undefined {
-  if (!existsSync(path)) return undefined;
+/** The results of whole parts, behind which the file is cut off. */
+function stored<R>(path: string, part: number, count: number): R[] {
+  if (!existsSync(path)) return [];
   const text = readFileSync(path, 'utf8');
   const lines = text
     .slice(0, text.lastIndexOf('\n') + 1)
     .split('\n')
     .slice(0, -1);
-  if (lines.shift() !== first) return undefined;
-  const whole = lines.length >= count ? count : lines.length - (lines.length % part);
-  const kept = lines.slice(0, whole);
-  truncateSync(path, Buffer.byteLength(`${[first, ...kept].join('\n')}\n`));
+  const kept = lines.slice(0, lines.length >= count ? count : lines.length - (lines.length % part));
+  truncateSync(
+    path,
+    kept.reduce((bytes, line) => bytes + Buffer.byteLength(line) + 1, 0),
+  );
   return kept.map((line) => JSON.parse(line) as R);
 }

@@ -7,7 +7,6 @@ import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { copyTokenizer } from '../train/run_parts.ts';
 import { UsageError } from '../util/errors.ts';
-import { makeFolder } from '../util/new_file.ts';
 import type { FinetuneConfig } from './config.ts';
 import type { FinetuneParts } from './finetune.ts';
 import { allRows, type Row } from './rows.ts';
@@ -61,7 +60,6 @@ export async function prepared(
   { directory, config, parts, tokenizer }: PreparationParts,
 ): Promise<boolean> {
   if (!task.prepare) return true;
-  makeFolder(directory);
   const { device, dtype, seed } = config.train;
   return task.prepare({
     ...parts,

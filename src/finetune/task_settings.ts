@@ -22,6 +22,13 @@ export const taskSettings = {
       .describe('what predictions are scored by'),
     use_stemmer: z.boolean('true or false').default(true).describe('rouge: compare stems of English words'),
     num_beams: beams,
+    teacher: z
+      .strictObject({
+        model: text.describe('folder of a model or of a run'),
+        num_beams: beams,
+      })
+      .optional()
+      .describe('a larger model whose texts are the targets of the training rows, instead of theirs'),
   }),
   classification: z.strictObject({
     name: z.literal('classification'),
@@ -78,4 +85,30 @@ export const taskSettings = {
       .default(0)
       .describe('share of the pairs that are taken to be the wrong way round'),
   }),
+  mixture: z.strictObject({
+    name: z.literal('mixture'),
+    limit: count.default(2 ** 19).describe('a set counts as at most this many rows'),
+    temperature: z
+      .number('a number from 1')
+      .min(1, 'a number from 1')
+      .default(1)
+      .describe('1: sets are seen in proportion to their rows; more: more evenly'),
+  }),
 };
+
+/** One set of a mixture's file. */
+const mixtureSet = z.strictObject({
+  name: z
+    .string('a text')
+    .regex(/^[^/]+$/, 'a text without "/"')
+    .describe('what its scores are called after'),
+  weight: positive.default(1).describe('how much more often its rows are seen'),
+  train: columns.optional().describe('files or globs of training rows, from the folder of the mixture on'),
+  validation: columns.optional(),
+  test: columns.optional(),
+  task: z.discriminatedUnion('name', [taskSettings.text_to_text, taskSettings.instructions]),
+});
+
+/** What a mixture's file holds. */
+export const mixtureSettings = z.strictObject({ sets: z.array(mixtureSet).min(1, 'at least one set') });
+export type MixtureSet = z.output<typeof mixtureSet>;

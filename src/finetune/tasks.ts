@@ -3,6 +3,7 @@ import type { FinetuneConfig } from './config.ts';
 import type { AnyTask, TaskTools } from './task.ts';
 import { classification } from './tasks/classification.ts';
 import { instructions } from './tasks/instructions.ts';
+import { mixture } from './tasks/mixture.ts';
 import { preferences } from './tasks/preferences.ts';
 import { questionAnswering } from './tasks/question_answering.ts';
 import { similarity } from './tasks/similarity.ts';
@@ -24,6 +25,8 @@ export function createTask({ task, train }: FinetuneConfig, tools: TaskTools): A
       return similarity(task, tools);
     case 'preferences':
       return preferences(task, tools);
+    case 'mixture':
+      return mixture({ ...task, seed: train.seed }, tools);
     case 'instructions':
       return instructions({ ...task, seed: train.seed }, tools);
   }

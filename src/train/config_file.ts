@@ -29,8 +29,9 @@ export function readSettings(path: string, overrides: readonly string[]): Tree {
   return tree;
 }
 
-function readYaml(path: string): Tree {
-  if (!existsSync(path)) throw new UsageError(`${path}: not found, expected a YAML file with a run's settings`);
+/** The map at the top of a YAML file. @param what it is, for the error's text @throws UsageError */
+export function readYaml(path: string, what = "a run's settings"): Tree {
+  if (!existsSync(path)) throw new UsageError(`${path}: not found, expected a YAML file with ${what}`);
   let tree: unknown;
   try {
     tree = parseYaml(readFileSync(path, 'utf8')) ?? {};

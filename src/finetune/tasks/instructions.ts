@@ -15,7 +15,7 @@ import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { FormatError, UsageError } from '../../util/errors.ts';
 import type { Row } from '../rows.ts';
 import { encoded, type Task, type TaskTools } from '../task.ts';
-import { textTraining, written } from './text_to_text.ts';
+import { textTraining, written } from './writing.ts';
 
 export interface InstructionsOptions {
   /** Folder of the task files, NAME.json or NAME.json.gz; `tasks` beside the list's folder when left out. */

@@ -3,12 +3,12 @@ import { bleu } from '../../eval/metrics/bleu.ts';
 import { chrf } from '../../eval/metrics/chrf.ts';
 import { answerScores } from '../../eval/metrics/question_answering.ts';
 import { type RougeScore, rouge } from '../../eval/metrics/rouge.ts';
-import { batchOf, type Seq2SeqBatch } from '../../model/inputs.ts';
-import { T5ForConditionalGeneration } from '../../model/t5.ts';
-import { IGNORED } from '../../util/batch.ts';
-import { inGroups, padded } from '../../util/id_rows.ts';
+import type { Seq2SeqBatch } from '../../model/inputs.ts';
+import type { T5ForConditionalGeneration } from '../../model/t5.ts';
 import { listOf, type Row, textOf } from '../rows.ts';
-import { encoded, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
+import { encoded, type Scores, type Task, type TaskTools } from '../task.ts';
+import { type Teacher, taught } from './teacher.ts';
+import { textTraining, written } from './writing.ts';
 
 /** What texts may be scored by. */
 export const textMetrics = ['rouge', 'bleu', 'chrf', 'squad'] as const;
@@ -24,9 +24,12 @@ export interface TextToTextOptions {
   metrics: readonly (typeof textMetrics)[number][];
   use_stemmer: boolean;
   num_beams: number;
+  /** A model whose texts are the targets while training. */
+  teacher?: Teacher | undefined;
 }
 
 interface Example {
+  text: string;
   source: number[];
   target: number[];
   references: string[];
@@ -40,9 +43,11 @@ export function textToText(
   const { tokenizer } = tools;
   const example = (row: Row): Example => {
     const references = listOf(row, options.target);
-    const source = options.prefix + options.input.map((column) => textOf(row, column)).join(options.separator);
+    const parts = options.input.map((column) => textOf(row, column)).filter((part) => part !== '');
+    const text = options.prefix + parts.join(options.separator);
     return {
-      source: encoded(tokenizer, source, tools.max_length),
+      text,
+      source: encoded(tokenizer, text, tools.max_length),
       target: encoded(tokenizer, references[0] ?? '', tools.max_target_length),
       references,
     };
@@ -52,6 +57,7 @@ export function textToText(
     columns: [...options.input, options.target],
     metric: { rouge: 'rougeL', bleu: 'bleu', chrf: 'chrf', squad: 'f1' }[options.metrics[0]!],
     examples: (rows) => rows.map(example),
+    ...(options.teacher && { prepare: (preparation) => taught(options.teacher!, tools, preparation) }),
     wanted: ({ references }) => (references.length === 1 ? references[0] : references),
     predict: (model, examples) => written(model, tools, examples, options.num_beams),
     scores: (examples, predictions) =>
@@ -61,37 +67,6 @@ export function textToText(
         options,
       ),
   };
-}
-
-/** What all tasks that write text have in common. */
-export function textTraining({ tokenizer }: TaskTools) {
-  return {
-    model: T5ForConditionalGeneration,
-    configuration: () => ({}),
-    lengthOf: ({ source, target }: Pick<Example, 'source' | 'target'>) => source.length + target.length,
-    batch(examples: readonly Pick<Example, 'source' | 'target'>[], config: T5ForConditionalGeneration['config']) {
-      const target = padded(
-        examples.map((e) => e.target),
-        IGNORED,
-      );
-      return batchOf({ ...sourcesOf(examples, tokenizer), labels: target.input_ids }, config);
-    },
-  };
-}
-
-/** What the model writes for each example. */
-export function written(
-  model: T5ForConditionalGeneration,
-  { tokenizer, rows, max_target_length }: TaskTools,
-  examples: readonly Pick<Example, 'source'>[],
-  num_beams: number,
-): Promise<string[]> {
-  const lengthOf = ({ source }: Pick<Example, 'source'>) => source.length;
-  return inGroups(examples, rows, lengthOf, async (group) => {
-    const beams = num_beams > 1 ? { num_beams } : {};
-    const ids = await model.generate({ ...sourcesOf(group, tokenizer), max_new_tokens: max_target_length, ...beams });
-    return ids.map((row) => tokenizer.decode(row, { skip_special_tokens: true }).trim());
-  });
 }
 
 function textScores(

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { resolveModel } from '../hub/hub.ts';
 import { AutoTokenizer, openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { isCheckpoint, newestCheckpoint, verifyCheckpoint } from '../train/checkpoint.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { isCheckpoint, newestCheckpoint, verifyCheckpoint } from './checkpoint.ts';
 
 /** @throws UsageError if there is no model, FormatError if it is a checkpoint whose checksums are wrong */
 export function modelFolder(path: string): string {
