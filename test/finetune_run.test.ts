@@ -2,9 +2,11 @@ import assert from 'node:assert/strict';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { test } from 'node:test';
 import { openReference } from '../src/backend/reference.ts';
+import { weightsOf } from '../src/finetune/class_weights.ts';
 import { CostMeter } from '../src/finetune/cost.ts';
 import { namedBy } from '../src/finetune/frozen.ts';
 import { bestOf, noneYet } from '../src/finetune/selection.ts';
+import { readMetrics } from '../src/train/metrics.ts';
 import { at, run } from './finetune_fixture.ts';
 import { readSafetensors } from './read_safetensors.ts';
 
@@ -109,4 +111,44 @@ test('the first step of AdamW moves each block by its share of the learning rate
           : 1;
     assert.ok(Math.abs(change / (1e-2 * share) - 1) < 1e-2, `${name} moved ${change}, expected ${1e-2 * share}`);
   }
+});
+
+test('balanced class weights make every class count alike', () => {
+  assert.deepEqual(weightsOf('balanced', ['a', 'b', 'c'], [0, 0, 0, 1]), [4 / 9, 4 / 3, 1]);
+  assert.deepEqual(weightsOf([1, 2], ['a', 'b'], [0]), [1, 2]);
+  assert.equal(weightsOf(undefined, ['a'], [0]), undefined);
+  assert.throws(
+    () => weightsOf([1, 2], ['animal', 'plant', 'stone'], []),
+    /task\.class_weights: 2 numbers, expected 3, one for each of animal, plant, stone/,
+  );
+});
+
+test('class weights reach the loss of texts and of words', async () => {
+  const loss = (name: string) => {
+    const steps = readMetrics(at(`runs/${name}/metrics.jsonl`)).filter((record) => record.kind === 'step');
+    return steps.at(-1)!.loss;
+  };
+  for (const [name, of] of Object.entries({ texts: task, words: { name: 'token_classification' } })) {
+    const train = { epochs: 1, rows: 8, max_length: 32, dropout: 0 };
+    await run(`${name}-plain`, of, { train });
+    await run(`${name}-ones`, { ...of, class_weights: name === 'texts' ? [2, 2] : [2, 2, 2] }, { train });
+    await run(`${name}-some`, { ...of, class_weights: name === 'texts' ? [9, 1] : [9, 1, 1] }, { train });
+    await run(`${name}-smooth`, of, { train: { ...train, label_smoothing: 0.2 } });
+    assert.ok(Math.abs(loss(`${name}-ones`) - loss(`${name}-plain`)) < 1e-4);
+    assert.ok(Math.abs(loss(`${name}-some`) - loss(`${name}-plain`)) > 1e-3);
+    assert.ok(Math.abs(loss(`${name}-smooth`) - loss(`${name}-plain`)) > 1e-3);
+  }
+  const several = { ...task, target: 'both', kind: 'multi_label' };
+  await assert.rejects(
+    run('weights-several', { ...several, class_weights: 'balanced' }),
+    /task\.class_weights: means nothing to kind "multi_label", expected single_label/,
+  );
+  await assert.rejects(
+    async () => run('smooth-several', several, { train: { label_smoothing: 0.1 } }),
+    /train\.label_smoothing means nothing to multi_label, expected 0, or a task that predicts texts or one class/,
+  );
+  await assert.rejects(
+    async () => run('weights-text', { ...task, class_weights: 'equal' }),
+    /task\.class_weights is "equal", expected "balanced" or a list of positive numbers/,
+  );
 });

@@ -9,6 +9,8 @@ import {
 } from '../src/index.ts';
 import type { T5ConfigInput } from '../src/model/config.ts';
 import { T5SentenceEncoder } from '../src/model/sentence_encoder.ts';
+import { differentiate } from '../src/tensor/autograd.ts';
+import { Parameters } from '../src/tensor/parameters.ts';
 import { dispose } from '../src/tensor/scope.ts';
 import type { Tensor } from '../src/tensor/tensor.ts';
 import { UsageError } from '../src/util/errors.ts';
@@ -205,5 +207,77 @@ test("the losses of sentence pairs are those of their vectors' cosines", async (
   const own = (i: number) =>
     Math.exp(cosine(i, i) / 0.1) / (Math.exp(cosine(i, 0) / 0.1) + Math.exp(cosine(i, 1) / 0.1));
   assert.ok(Math.abs((await lossOf()) + (Math.log(own(0)) + Math.log(own(1))) / 2) < 1e-4);
+  model.dispose();
+});
+
+test('class weights and label smoothing give the losses and gradients of torch 2.13 cross_entropy', async () => {
+  const model = T5ForTokenClassification.from_config(config({ num_labels: 4, label_smoothing: 0.1 }), {
+    device: 'reference',
+  });
+  const labels = [[0, 3, 1, -100, 2, 3]];
+  const weights = [0.5, 2, 1, 3];
+  // The loss of given logits, as the head computes it, and the gradient of the second row.
+  const lossOf = async (smoothing: number, class_weights?: number[]) => {
+    type LossFor = (inputs: object, source: object) => (logits: Tensor) => Tensor;
+    const { lossFor } = model as unknown as { lossFor: LossFor };
+    const own = { config: { ...model.config, label_smoothing: smoothing } };
+    const loss = lossFor.call(own, { labels, class_weights }, { rows: 1, columns: 6 });
+    const values = Array.from({ length: 24 }, (_, i) => 2 * Math.sin(1.3 * Math.floor(i / 4) + 2.1 * (i % 4)));
+    const parameters = new Parameters(model.backend, 'f32', [{ name: 'logits', shape: [6, 4] }]);
+    parameters.trainable();
+    const logits = parameters.get('logits');
+    logits.write(values);
+    const { sum } = differentiate(() => {
+      const result = loss(logits);
+      return { loss: result, sum: result };
+    });
+    const gradient = Array.from(await logits.grad!.read()).slice(4, 8);
+    return { loss: (await sum.read())[0]!, gradient };
+  };
+  const weighted = await lossOf(0, weights);
+  near(weighted.loss, 1.9050733661888368);
+  [0.148148072, 0.012935994, 0.005259391, -0.166343457].forEach((g, i) => void near(weighted.gradient[i], g));
+  const smoothed = await lossOf(0.1);
+  near(smoothed.loss, 2.075431302014644);
+  [0.088827112, 0.003192796, -0.001669052, -0.090350856].forEach((g, i) => void near(smoothed.gradient[i], g));
+  await assert.rejects(
+    model.forward({ input_ids: [[5, 1]], labels: [[0, 1]], class_weights: [1, 2, 3] }),
+    /class_weights: 3 numbers, expected 4 positive numbers/,
+  );
+  await assert.rejects(
+    model.forward({ input_ids: [[5, 1]], labels: [[0, 1]], class_weights: [1, 2, 0, 3] }),
+    /class_weights: has 0, expected 4 positive numbers/,
+  );
+  model.dispose();
+});
+
+test('two micro-batches with class weights have the gradients of the one that holds both', async () => {
+  const model = T5ForSequenceClassification.from_config(config({ num_labels: 3, dropout_rate: 0 }), {
+    device: testedDevice,
+    seed: 3,
+  });
+  model.parameters.trainable();
+  const class_weights = [0.2, 1, 5];
+  const batch = (rows: number[], labels: number[]) => ({
+    inputs: {
+      input_ids: rows.map((i) => input_ids[i]!),
+      attention_mask: rows.map((i) => attention_mask[i]!),
+      labels,
+      class_weights,
+    },
+    tokens: labels.reduce((sum, label) => sum + class_weights[label]!, 0),
+  });
+  const gradientOf = async (batches: ReturnType<typeof batch>[]) => {
+    model.parameters.zeroGradients();
+    const denominator = batches.reduce((sum, { tokens }) => sum + tokens, 0);
+    for (const one of batches) dispose(model.accumulateGradients(one, { denominator }));
+    model.parameters.finishGradients();
+    return Array.from(await model.parameters.get('classification_head.dense.weight').grad!.read());
+  };
+  const whole = await gradientOf([batch([0, 1], [2, 0])]);
+  const parts = await gradientOf([batch([0], [2]), batch([1], [0])]);
+  const size = Math.hypot(...whole);
+  assert.ok(size > 1e-3);
+  for (const [i, g] of parts.entries()) assert.ok(Math.abs(g - whole[i]!) < 1e-5 * size);
   model.dispose();
 });

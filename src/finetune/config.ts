@@ -35,7 +35,7 @@ const train = z.strictObject({
   max_grad_norm: positive.nullable().default(1).describe('gradients are scaled to this global L2 norm; null: never'),
   label_smoothing: share
     .optional()
-    .describe("share of the target probability spread over the vocabulary; the model's when left out"),
+    .describe("share of the target probability spread over the vocabulary or the classes; the model's when left out"),
   dropout: share.optional().describe("share of elements that is dropped; the model's when left out"),
   frozen: z
     .array(text)
@@ -91,6 +91,12 @@ export type FinetuneConfig = z.output<typeof finetuneConfigSchema>;
 /** The settings of a file with overrides applied. @throws UsageError as train/config_file.ts */
 export function loadFinetuneConfig(path: string, overrides: readonly string[] = []): FinetuneConfig {
   const config = checkSettings(finetuneConfigSchema, readSettings(path, overrides), path);
+  const { name, kind } = config.task as { name: string; kind?: string };
+  const smooth = name !== 'question_answering' && name !== 'similarity' && (kind ?? 'single_label') === 'single_label';
+  if (config.train.label_smoothing && !smooth)
+    throw new UsageError(
+      `${path}: train.label_smoothing means nothing to ${kind ?? name}, expected 0, or a task that predicts texts or one class`,
+    );
   if (config.train.lora && config.weights === 'random')
     throw new UsageError(
       `${path}: train.lora learns beside the matrices of a checkpoint, expected weights: checkpoint instead of random`,

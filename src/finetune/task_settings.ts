@@ -5,6 +5,10 @@ import { textMetrics } from './tasks/text_to_text.ts';
 
 const columns = z.union([text.transform((name) => [name]), z.array(text).min(1)]);
 const beams = count.default(1).describe('beams while predicting');
+const classWeights = z
+  .union([z.literal('balanced'), z.array(positive).min(1)], '"balanced" or a list of positive numbers')
+  .optional()
+  .describe('what each class counts in the loss; balanced: all alike, by their labels in the training rows');
 const labels = z.array(text).optional().describe('the classes; those of the training rows, sorted, when left out');
 
 /** The settings of each task, by its name. */
@@ -36,6 +40,7 @@ export const taskSettings = {
     target: text.describe('column of the label, the list of labels, or the number'),
     kind: oneOf('single_label', 'multi_label', 'regression').default('single_label').describe('what is predicted'),
     labels,
+    class_weights: classWeights,
     threshold: share.default(0.5).describe('multi_label: probability from which a class is predicted'),
   }),
   token_classification: z.strictObject({
@@ -43,6 +48,7 @@ export const taskSettings = {
     tokens: text.default('tokens').describe('column of the list of words'),
     tags: text.default('tags').describe('column of the list of tags'),
     labels,
+    class_weights: classWeights,
   }),
   question_answering: z.strictObject({
     name: z.literal('question_answering'),

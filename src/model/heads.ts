@@ -19,6 +19,7 @@ import { scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { IGNORED } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
+import type { T5Config } from './config.ts';
 import { encoder } from './encoder.ts';
 import {
   type EncoderInputs,
@@ -51,7 +52,7 @@ type Loss = (logits: Tensor) => Tensor;
 /** Inputs with labels for a training step. */
 export interface HeadBatch<Inputs> {
   inputs: Inputs;
-  /** Labels that count: what the loss is a mean over. */
+  /** Labels that count, or with class_weights what they count together: what the loss is a mean over. */
   tokens: number;
 }
 export type TokenClassificationBatch = HeadBatch<TokenClassificationInputs>;
@@ -127,13 +128,15 @@ export interface ClassifierOutput {
 export interface TokenClassificationInputs extends EncoderInputs {
   /** Classes [B,S], -100 where there is no loss. */
   labels?: MatrixInput | undefined;
+  /** What a label of each class counts in the loss, [num_labels]; 1 when left out. */
+  class_weights?: readonly number[] | undefined;
 }
 
 /** A class for every token: dropout, then a linear layer. */
 export class T5ForTokenClassification extends EncoderHead<TokenClassificationInputs> {
   static override readonly architecture: Architecture = 'token_classification';
 
-  /** Logits [B,S,num_labels] and, with labels, the mean cross entropy. @throws UsageError */
+  /** Logits [B,S,num_labels] and, with labels, the mean cross entropy with the configuration's label_smoothing. @throws UsageError */
   async forward(inputs: TokenClassificationInputs): Promise<ClassifierOutput> {
     return resultOf(this.outputs(inputs));
   }
@@ -142,17 +145,19 @@ export class T5ForTokenClassification extends EncoderHead<TokenClassificationInp
     return this.dense(drop(states, siteOf('head', 0), pass, pass.config.classifier_dropout), 'classifier');
   }
 
-  protected override lossFor({ labels }: TokenClassificationInputs, source: Source): Loss | undefined {
+  protected override lossFor({ labels, class_weights }: TokenClassificationInputs, source: Source): Loss | undefined {
     if (!labels) return undefined;
     const wanted = matrix(labels, 'labels', labelRange(this.config.num_labels));
     sameShape(wanted, 'labels', source, 'input_ids');
-    return classLoss(wanted.values);
+    return classLoss(wanted.values, this.config, class_weights);
   }
 }
 
 export interface SequenceClassificationInputs extends EncoderInputs {
   /** A class or a number per row, or rows of 0 and 1 per class where several may hold. */
   labels?: readonly number[] | MatrixInput | undefined;
+  /** Where each row has one class: what a label of each counts in the loss, [num_labels]; 1 when left out. */
+  class_weights?: readonly number[] | undefined;
 }
 
 /** One verdict per row, from the state of its last end token: dropout, dense, tanh, dropout, linear. */
@@ -161,7 +166,7 @@ export class T5ForSequenceClassification extends EncoderHead<SequenceClassificat
 
   /**
    * Logits [B,num_labels] and, with labels, the loss of config.problem_type; where that is null, squared error for one
-   * label, cross entropy for classes, binary cross entropy for rows of labels.
+   * label, cross entropy for classes (with label_smoothing), binary cross entropy for rows of labels.
    * @throws UsageError for labels that do not fit, or a row without an end token
    */
   async forward(inputs: SequenceClassificationInputs): Promise<ClassifierOutput> {
@@ -176,7 +181,10 @@ export class T5ForSequenceClassification extends EncoderHead<SequenceClassificat
     return this.dense(dropped(hidden, 1), 'classification_head.out_proj');
   }
 
-  protected override lossFor({ labels }: SequenceClassificationInputs, { rows }: Source): Loss | undefined {
+  protected override lossFor(
+    { labels, class_weights }: SequenceClassificationInputs,
+    { rows }: Source,
+  ): Loss | undefined {
     if (!labels) return undefined;
     const { num_labels, problem_type } = this.config;
     const isList = Array.isArray(labels) && !Array.isArray(labels[0]);
@@ -186,7 +194,7 @@ export class T5ForSequenceClassification extends EncoderHead<SequenceClassificat
     if (kind === 'single_label_classification') {
       const classes = matrix(isList ? [labels as number[]] : (labels as MatrixInput), 'labels', labelRange(num_labels));
       if (classes.values.length !== rows) throw new UsageError(`labels: ${classes.values.length}, expected ${rows}`);
-      return classLoss(classes.values);
+      return classLoss(classes.values, this.config, class_weights);
     }
     const target = Float32Array.from((isList ? labels : flat(labels as MatrixInput)) as ArrayLike<number>);
     if (target.length !== rows * num_labels)
@@ -264,9 +272,27 @@ export class T5ForQuestionAnswering extends EncoderHead<QuestionAnsweringInputs>
   }
 }
 
-/** Mean cross entropy over the labels that are not ignored; 0 if all are. */
-function classLoss(labels: Int32Array): Loss {
-  const denominator = Math.max(1, labels.filter((label) => label !== IGNORED).length);
-  return (logits) =>
-    crossEntropy(logits, Tensor.from(logits.backend, 'i32', [labels.length], labels), { denominator }).loss;
+/**
+ * Mean cross entropy over the labels that are not ignored, by what each counts; 0 if all are.
+ * T5 differs: a weight multiplies its label's whole loss, PyTorch's the smoothed part by every class's own.
+ */
+function classLoss(labels: Int32Array, config?: T5Config, classWeights?: readonly number[]): Loss {
+  if (config && classWeights) checkWeights(classWeights, config.num_labels);
+  const counts = Float32Array.from(labels, (label) => (label === IGNORED ? 0 : (classWeights?.[label] ?? 1)));
+  const denominator = counts.reduce((a, b) => a + b, 0) || 1;
+  return (logits) => {
+    const upload = (dtype: 'i32' | 'f32', values: Int32Array | Float32Array) =>
+      Tensor.from(logits.backend, dtype, [labels.length], values);
+    const weights = classWeights && upload('f32', counts);
+    const labelSmoothing = config?.label_smoothing;
+    return crossEntropy(logits, upload('i32', labels), { denominator, labelSmoothing, weights }).loss;
+  };
+}
+
+function checkWeights(weights: readonly number[], classes: number): void {
+  const bad = weights.find((weight) => !(weight > 0 && Number.isFinite(weight)));
+  if (weights.length !== classes || bad !== undefined)
+    throw new UsageError(
+      `class_weights: ${bad === undefined ? `${weights.length} numbers` : `has ${bad}`}, expected ${classes} positive numbers`,
+    );
 }

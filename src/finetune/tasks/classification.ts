@@ -7,6 +7,7 @@ import type { T5Config } from '../../model/config.ts';
 import { type SequenceClassificationBatch, T5ForSequenceClassification } from '../../model/heads.ts';
 import { UsageError } from '../../util/errors.ts';
 import { inGroups } from '../../util/id_rows.ts';
+import { type ClassWeights, sumOf, weightsOf } from '../class_weights.ts';
 import { listOf, numberOf, type Row, textOf } from '../rows.ts';
 import { classes, encoded, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
 
@@ -18,6 +19,8 @@ export interface ClassificationOptions {
   kind: 'single_label' | 'multi_label' | 'regression';
   /** The classes; those of the training rows, sorted, when left out. */
   labels?: readonly string[] | undefined;
+  /** single_label: what each class counts in the loss. */
+  class_weights?: ClassWeights;
   /** multi_label: probability from which a class is predicted. */
   threshold: number;
 }
@@ -45,7 +48,10 @@ export function classification(
 ): Task<Example, SequenceClassificationBatch, T5ForSequenceClassification> {
   const { kind, target } = options;
   const { tokenizer } = tools;
+  if (options.class_weights !== undefined && kind !== 'single_label')
+    throw new UsageError(`task.class_weights: means nothing to kind "${kind}", expected single_label, or none`);
   let labels = options.labels;
+  let weights: number[] | undefined;
   const indexOf = (row: Row, label: string): number => {
     const index = labels!.indexOf(label);
     if (index < 0)
@@ -73,17 +79,19 @@ export function classification(
     examples(rows, split) {
       if (split === 'train' && kind !== 'regression')
         labels ??= [...new Set(rows.flatMap((row) => listOf(row, target)))].sort(byNumberThenName);
-      return rows.map((row) => {
+      const examples = rows.map((row) => {
         const text = options.input.map((column) => textOf(row, column)).join(pairSeparator);
         const label = labelOf(row);
         return { source: encoded(tokenizer, text, tools.max_length), label, wanted: namesOf(label) };
       });
+      if (split === 'train') weights = weightsOf(options.class_weights, labels ?? [], indices(examples));
+      return examples;
     },
     lengthOf: ({ source }) => source.length,
     wanted: (example) => example.wanted,
     batch: (examples) => ({
-      inputs: { ...sourcesOf(examples, tokenizer), labels: labelsOf(examples) },
-      tokens: examples.length,
+      inputs: { ...sourcesOf(examples, tokenizer), labels: labelsOf(examples), class_weights: weights },
+      tokens: weights ? sumOf(weights, indices(examples)) : examples.length,
     }),
     predict: (model, examples) =>
       inGroups(
@@ -118,6 +126,9 @@ export function classification(
     },
   };
 }
+
+/** The class of each example that has one. */
+const indices = (examples: readonly Example[]): number[] => examples.map(({ label }) => label as number);
 
 /** A list of classes or numbers, or rows of 0 and 1. */
 function labelsOf(examples: readonly Example[]): number[] | number[][] {

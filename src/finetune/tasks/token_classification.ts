@@ -4,6 +4,7 @@ import { T5ForTokenClassification, type TokenClassificationBatch } from '../../m
 import { IGNORED } from '../../util/batch.ts';
 import { UsageError } from '../../util/errors.ts';
 import { inGroups, padded } from '../../util/id_rows.ts';
+import { type ClassWeights, sumOf, weightsOf } from '../class_weights.ts';
 import { listOf } from '../rows.ts';
 import { classes, sourcesOf, type Task, type TaskTools } from '../task.ts';
 
@@ -12,6 +13,8 @@ export interface TokenClassificationOptions {
   tokens: string;
   tags: string;
   labels?: readonly string[] | undefined;
+  /** What each class counts in the loss. */
+  class_weights?: ClassWeights;
 }
 
 interface Example {
@@ -23,6 +26,9 @@ interface Example {
   tags: string[];
 }
 
+/** The classes of an example's words. */
+const counted = ({ labels }: Example): number[] => labels.filter((label) => label !== IGNORED);
+
 /** A tag for each word of each row. */
 export function tokenClassification(
   options: TokenClassificationOptions,
@@ -30,6 +36,7 @@ export function tokenClassification(
 ): Task<Example, TokenClassificationBatch, T5ForTokenClassification> {
   const { tokenizer, max_length } = tools;
   let labels = options.labels;
+  let weights: number[] | undefined;
   const build = (words: string[], tags: string[], place: string): Example => {
     const source: number[] = [];
     const firsts: number[] = [];
@@ -54,12 +61,14 @@ export function tokenClassification(
     configuration: () => classes(labels!),
     examples(rows, split) {
       if (split === 'train') labels ??= [...new Set(rows.flatMap((row) => listOf(row, options.tags)))].sort();
-      return rows.map((row) => {
+      const examples = rows.map((row) => {
         const [words, tags] = [listOf(row, options.tokens), listOf(row, options.tags)];
         if (words.length !== tags.length)
           throw new UsageError(`${row.place}: ${words.length} words with ${tags.length} tags, expected as many`);
         return build(words, tags, row.place);
       });
+      if (split === 'train') weights = weightsOf(options.class_weights, labels!, examples.flatMap(counted));
+      return examples;
     },
     lengthOf: ({ source }) => source.length,
     wanted: ({ words, tags }) => ({ words, tags }),
@@ -68,8 +77,8 @@ export function tokenClassification(
         examples.map((e) => e.labels),
         IGNORED,
       ).input_ids;
-      const tokens = examples.reduce((sum, e) => sum + e.firsts.length, 0);
-      return { inputs: { ...sourcesOf(examples, tokenizer), labels: target }, tokens };
+      const tokens = sumOf(weights, examples.flatMap(counted));
+      return { inputs: { ...sourcesOf(examples, tokenizer), labels: target, class_weights: weights }, tokens };
     },
     predict: (model, examples) =>
       inGroups(
