@@ -29,8 +29,9 @@ class Peer {
   private readonly lines: AsyncIterator<string>;
   private lastWords = '';
 
-  constructor(python: string, work: PeerWork) {
-    this.child = spawn(python, [script, JSON.stringify(work)], { stdio: ['pipe', 'pipe', 'pipe'] });
+  /** `work` as JSON. */
+  constructor(python: string, work: string) {
+    this.child = spawn(python, [script, work], { stdio: ['pipe', 'pipe', 'pipe'] });
     this.child.on('error', (error) => (this.lastWords = error.message));
     this.child.stderr!.on('data', (text: Buffer) => (this.lastWords = (this.lastWords + text).slice(-2000)));
     this.child.stdin!.on('error', () => {}); // it ended: reading says so
@@ -59,6 +60,7 @@ class Peer {
   }
 }
 
+/** The same for the parts of one piece of work. */
 const keyOf = ({ part: _, ...work }: PeerWork) => JSON.stringify(work);
 
 export class GpuPeers {
@@ -67,12 +69,11 @@ export class GpuPeers {
 
   /** Starts as many processes at once as the machine has cores for. */
   constructor(python: string, works: readonly PeerWork[]) {
-    const waiting = [...new Map(works.map((work) => [keyOf(work), work]))];
+    const waiting = [...new Set(works.map(keyOf))];
     const worker = async () => {
       for (let next = waiting.shift(); next; next = waiting.shift()) {
-        const [key, work] = next;
-        const peer = new Peer(python, work);
-        this.peers.set(key, peer);
+        const peer = new Peer(python, next);
+        this.peers.set(next, peer);
         await peer.answers();
       }
     };
