@@ -27,11 +27,13 @@ type Line = { peer?: string; milliseconds?: number; peakMegabytes?: number; erro
 class Peer {
   private readonly child: ChildProcess;
   private readonly lines: AsyncIterator<string>;
+  private readonly closed: Promise<unknown>;
   private lastWords = '';
 
   /** `work` as JSON. */
   constructor(python: string, work: string) {
     this.child = spawn(python, [script, work], { stdio: ['pipe', 'pipe', 'pipe'] });
+    this.closed = new Promise((resolve) => this.child.once('close', resolve));
     this.child.on('error', (error) => (this.lastWords = error.message));
     this.child.stderr!.on('data', (text: Buffer) => (this.lastWords = (this.lastWords + text).slice(-2000)));
     this.child.stdin!.on('error', () => {}); // it ended: reading says so
@@ -43,7 +45,10 @@ class Peer {
     const found: Line[] = [];
     for (;;) {
       const { done, value } = await this.lines.next();
-      if (done) throw new UsageError(`bench: ${script} ended: ${this.lastWords.trim().split('\n').at(-1)}`);
+      if (done) {
+        await this.closed; // its last words are complete then
+        throw new UsageError(`bench: ${script} ended: ${this.lastWords.trim().split('\n').at(-1)}`);
+      }
       if (!value.startsWith('{')) continue; // a library's remark
       const line = JSON.parse(value) as Line;
       if (line.done) return found;
