@@ -47,22 +47,46 @@ done`,
     { ...work, part: 'forward' },
     { ...work, part: 'backward' },
   ]);
-  await peers.prepared();
-  for (const part of ['forward', 'backward'])
+  for (const part of ['forward', 'backward']) {
+    await peers.prepare({ ...work, part });
     assert.deepEqual(await peers.measure({ ...work, part }, ours), [
       { peer: part, milliseconds: 6, rate: 100, peakMegabytes: 5 },
     ]);
+  }
   peers.end();
   assert.equal(readFileSync(started, 'utf8'), `${JSON.stringify(work)}\n`);
 });
 
-test('a Python that is not there or fails is said with its last words', async () => {
+test('a peer that ends is left out, the others go on', async (t) => {
+  const said = t.mock.method(console, 'error', () => {});
+  const path = python(
+    'half',
+    `case "$2" in *decode*) echo out of memory >&2; exit 1;; esac
+echo '{"peer": "a", "error": "not here"}'; echo '{"done": true}'; read part; exit 1`,
+  );
+  const peers = new GpuPeers(path, [{ kind: 'encode' }, { kind: 'decode' }]);
+  for (const kind of ['encode', 'decode'] as const) {
+    await peers.prepare({ kind });
+    assert.deepEqual(await peers.measure({ kind }, ours), []);
+  }
+  peers.end();
+  const words = said.mock.calls.map(({ arguments: [text] }) => text as string);
+  assert.deepEqual(words.length, 3);
+  assert.ok(words.some((text) => /decode.*out of memory/.test(text)));
+  assert.ok(words.includes('{"kind":"encode"} a: not here'));
+});
+
+test('a Python that is not there or fails is said with its last words', async (t) => {
+  t.mock.method(console, 'error', () => {});
   for (const [path, words] of [
     [join(root, 'none'), /ENOENT/],
     [python('bad', "echo 'no module named torch' >&2; exit 1"), /no module named torch/],
   ] as const) {
     const peers = new GpuPeers(path, [{ kind: 'decode' }]);
-    await assert.rejects(peers.prepared(), (error) => error instanceof UsageError && words.test(error.message));
+    await assert.rejects(
+      peers.prepare({ kind: 'decode' }),
+      (error) => error instanceof UsageError && words.test(error.message),
+    );
     peers.end();
   }
 });

@@ -40,8 +40,8 @@ export async function* measureCases(cases: readonly GpuCase[], peers?: GpuPeers)
           measure(rehearsed, name),
     ),
   );
-  await peers?.prepared();
   for (const { name, measure, peer } of cases) {
+    if (peer) await peers?.prepare(peer);
     backend.resetPeak();
     const found = await measure(backend, name);
     backend.trim();

@@ -1,6 +1,6 @@
 /**
  * Other programs on the same GPU, right after ours: scripts/bench_gpu_peers.py in a Python that has PyTorch. Each piece of work has
- * a process of its own, which compiles before anything is measured and then waits for its turn.
+ * a process of its own. Several compile at once, while nothing is measured, and then wait for their turns.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
@@ -69,43 +69,62 @@ class Peer {
 const keyOf = ({ part: _, ...work }: PeerWork) => JSON.stringify(work);
 
 export class GpuPeers {
+  private readonly python: string;
+  private readonly works: readonly string[];
   private readonly peers = new Map<string, Peer>();
-  private readonly preparing: Promise<unknown>;
+  /** How many of the works have been prepared. */
+  private done = 0;
+  /** Why one ended. */
+  private failure: UsageError | undefined;
 
-  /** Starts as many processes at once as the machine has cores for. */
+  /** `works` in the order in which they will be measured. */
   constructor(python: string, works: readonly PeerWork[]) {
-    const waiting = [...new Set(works.map(keyOf))];
-    const worker = async () => {
-      for (let next = waiting.shift(); next; next = waiting.shift()) {
-        const peer = new Peer(python, next);
-        this.peers.set(next, peer);
-        await peer.answers();
-      }
-    };
-    const workers = Math.max(1, Math.floor(availableParallelism() / CORES_EACH));
-    this.preparing = Promise.all(Array.from({ length: workers }, worker));
-    this.preparing.catch(() => {}); // `prepared` says it
+    this.python = python;
+    this.works = [...new Set(works.map(keyOf))];
   }
 
-  /** Waits until every process has compiled. @throws UsageError if one ended */
-  async prepared(): Promise<void> {
-    await this.preparing;
+  /**
+   * Makes ready what measures a work: if that is not there yet, then together with those after it, as many as the machine has
+   * cores for, and those before it end. @throws UsageError if none of the first ones can run
+   */
+  async prepare(work: PeerWork): Promise<void> {
+    const place = this.works.indexOf(keyOf(work));
+    if (place < this.done) return;
+    this.end();
+    const group = this.works.slice(place, place + Math.max(1, Math.floor(availableParallelism() / CORES_EACH)));
+    this.done = place + group.length;
+    for (const key of group) this.peers.set(key, new Peer(this.python, key));
+    await Promise.all(group.map((key) => this.answersOf(key)));
+    if (place === 0 && this.peers.size === 0) throw this.failure;
   }
 
-  /** The peers' figures for a case; its rate is of the same work as ours. */
+  /** The peers' figures for a case, none from a process that ended; its rate is of the same work as ours. */
   async measure(work: PeerWork, ours: Measurement): Promise<PeerMeasurement[]> {
-    const peer = this.peers.get(keyOf(work))!;
-    peer.ask(work.part ?? '');
-    return (await peer.answers()).flatMap(({ peer: name, milliseconds, peakMegabytes = 0, error }) => {
-      if (error !== undefined) console.error(`${ours.case}: ${name}: ${error}`);
-      if (name === undefined || milliseconds === undefined) return [];
-      const rate = (ours.rate * ours.milliseconds) / milliseconds;
-      return [{ peer: name, milliseconds, rate, peakMegabytes }];
+    this.peers.get(keyOf(work))?.ask(work.part ?? '');
+    return (await this.answersOf(keyOf(work))).flatMap(({ peer, milliseconds, peakMegabytes = 0 }) => {
+      if (peer === undefined || milliseconds === undefined) return [];
+      return [{ peer, milliseconds, rate: (ours.rate * ours.milliseconds) / milliseconds, peakMegabytes }];
     });
+  }
+
+  /** What a process prints; what goes wrong is printed here. */
+  private async answersOf(key: string): Promise<Line[]> {
+    try {
+      const lines = (await this.peers.get(key)?.answers()) ?? [];
+      for (const { peer, error } of lines) if (error !== undefined) console.error(`${key} ${peer}: ${error}`);
+      return lines;
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      this.peers.delete(key);
+      this.failure = error;
+      console.error(`${key}: ${error.message}`);
+      return [];
+    }
   }
 
   /** Ends the processes. */
   end(): void {
     for (const peer of this.peers.values()) peer.end();
+    this.peers.clear();
   }
 }
