@@ -51,6 +51,12 @@ const train = z.strictObject({
     .optional()
     .describe('learn two small matrices beside each of these and the head instead of all parameters'),
   seed: countOrZero.default(42).describe('of new weights, order of the rows and dropout'),
+  seeds: z
+    .array(countOrZero)
+    .min(2, 'at least two numbers')
+    .refine((seeds) => new Set(seeds).size === seeds.length, 'numbers that differ')
+    .optional()
+    .describe('instead of seed: a run for each of these, with mean and interval of the scores'),
   dtype: oneOf('float32', 'bfloat16').default('float32').describe('type of weights and activations'),
   device: oneOf(...devices)
     .default('auto')

@@ -33,6 +33,7 @@ export class CostMeter {
       ? { seconds: state.seconds ?? 0, joules: state.joules, bytes: state.bytes ?? 0 }
       : { seconds: 0, joules: 0, bytes: 0 };
     this.firstReading = backend.joules?.();
+    backend.resetPeak();
   }
 
   get seconds(): number {

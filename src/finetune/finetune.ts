@@ -14,6 +14,7 @@ import { lockFolder } from '../util/lock.ts';
 import type { FinetuneConfig } from './config.ts';
 import type { Cost } from './cost.ts';
 import { openRun } from './run.ts';
+import { finetuneSeeds, type SeedScores } from './seeds.ts';
 import type { Scores } from './task.ts';
 
 /** What a run tells and asks its caller. */
@@ -37,6 +38,8 @@ export interface FinetuneResult extends Cost {
   steps: number;
   validation: Scores | undefined;
   test: Scores | undefined;
+  /** With train.seeds: what lies behind the means above. */
+  over_seeds?: SeedScores;
 }
 
 /**
@@ -47,13 +50,15 @@ export async function finetune(config: FinetuneConfig, parts: FinetuneParts): Pr
   const directory = join(config.runs_directory, config.name);
   const unlock = lockFolder(directory, 'give this run another name=');
   try {
-    return await finetuneIn(directory, config, parts);
+    const { seeds } = config.train;
+    return await (seeds ? finetuneSeeds(directory, config, seeds, parts) : finetuneOnce(directory, config, parts));
   } finally {
     unlock();
   }
 }
 
-async function finetuneIn(
+/** One run, in a folder that nobody else uses. */
+export async function finetuneOnce(
   directory: string,
   config: FinetuneConfig,
   parts: FinetuneParts,

@@ -95,7 +95,7 @@ export class Run {
     }
     this.cost = new CostMeter(model.parameters.backend, checkpoint?.state.progress.window);
     makeFolder(join(directory, 'checkpoints'));
-    writeWhole(join(directory, 'config.yaml'), stringify(config, { nullStr: 'null' }));
+    writeWhole(join(directory, 'config.yaml'), settingsText(config));
     this.metrics = new MetricsFile(join(directory, 'metrics.jsonl'), checkpoint?.state.step ?? -1);
   }
 
@@ -237,6 +237,9 @@ function training({ train }: FinetuneConfig, { parameters, config }: AnyTaskMode
     rate_scale: layerDecay(train.layer_decay, config, names),
   };
 }
+
+/** The settings as a file that can be run again. */
+export const settingsText = (config: FinetuneConfig): string => stringify(config, { nullStr: 'null' });
 
 /** Scores as a line: "f1 81.20  accuracy 95.03". */
 export const scoresLine = (scores: Scores): string =>
