@@ -8,25 +8,32 @@ import { loadTrainConfig } from '../train/config_file.ts';
 import { findModel, modelFolder } from '../train/model_folder.ts';
 import { runDirectory } from '../train/run_directory.ts';
 import { UsageError } from '../util/errors.ts';
-import { choice, defineCommand, optional, path, toggle } from './command.ts';
+import { choice, defineCommand, optional, path, text, toggle } from './command.ts';
+import { evaluateSuite } from './evaluate_suite.ts';
 
 export const evaluateCommand = defineCommand({
   name: 'evaluate',
-  summary: 'Measure a model on held-out shards: NLL, perplexity and accuracy of the masked tokens.',
+  summary:
+    'Measure a model on held-out shards; with --suite fine-tune every checkpoint of a run on tasks and compare them.',
   positionals: {
     usage: 'RUN|CONFIG.yaml [key.path=value …]',
-    doc: "a run's directory or settings, and settings that replace them",
+    doc: "a run's directory or settings, and settings that replace them; --suite: runs, models, random, the suite's settings",
   },
   flags: {
+    suite: optional(text('tasks to fine-tune on: a name in configs/suites, such as fat5, or a file like those')),
+    config: optional(path("suite: a file of one's own in place of the named one")),
+    output: optional(path('suite: folder of the results, runs/RUN-SUITE when left out; finished ones in it are kept')),
     model: optional(
       path("folder of a model or of a run, or a name on the hub; the run's newest checkpoint when left out"),
     ),
     dtype: optional(
       choice('type of the weights; as in training when left out', ['float32', 'bfloat16', 'float16', 'int8']),
     ),
-    json: toggle('print one JSON line'),
+    json: toggle('print one JSON line; suite: one a run'),
   },
-  async run(flags, [given, ...overrides]) {
+  async run(flags, positionals) {
+    if (flags.suite !== undefined || flags.config !== undefined) return evaluateSuite(flags, positionals);
+    const [given, ...overrides] = positionals;
     if (given === undefined) throw new UsageError('evaluate: expected a run such as runs/NAME, or a config file');
     const isRun = existsSync(given) && statSync(given).isDirectory();
     const config = loadTrainConfig(isRun ? join(given, 'config.yaml') : given, overrides);

@@ -58,6 +58,12 @@ function stepsIn(directory: string): number[] {
 /** Whether a folder is a checkpoint, complete or damaged. */
 export const isCheckpoint = (folder: string): boolean => existsSync(join(folder, stateFile));
 
+/** The folders of a directory's complete checkpoints, oldest first. */
+export const checkpointFolders = (directory: string): string[] =>
+  stepsIn(directory)
+    .reverse()
+    .map((step) => join(directory, nameOf(step)));
+
 /** Folder of the newest complete checkpoint in a directory, its checksums not looked at. */
 export function newestCheckpoint(directory: string): string | undefined {
   const step = stepsIn(directory)[0];

@@ -48,7 +48,7 @@ function applyOverride(tree: Tree, override: string): void {
   const keys = override.slice(0, at).split('.');
   let place = tree;
   for (const key of keys.slice(0, -1)) {
-    if (!isTree(place[key])) place[key] = {};
+    if (!isTree(place[key]) && !Array.isArray(place[key])) place[key] = {};
     place = place[key] as Tree;
   }
   try {
