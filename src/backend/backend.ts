@@ -23,6 +23,17 @@ export interface Memory {
   slice(start: number, length: number): Memory;
 }
 
+/** A file as memory of a device. */
+export interface MappedFile {
+  /** `length` elements from a byte on, which is a multiple of their size. Not to be freed: `close` ends them all. */
+  at(dtype: DType, position: number, length: number): Memory;
+  /** Says that a part will be read soon, and whole. */
+  expect(part: Memory): void;
+  /** Says that a part will not be read soon: it need not take memory until then. */
+  forget(part: Memory): void;
+  close(): void;
+}
+
 /** What runs kernels: memory, launches in order, copies. */
 export interface Backend {
   readonly name: 'reference' | 'cpu' | 'cuda';
@@ -38,6 +49,13 @@ export interface Backend {
   zero(memory: Memory): void;
   /** Copies device values to the host after the work that writes them; lengths must agree. */
   read(from: Memory, into: HostArray): Promise<void>;
+  /**
+   * An open file of so many bytes as memory that is read when it is used; absent where a device has memory of its own,
+   * undefined where the system cannot.
+   */
+  map?(descriptor: number, bytes: number): MappedFile | undefined;
+  /** Copies float memory, rounded to the type of `to`; there where `map` is. */
+  convert?(to: Memory, from: Memory): void;
   /**
    * Runs a kernel in launch order; may return before the work is done. `args` follow the contract: inputs, updates,
    * outputs, null where absent; `sizes` its letters, `scalars` its scalars.

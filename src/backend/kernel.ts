@@ -4,7 +4,7 @@
  * tests, the benchmark, the table in docs/ops.md.
  *
  * A shape pattern is written as in XLA: "[N,D]" holds the compute type T of the launch, "f32[N]" is always float32,
- * "i32[B,S]" int32, "i8[O,I]" int8. A letter means the same size everywhere in one contract; a number is that size. A trailing "?"
+ * "i32[B,S]" int32, "i8[O,I]" int8, "f16[O,I]" half precision. A letter means the same size everywhere in one contract; a number is that size. A trailing "?"
  * marks an argument that may be absent (a null pointer in C, undefined in the reference).
  */
 import { ShapeError } from '../util/errors.ts';
@@ -16,7 +16,7 @@ type Letter<S extends string> = S extends `${number}` ? never : S;
 /** The dimension letters of a pattern: Dims<"f32[N,D]"> is "N" | "D". */
 export type Dims<P extends string> = P extends `${string}[${infer Inner}]${string}` ? Letters<Inner> : never;
 
-export type Pattern = `${'' | 'f32' | 'i32' | 'i8'}[${string}]${'' | '?'}`;
+export type Pattern = `${'' | 'f32' | 'f16' | 'i32' | 'i8'}[${string}]${'' | '?'}`;
 export type Patterns = Record<string, Pattern>;
 /** What a scalar argument is in C: float or int32_t. */
 export type ScalarType = 'f32' | 'i32';
@@ -84,7 +84,7 @@ export function defineKernel<
 export type AnyKernel = Kernel<Patterns, Patterns, Patterns, Scalars>;
 
 export interface Parsed {
-  type: 'T' | 'f32' | 'i32' | 'i8';
+  type: 'T' | 'f32' | 'f16' | 'i32' | 'i8';
   dims: readonly string[];
   optional: boolean;
 }
@@ -95,7 +95,7 @@ const parsed = new Map<Pattern, Parsed>();
 export function parsePattern(pattern: Pattern): Parsed {
   let p = parsed.get(pattern);
   if (!p) {
-    const match = /^(f32|i32|i8)?\[([^\]]*)\](\?)?$/.exec(pattern);
+    const match = /^(f32|f16|i32|i8)?\[([^\]]*)\](\?)?$/.exec(pattern);
     if (!match) throw new ShapeError(`pattern "${pattern}": expected [letters] with an optional type and "?"`);
     const dims = match[2]!.split(',').map((s) => s.trim());
     p = { type: (match[1] ?? 'T') as Parsed['type'], dims, optional: match[3] === '?' };
@@ -190,9 +190,11 @@ export function bindSizes(
   return sizes;
 }
 
+const cTypes: Partial<Record<Parsed['type'], string>> = { f32: 'float', f16: 'half', i32: 'int32_t', i8: 'int8_t' };
+
 /** The C parameters every implementation has: inputs, updates, outputs, dimensions, scalars. */
 export function parameters(kernel: AnyKernel, computeType: string): string[] {
-  const cType = (p: Pattern) => ({ T: computeType, f32: 'float', i32: 'int32_t', i8: 'int8_t' })[parsePattern(p).type];
+  const cType = (p: Pattern) => cTypes[parsePattern(p).type] ?? computeType;
   return [
     ...Object.entries(kernel.inputs).map(([n, p]) => `const ${cType(p)} *${n}`),
     ...Object.entries({ ...kernel.updates, ...kernel.outputs }).map(([n, p]) => `${cType(p)} *${n}`),

@@ -16,7 +16,7 @@ import { writeWhole } from '../util/new_file.ts';
 import { flashT5Name } from './flasht5_names.ts';
 import { type Adapters, isAdapter } from './lora.ts';
 import { openSafetensors } from './safetensors.ts';
-import type { TensorEntry, TensorsOnDisk } from './tensors_on_disk.ts';
+import type { TensorEntry, TensorFile, TensorsOnDisk } from './tensors_on_disk.ts';
 
 const CONFIG = 'adapter_config.json';
 const WEIGHTS = 'adapter_model.safetensors';
@@ -173,6 +173,12 @@ class MergedTensors implements TensorsOnDisk {
 
   entry(name: string): TensorEntry {
     return this.entries.get(name) ?? this.base.entry(name);
+  }
+
+  fileOf(name: string): TensorFile | undefined {
+    const stored = this.replaced.get(name);
+    if (stored !== undefined) return this.file.fileOf(stored);
+    return this.products.has(name) ? undefined : this.base.fileOf(name);
   }
 
   readFloats(name: string, start = 0, count = this.entry(name).length - start): Float32Array {

@@ -43,6 +43,9 @@ export type Stack = 'encoder' | 'decoder';
 export const embeddingName = (c: T5Config, stack: Stack, prefix: string): string =>
   c.share_input_embeddings ? `${prefix}shared.weight` : `${prefix}${stack}.embed_tokens.weight`;
 
+/** Whether a parameter is a table of tokens. */
+export const isEmbedding = (name: string): boolean => /(^|\.)(shared|embed_tokens)\.weight$/.test(name);
+
 /** Every parameter, in the order of Hugging Face's state dictionary. */
 export function parameterTable(c: T5Config, architecture: Architecture): ParameterSpec[] {
   const f = c.initializer_factor;

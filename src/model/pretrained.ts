@@ -1,7 +1,7 @@
 /** What all model classes share: configuration and parameters, from a folder, from nothing, and back to a folder. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import type { Backend, FloatType } from '../backend/backend.ts';
+import type { Backend, DType } from '../backend/backend.ts';
 import { type Device, openDevice } from '../backend/devices.ts';
 import { type HubOptions, resolveModel } from '../hub/hub.ts';
 import { differentiate } from '../tensor/autograd.ts';
@@ -17,30 +17,28 @@ import { fromFlashT5Config } from './flasht5_names.ts';
 import { checkGenerationConfig, type GenerationConfig, legacyGenerationConfig } from './generation/options.ts';
 import { initialize } from './initialize.ts';
 import { type EncoderInputs, sourceOf } from './inputs.ts';
-import { checkInt8, splitForInt8 } from './int8.ts';
 import { Adapters, adapterTable, type LoraOptions } from './lora.ts';
+import { MappedWeights } from './mapped_weights.ts';
 import { type Architecture, HEAD, type ParameterSpec, parameterTable, prefixOf, SHARED } from './parameter_table.ts';
 import { type EncoderBlock, encoderParameters, type StackParameters } from './parameter_tree.ts';
 import type { Pass, Random } from './pass.ts';
 import { type ResultTensor, toResult } from './result.ts';
 import { uploadSource } from './seq2seq.ts';
+import { type ModelDtype, type Storage, storageOf } from './storage.ts';
 import { loadWeights, matchWeights, openWeights, saveAdapters, saveWeights, withSharing } from './weights.ts';
 
 export const CONFIG_FILE = 'config.json';
 const GENERATION_FILE = 'generation_config.json';
-
-/** Types of a model's parameters. */
-export const dtypes = ['float32', 'bfloat16', 'float16', 'int8'] as const;
 
 /** How a model is opened. */
 export interface ModelOptions extends HubOptions {
   /** Where it runs: the fastest device there is by default. */
   device?: Device;
   /**
-   * Type of parameters and activations, float32 by default; float16 needs a GPU. Gradients are always float32. int8, of a
-   * checkpoint on the CPU: matrices in int8, activations in float32, for inference.
+   * Type of parameters and activations, float32 by default. Gradients are always float32. On the CPU float16 is a
+   * checkpoint's weights in float16 and activations in float32, and int8 its matrices in int8: both for inference.
    */
-  dtype?: (typeof dtypes)[number];
+  dtype?: ModelDtype;
 }
 
 /** How a model without a checkpoint is made. */
@@ -191,9 +189,13 @@ export async function takeResult(tensor: Tensor): Promise<ResultTensor> {
 
 function fromConfig<M extends PretrainedT5>(model: ModelClass<M>, config: T5Config, options: NewModelOptions): M {
   const table = withLora(parameterTable(config, model.architecture), options);
-  if (options.dtype === 'int8')
-    throw new UsageError('from_config: new parameters are not made in int8, expected from_pretrained of a checkpoint');
-  const parameters = newParameters(table, model.architecture, options);
+  const backend = openDevice(options.device);
+  const { dtype, compact } = storageOf(options.dtype ?? 'float32', table, model.architecture, backend);
+  if (compact)
+    throw new UsageError(
+      `from_config: new parameters are not made in ${options.dtype} here, expected from_pretrained of a checkpoint`,
+    );
+  const parameters = new Parameters(backend, dtype, table);
   initialize(parameters, table, seedOf(options));
   return made(model, config, parameters, options, '');
 }
@@ -234,20 +236,35 @@ function fromFolder<M extends PretrainedT5>(model: ModelClass<M>, folder: string
     const sources = matchWeights(file, table, model.architecture); // before anything is allocated
     const all = withLora(table, options);
     if (options.complete) checkHead(folder, [...file.entries.keys()], sources, model.architecture);
-    const parameters = newParameters(all, model.architecture, options);
-    if (parameters.has(HEAD)) sources.set(HEAD, sources.get(HEAD) ?? sources.get(SHARED));
+    const backend = openDevice(options.device);
+    const storage = storageOf(options.dtype ?? 'float32', all, model.architecture, backend);
+    if (storage.compact?.matrices.some(({ name }) => name === HEAD))
+      sources.set(HEAD, sources.get(HEAD) ?? sources.get(SHARED));
+    const mapped = new MappedWeights(backend, file);
+    const lent = mapped.lend(typesOf(storage), sources);
     try {
-      loadWeights(file, parameters, sources);
-      const fresh = all.filter(({ name }) => sources.get(name) === undefined);
-      initialize(parameters, fresh, seedOf(options));
-      return made(model, config, parameters, options, resolve(folder));
-    } catch (error) {
-      parameters.dispose();
-      throw error;
+      const parameters = new Parameters(backend, storage.dtype, storage.floats, { compact: storage.compact, lent });
+      try {
+        loadWeights(file, mapped, parameters, sources);
+        const fresh = all.filter(({ name }) => sources.get(name) === undefined);
+        initialize(parameters, fresh, seedOf(options));
+        return made(model, config, parameters, options, resolve(folder));
+      } catch (error) {
+        parameters.dispose();
+        throw error;
+      }
+    } finally {
+      if (!lent) mapped.close();
     }
   } finally {
     file.close();
   }
+}
+
+/** The parameters' types by name. */
+function typesOf({ dtype, floats, compact }: Storage): Map<string, DType> {
+  const apart = compact?.matrices.map(({ name }) => [name, compact.dtype] as const) ?? [];
+  return new Map([...floats.map(({ name }) => [name, dtype] as const), ...apart]);
 }
 
 /** @throws UsageError if the weights have no head, or one that reads other states than ours */
@@ -279,20 +296,6 @@ function generationConfigOf(folder: string, config: T5Config): GenerationConfig 
   if (typeof written !== 'object' || written === null || Array.isArray(written))
     throw new FormatError(`${path}: holds ${JSON.stringify(written)}, expected an object`);
   return checkGenerationConfig(written, path);
-}
-
-/** What a dtype's activations are, and its parameters but for int8's matrices. */
-const types: Record<string, FloatType> = { float32: 'f32', bfloat16: 'bf16', float16: 'f16', int8: 'f32' };
-
-function newParameters(table: readonly ParameterSpec[], architecture: Architecture, options: ModelOptions): Parameters {
-  const dtype = types[options.dtype ?? 'float32'];
-  if (!dtype)
-    throw new UsageError(`dtype: is ${JSON.stringify(options.dtype)}, expected ${Object.keys(types).join(', ')}`);
-  const backend = openDevice(options.device);
-  if (options.dtype !== 'int8') return new Parameters(backend, dtype, table);
-  checkInt8(backend);
-  const { floats, matrices } = splitForInt8(table, architecture);
-  return new Parameters(backend, dtype, floats, matrices);
 }
 
 function seedOf({ seed = 0 }: NewModelOptions): number {

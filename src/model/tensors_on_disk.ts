@@ -1,5 +1,5 @@
 /** Named tensors in files, whatever the files' format: where each one's bytes lie, and reading them piece by piece. */
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { fromBfloat16 } from '../util/bfloat16.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { fromFloat16 } from '../util/float16.ts';
@@ -37,6 +37,8 @@ export interface TensorsOnDisk {
   readonly entries: ReadonlyMap<string, TensorEntry>;
   /** @throws FormatError if there is no such tensor */
   entry(name: string): TensorEntry;
+  /** The file that has a tensor as it is; undefined if it is computed. @throws FormatError if there is no such tensor */
+  fileOf(name: string): TensorFile | undefined;
   /** The bytes of elements [start, start + count) of a tensor, little-endian. @throws FormatError */
   readBytes(name: string, start?: number, count?: number): Uint8Array<ArrayBuffer>;
   /** Elements [start, start + count) of a float tensor as float32. @throws FormatError if it holds integers */
@@ -48,7 +50,10 @@ export interface TensorsOnDisk {
 export class TensorFile implements TensorsOnDisk {
   readonly path: string;
   readonly entries: ReadonlyMap<string, TensorEntry>;
-  private descriptor: number | undefined;
+  /** How long the file was when it was checked. */
+  readonly bytes: number;
+  readonly descriptor: number;
+  private isOpen = true;
 
   /** @throws UsageError if it cannot be opened, FormatError if it is damaged */
   constructor(path: string, readEntries: (path: string, descriptor: number) => ReadonlyMap<string, TensorEntry>) {
@@ -59,6 +64,7 @@ export class TensorFile implements TensorsOnDisk {
       throw new UsageError(`${path}: cannot be opened: ${(cause as Error).message}`, { cause });
     }
     try {
+      this.bytes = fstatSync(this.descriptor).size;
       this.entries = readEntries(path, this.descriptor);
     } catch (error) {
       this.close();
@@ -77,7 +83,7 @@ export class TensorFile implements TensorsOnDisk {
     if (start < 0 || count < 0 || start + count > length)
       throw new RangeError(`${this.path}: ${name} has ${length} elements, asked for [${start}, ${start + count})`);
     const size = tensorTypes[dtype];
-    return readExactly(this.path, this.descriptor!, position + start * size, count * size);
+    return readExactly(this.path, this.descriptor, position + start * size, count * size);
   }
 
   readFloats(name: string, start = 0, count = this.entry(name).length - start): Float32Array {
@@ -87,9 +93,14 @@ export class TensorFile implements TensorsOnDisk {
     return convert(this.readBytes(name, start, count).buffer);
   }
 
+  fileOf(name: string): TensorFile {
+    this.entry(name);
+    return this;
+  }
+
   close(): void {
-    if (this.descriptor !== undefined) closeSync(this.descriptor);
-    this.descriptor = undefined;
+    if (this.isOpen) closeSync(this.descriptor);
+    this.isOpen = false;
   }
 }
 
@@ -120,11 +131,11 @@ export function readExactly(
 export class TensorShards implements TensorsOnDisk {
   readonly path: string;
   readonly entries: ReadonlyMap<string, TensorEntry>;
-  private readonly files: readonly TensorsOnDisk[];
-  private readonly places = new Map<string, TensorsOnDisk>();
+  private readonly files: readonly TensorFile[];
+  private readonly places = new Map<string, TensorFile>();
 
   /** @throws FormatError if two files hold a tensor of one name */
-  constructor(path: string, files: readonly TensorsOnDisk[]) {
+  constructor(path: string, files: readonly TensorFile[]) {
     this.path = path;
     this.files = files;
     const entries = new Map<string, TensorEntry>();
@@ -151,7 +162,7 @@ export class TensorShards implements TensorsOnDisk {
     for (const file of this.files) file.close();
   }
 
-  private fileOf(name: string): TensorsOnDisk {
+  fileOf(name: string): TensorFile {
     const file = this.places.get(name);
     if (!file) throw new FormatError(`${this.path}: no tensor "${name}" among its ${this.entries.size}`);
     return file;

@@ -1,7 +1,11 @@
 /** Parameters from a folder's files in Hugging Face's layouts, and to its model.safetensors. */
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import type { Memory } from '../backend/backend.ts';
+import { quantiseRows } from '../ops/linear_int8/quantise_rows.ts';
 import type { Parameters } from '../tensor/parameters.ts';
+import { scope } from '../tensor/scope.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import {
   adapterFile,
@@ -14,19 +18,19 @@ import {
 } from './adapter_files.ts';
 import type { T5Config } from './config.ts';
 import { flashT5Name } from './flasht5_names.ts';
-import { loadInt8 } from './int8.ts';
 import type { Adapters } from './lora.ts';
+import type { MappedWeights } from './mapped_weights.ts';
 import { type Architecture, HEAD, type ParameterSpec, prefixOf, SHARED } from './parameter_table.ts';
 import { openSafetensors } from './safetensors.ts';
 import { writeSafetensors } from './safetensors_write.ts';
-import { TensorShards, type TensorsOnDisk } from './tensors_on_disk.ts';
+import { type TensorFile, TensorShards, type TensorsOnDisk } from './tensors_on_disk.ts';
 import { openTorchFile } from './torch_file.ts';
 
 /** The weights' file in a model's folder. */
 export const WEIGHTS_FILE = 'model.safetensors';
 
 /** Elements handed over at a time. */
-const CHUNK = 1 << 22;
+const CHUNK = 1 << 20;
 
 /** What a folder's weights may be called, the first that is there counts; an index names several files. */
 const layouts: [name: string, open: (path: string) => TensorsOnDisk][] = [
@@ -56,8 +60,8 @@ function openAdapted(folder: string): TensorsOnDisk {
   }
 }
 
-function openShards(index: string, open: (path: string) => TensorsOnDisk): TensorsOnDisk {
-  const files: TensorsOnDisk[] = [];
+function openShards(index: string, open: (path: string) => TensorFile): TensorsOnDisk {
+  const files: TensorFile[] = [];
   try {
     for (const name of new Set(shardOf(index).values())) {
       const path = join(dirname(index), name);
@@ -119,6 +123,7 @@ function equal(file: TensorsOnDisk, a: string, b: string): boolean {
   const { length, dtype } = file.entry(a);
   const other = file.entry(b);
   if (other.length !== length || other.dtype !== dtype) return false;
+  if (other.position === file.entry(a).position && file.fileOf(a) && file.fileOf(a) === file.fileOf(b)) return true;
   for (let start = 0; start < length; start += CHUNK) {
     const count = Math.min(CHUNK, length - start);
     if (Buffer.compare(file.readBytes(a, start, count), file.readBytes(b, start, count)) !== 0) return false;
@@ -152,24 +157,47 @@ export function matchWeights(
   return sources;
 }
 
-/** Fills the parameters that the file has. @throws FormatError if a tensor is not of a float type */
+/**
+ * Fills the parameters that the file has and that are not lent, some rows at a time.
+ * @throws FormatError if a tensor is not of a float type
+ */
 export function loadWeights(
   file: TensorsOnDisk,
+  mapped: MappedWeights,
   parameters: Parameters,
   sources: ReadonlyMap<string, string | undefined>,
 ): void {
   for (const [name, source] of sources) {
-    if (source === undefined) continue;
+    if (source === undefined || parameters.isLent(name)) continue;
     const tensor = parameters.get(name);
-    if (tensor.scales) {
-      loadInt8(file, source, tensor);
-      continue;
-    }
-    for (let start = 0; start < tensor.length; start += CHUNK) {
-      const values = file.readFloats(source, start, Math.min(CHUNK, tensor.length - start));
-      tensor.part(start, values.length).write(values);
+    const read = reader(file, mapped, source);
+    const [rows, width] = tensor.scales ? [tensor.shape[0]!, tensor.shape[1]!] : [tensor.length, 1];
+    const step = Math.max(1, Math.floor(CHUNK / width));
+    for (let row = 0; row < rows; row += step) {
+      const count = Math.min(step, rows - row);
+      const part = tensor.part(row * width, count * width).view(count, width);
+      part.scales = tensor.scales?.part(row, count);
+      if (!part.scales) read(row, part);
+      else
+        scope(() => {
+          const floats = Tensor.empty(tensor.backend, 'f32', part.shape);
+          read(row * width, floats);
+          quantiseRows(floats, part);
+          return undefined;
+        });
     }
   }
+}
+
+/** Fills tensors with elements of a file's tensor, from one on: on the device where that has mapped the file. */
+function reader(file: TensorsOnDisk, mapped: MappedWeights, source: string): (start: number, into: Tensor) => void {
+  const found = mapped.tensor(source);
+  if (!found) return (start, into) => into.write(file.readFloats(source, start, into.length));
+  return (start, into) => {
+    const part: Memory = found.memory.slice(start, into.length);
+    into.backend.convert!(into.memory, part);
+    found.file.forget(part);
+  };
 }
 
 /** The file's name of a parameter: as it is, with or without prefix, or another name of the shared embedding. */
@@ -183,9 +211,9 @@ function sourceName(file: TensorsOnDisk, name: string, prefix: string): string |
 
 /** Writes every parameter in its own type. @throws UsageError if the folder cannot be written or weights are in int8 */
 export async function saveWeights(folder: string, parameters: Parameters): Promise<void> {
-  if (parameters.int8)
-    throw new UsageError(`${folder}: weights in int8 are not saved, expected a model in float32 or bfloat16`);
-  const all = parameters.places.map((place) => ({ ...place, stored: place.name }));
+  if (parameters.compact === 'i8')
+    throw new UsageError(`${folder}: weights in int8 are not saved, expected a model in a float type`);
+  const all = [...parameters.all].map(([name, { shape }]) => ({ name, stored: name, shape }));
   await writeParameters(join(folder, WEIGHTS_FILE), parameters, all);
 }
 
@@ -215,10 +243,10 @@ async function writeParameters(
   parameters: Parameters,
   chosen: readonly { name: string; stored: string; shape: readonly number[] }[],
 ): Promise<void> {
-  const dtype = ({ f32: 'F32', bf16: 'BF16', f16: 'F16' } as const)[parameters.dtype];
+  const types = { f32: 'F32', bf16: 'BF16', f16: 'F16' } as const;
   const tensors = chosen.map(({ name, stored, shape }) => ({
     name: stored,
-    dtype,
+    dtype: types[parameters.get(name).dtype as keyof typeof types],
     shape,
     read: async (start: number, count: number) => {
       const host = await parameters.get(name).part(start, count).read();

@@ -26,6 +26,7 @@ import { fireBiasBackward, fireBiasForward } from './fire_bias/fire_bias.ts';
 import { globalNorm, parameterNorms } from './global_norm/global_norm.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import { linearInt8Kernel } from './linear_int8/linear_int8.ts';
+import { quantiseRowsKernel } from './linear_int8/quantise_rows.ts';
 import { linearRowsKernel } from './linear_rows/linear_rows.ts';
 import { logSoftmaxKernel } from './log_softmax/log_softmax.ts';
 import { meanPoolBackward, meanPoolForward } from './mean_pool/mean_pool.ts';
@@ -52,6 +53,7 @@ export const kernels = [
   linearBackwardWeight,
   linearRowsKernel,
   linearInt8Kernel,
+  quantiseRowsKernel,
   activationForward,
   activationBackward,
   gatedActivationForward,

@@ -1,9 +1,13 @@
 /**
  * All parameters of a model in one allocation, the gradients of those that are trained in another, in the same layout, so
  * that an optimizer is one launch over flat memory. Each parameter is its original Hugging Face matrix; it starts at a multiple
- * of ALIGNMENT elements and the gap behind it stays zero. Matrices in int8, with a scale per row, lie apart: they are read only.
+ * of ALIGNMENT elements and the gap behind it stays zero.
+ *
+ * What is not trained may lie elsewhere. Parameters that a weights file holds in the type that is computed with are used
+ * where the file is mapped, until something asks for flat memory. Matrices of a smaller type than the rest (int8 with a
+ * scale per row, float16) lie apart: they are read only.
  */
-import type { Backend, DType, FloatType } from '../backend/backend.ts';
+import type { Backend, DType, FloatType, Memory } from '../backend/backend.ts';
 import { UsageError } from '../util/errors.ts';
 import { markParameter } from './autograd.ts';
 import { elements, Tensor } from './tensor.ts';
@@ -50,44 +54,100 @@ export interface TrainedPart {
   readonly places: readonly ParameterPlace[];
 }
 
+/** Parameters that are not in flat memory. */
+export interface Elsewhere {
+  /** [O,I] matrices of a type of their own. */
+  compact?: { dtype: 'i8' | 'f16'; matrices: readonly ParameterShape[] } | undefined;
+  lent?: Lent | undefined;
+}
+
+/** Memory of others that holds parameters already. */
+export interface Lent {
+  memories: ReadonlyMap<string, Memory>;
+  /** Ends all of it. */
+  close(): void;
+}
+
 /** A model's parameters and their gradients. */
 export class Parameters {
   readonly backend: Backend;
   readonly dtype: FloatType;
   readonly places: readonly ParameterPlace[];
-  /** Every value [N], N a multiple of ALIGNMENT. */
-  readonly values: Tensor;
   /** Gradients of what became trainable at one time, from the first such parameter to the last, and where that begins. */
   private stretches: { gradients: Tensor; start: number }[] = [];
   /** Stretches that were joined: recorded launches may still know them. */
   private readonly former: Tensor[] = [];
-  /** The int8 matrices' values and scales, where there are some. */
-  readonly int8: { values: Tensor; scales: Tensor } | undefined;
+  /** The type of matrices that lie apart, where there are some. */
+  readonly compact: 'i8' | 'f16' | undefined;
   private readonly byName = new Map<string, Tensor>();
+  /** Flat memory: of every value, or of those that are not lent. */
+  private flat: Tensor;
+  private readonly apart: Tensor[] = [];
+  private lent: Lent | undefined;
 
-  /** @param matrices [O,I] parameters that are to be in int8 */
   constructor(
     backend: Backend,
     dtype: FloatType,
     shapes: readonly ParameterShape[],
-    matrices: readonly ParameterShape[] = [],
+    { compact, lent }: Elsewhere = {},
   ) {
     this.backend = backend;
     this.dtype = dtype;
-    const { places, length } = layOut(shapes);
-    this.places = places;
-    this.values = zeros(backend, dtype, length);
-    for (const { name, shape, offset, length: count } of places)
-      this.byName.set(name, this.values.part(offset, count).view(...shape));
-    if (matrices.length === 0) return;
-    const values = layOut(matrices);
+    this.places = layOut(shapes).places;
+    this.compact = compact?.dtype;
+    this.lent = lent;
+    this.flat = this.place(dtype, shapes);
+    if (!compact) return;
+    const { matrices } = compact;
+    this.apart.push(this.place(compact.dtype, matrices));
+    if (compact.dtype !== 'i8') return;
     const scales = layOut(matrices.map(({ name, shape }) => ({ name, shape: [shape[0]!] })));
-    this.int8 = { values: zeros(backend, 'i8', values.length), scales: zeros(backend, 'f32', scales.length) };
-    for (const [i, { name, shape, offset, length: count }] of values.places.entries()) {
-      const matrix = this.int8.values.part(offset, count).view(...shape);
-      matrix.scales = this.int8.scales.part(scales.places[i]!.offset, scales.places[i]!.length);
-      this.byName.set(name, matrix);
+    const all = zeros(backend, 'f32', scales.length);
+    this.apart.push(all);
+    for (const { name, offset, length } of scales.places) this.get(name).scales = all.part(offset, length);
+  }
+
+  /** Parameters with memory: what is lent, or a place in new flat memory of zeros, which is returned. */
+  private place(dtype: DType, shapes: readonly ParameterShape[]): Tensor {
+    const lentOf = ({ name }: ParameterShape) => this.lent?.memories.get(name);
+    const { places, length } = layOut(shapes.filter((parameter) => !lentOf(parameter)));
+    const flat = zeros(this.backend, dtype, length);
+    const own = new Map(places.map(({ name, offset, length }) => [name, flat.part(offset, length).memory]));
+    for (const parameter of shapes) {
+      const { name, shape } = parameter;
+      this.byName.set(name, new Tensor(this.backend, lentOf(parameter) ?? own.get(name)!, shape));
     }
+    return flat;
+  }
+
+  /**
+   * Every value [N], N a multiple of ALIGNMENT. What is lent is copied the first time.
+   * @throws UsageError if matrices lie apart
+   */
+  get values(): Tensor {
+    this.gather();
+    return this.flat;
+  }
+
+  /** Moves all parameters into flat memory, if some are lent. */
+  private gather(): void {
+    if (this.compact)
+      throw new UsageError(
+        `parameters: weights in ${this.compact === 'i8' ? 'int8' : 'float16'} cannot be trained here, expected float32 or bfloat16`,
+      );
+    if (!this.lent) return;
+    const { places, length } = layOut(this.places);
+    const all = zeros(this.backend, this.dtype, length);
+    for (const { name, offset, length } of places) {
+      const tensor = this.get(name);
+      const { memory } = all.part(offset, length);
+      this.backend.convert!(memory, tensor.memory);
+      tensor.memory = memory;
+    }
+    this.backend.free(this.flat.memory.base);
+    this.flat = all;
+    this.lent.close();
+    this.lent = undefined;
   }
 
   /** The parameter of a name. @throws UsageError listing near names */
@@ -96,6 +156,16 @@ export class Parameters {
     if (!tensor)
       throw new UsageError(`parameters: no "${name}" among ${this.places.length} (${this.places[0]?.name}, …)`);
     return tensor;
+  }
+
+  /** Every parameter by name. */
+  get all(): ReadonlyMap<string, Tensor> {
+    return this.byName;
+  }
+
+  /** Whether a parameter is used where others hold it. */
+  isLent(name: string): boolean {
+    return this.lent?.memories.has(name) ?? false;
   }
 
   has(name: string): boolean {
@@ -107,7 +177,7 @@ export class Parameters {
    * @throws UsageError if some are in int8
    */
   trainable(wanted: (name: string) => boolean = () => true): void {
-    if (this.int8) throw new UsageError('parameters: weights in int8 cannot be trained, expected float32 or bfloat16');
+    this.gather();
     const added = this.places.filter(({ name }) => wanted(name) && !this.get(name).grad);
     if (added.length > 0) this.stretches.push(this.stretchOver(added));
   }
@@ -152,10 +222,10 @@ export class Parameters {
   }
 
   dispose(): void {
-    this.backend.free(this.values.memory.base);
     const gradients = [...this.former, ...this.stretches.map((stretch) => stretch.gradients)];
-    for (const tensor of [...gradients, this.int8?.values, this.int8?.scales])
-      if (tensor) this.backend.free(tensor.memory.base);
+    for (const tensor of [this.flat, ...gradients, ...this.apart]) this.backend.free(tensor.memory.base);
+    this.lent?.close();
+    this.lent = undefined;
   }
 }
 

@@ -9,7 +9,8 @@ export const elements = (shape: readonly number[]): number => shape.reduce((a, b
 /** Memory of a backend under a shape. */
 export class Tensor {
   readonly backend: Backend;
-  readonly memory: Memory;
+  /** Where the numbers are. Changes only where a model's parameters move together (parameters.ts). */
+  memory: Memory;
   readonly shape: readonly number[];
   /** True for parameters and for what was computed from them under a tape. */
   needsGrad = false;

@@ -3,7 +3,15 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { BackendError } from '../../util/errors.ts';
 import { type NativeFunction, type NativeLibrary, nativeDirectory, openLibrary } from '../../util/native.ts';
-import { type Backend, bytesOf, type DType, type FloatType, type HostArray, type Memory } from '../backend.ts';
+import {
+  type Backend,
+  bytesOf,
+  type DType,
+  type FloatType,
+  type HostArray,
+  type MappedFile,
+  type Memory,
+} from '../backend.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
 import { profiled } from '../profile.ts';
 
@@ -57,6 +65,23 @@ function cpuFlags(): Set<string> {
 /** Zeros written at a time. */
 const ZEROS_BYTES = 1 << 24;
 
+/** Functions of memory.cpp, mapping.cpp and convert.cpp. */
+const natives = {
+  alloc: 'uint64_t fat5_alloc(uint64_t bytes)',
+  free: 'int fat5_free(uint64_t address)',
+  write: 'int fat5_write(uint64_t to, const void *from, uint64_t bytes)',
+  read: 'int fat5_read(uint64_t from, void *to, uint64_t bytes)',
+  map: 'uint64_t fat5_map(int32_t descriptor, uint64_t bytes)',
+  unmap: 'int fat5_unmap(uint64_t address, uint64_t bytes)',
+  expect: 'int fat5_expect(uint64_t address, uint64_t bytes)',
+  forget: 'int fat5_forget(uint64_t address, uint64_t bytes)',
+  convert: 'int fat5_convert(uint64_t to, int32_t toType, uint64_t from, int32_t fromType, int64_t count)',
+};
+type NativeName = keyof typeof natives;
+
+/** convert.cpp's numbers for types. */
+const typeNumbers: Record<FloatType, number> = { f32: 0, bf16: 1, f16: 2 };
+
 class CpuBackend implements Backend {
   readonly name = 'cpu';
   readonly scratchBytes = 32 << 20;
@@ -65,17 +90,13 @@ class CpuBackend implements Backend {
   private readonly kernels: NativeLibrary;
   private readonly bound = new Map<AnyKernel, Map<FloatType, NativeFunction>>();
   private readonly idle = new Map<number, number[]>(); // block bytes -> addresses
-  private readonly native: Record<'alloc' | 'free' | 'write' | 'read', NativeFunction>;
+  private readonly native: Record<NativeName, NativeFunction>;
 
   constructor(isa: string) {
     this.isa = isa;
     this.kernels = openLibrary(`fat5-cpu-${isa}`);
-    this.native = {
-      alloc: this.kernels.bind('uint64_t fat5_alloc(uint64_t bytes)'),
-      free: this.kernels.bind('int fat5_free(uint64_t address)'),
-      write: this.kernels.bind('int fat5_write(uint64_t to, const void *from, uint64_t bytes)'),
-      read: this.kernels.bind('int fat5_read(uint64_t from, void *to, uint64_t bytes)'),
-    };
+    const bound = Object.entries(natives).map(([name, prototype]) => [name, this.kernels.bind(prototype)]);
+    this.native = Object.fromEntries(bound) as Record<NativeName, NativeFunction>;
   }
 
   alloc(dtype: DType, length: number): CpuMemory {
@@ -120,7 +141,29 @@ class CpuBackend implements Backend {
   }
 
   async read(from: Memory, into: HostArray): Promise<void> {
-    this.native.read((from as CpuMemory).address, into, checkedBytes(from, into));
+    if (this.native.read((from as CpuMemory).address, into, checkedBytes(from, into)) !== 0)
+      throw new BackendError(
+        'cpu: a weights file was cut short while a model used it, expected that it stays; open the model again',
+      );
+  }
+
+  map(descriptor: number, bytes: number): MappedFile | undefined {
+    const start = this.native.map(descriptor, bytes);
+    if (start === 0) return undefined;
+    const advise = (name: 'expect' | 'forget', part: Memory) =>
+      void this.native[name]((part as CpuMemory).address, part.length * bytesOf[part.dtype]);
+    return {
+      at: (dtype, position, length) => new CpuMemory(dtype, length, start + position),
+      expect: (part) => advise('expect', part),
+      forget: (part) => advise('forget', part),
+      close: () => void this.native.unmap(start, bytes),
+    };
+  }
+
+  convert(to: Memory, from: Memory): void {
+    const [target, source] = [to, from].map((memory) => memory as CpuMemory) as [CpuMemory, CpuMemory];
+    const types = [to, from].map(({ dtype }) => typeNumbers[dtype as FloatType]);
+    this.native.convert(target.address, types[0], source.address, types[1], to.length);
   }
 
   launch(kernel: AnyKernel, type: FloatType, args: (Memory | null)[], sizes: number[], scalars: number[]): void {

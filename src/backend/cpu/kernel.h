@@ -24,6 +24,32 @@ struct bf16 {
   }
 };
 
+/** IEEE half precision, rounded to nearest even when stored; half.h has whole vectors. */
+struct half {
+  uint16_t bits;
+  half() = default;
+  half(float x) {
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    const uint16_t sign = u >> 16 & 0x8000;
+    u &= 0x7fffffff;
+    float size;
+    memcpy(&size, &u, 4);
+    if (u > 0x7f800000) bits = sign | 0x7e00;
+    else if (u >= 0x477ff000) bits = sign | 0x7c00;  // 65520 and more
+    else if (u >= 0x38800000) bits = sign | uint16_t((u - 0x38000000 + 0xfff + (u >> 13 & 1)) >> 13);
+    else bits = sign | uint16_t(nearbyintf(size * 16777216.0f));  // multiples of 2^-24
+  }
+  operator float() const {
+    const uint32_t exponent = bits >> 10 & 31, fraction = bits & 0x3ff;
+    if (exponent == 0) return (bits & 0x8000 ? -1 : 1) * float(fraction) * 5.9604644775390625e-8f;  // 2^-24
+    const uint32_t u = uint32_t(bits & 0x8000) << 16 | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13;
+    float x;
+    memcpy(&x, &u, 4);
+    return x;
+  }
+};
+
 #if defined(COMPUTE_BF16)
 using T = bf16;
 #define SYMBOL(name) name##_bf16

@@ -1,5 +1,6 @@
 // Aligned memory and copies for cpu.ts. Addresses cross the boundary as integers.
 #include "memory.h"
+#include "mapping.h"
 #include <cstdlib>
 #include <cstring>
 #if defined(__linux__)
@@ -26,7 +27,8 @@ extern "C" int fat5_write(uint64_t to, const void *from, uint64_t bytes) {
   return 0;
 }
 
+/** @returns nonzero if a mapped file lacked bytes, which may be why the numbers are wrong */
 extern "C" int fat5_read(uint64_t from, void *to, uint64_t bytes) {
   memcpy(to, reinterpret_cast<const void *>(from), bytes);
-  return 0;
+  return mappingsDamaged();
 }

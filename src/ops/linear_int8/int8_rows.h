@@ -21,23 +21,36 @@ inline float largestSize(const T *x, int64_t I) {
   return result;
 }
 
-/** Quantises a row of I numbers; writes zeros behind it up to `end`. @returns what a step is worth, times alpha, and the sum */
-template <class Item> void quantiseRow(const T *x, int64_t I, int64_t end, float alpha, Item *q, float &step, int32_t &sum) {
-  typedef Item Items __attribute__((vector_size(W * sizeof(Item))));
-  const float most = largestSize(x, I);
-  const bool finite = most <= 3.402823466e38f;
-  const float inverse = finite && most >= LEAST ? 127 / most : 0;
-  step = !finite ? NAN : most >= LEAST ? alpha * (most / 127) : 0;
-  ivec sums{};
-  for (int64_t i = 0; i < end; i += W) {
-    vec v{};
-    if (inverse != 0 && i < I) v = (I - i >= W ? load(x + i) : load(x + i, I - i)) * inverse;
+/** How a row becomes whole numbers. */
+struct RowScale {
+  float inverse, step;  // steps in 1, 0 if all are to be zeros; what a step is worth, times alpha
+
+  RowScale(const T *x, int64_t I, float alpha) {
+    const float most = largestSize(x, I);
+    const bool finite = most <= 3.402823466e38f;
+    inverse = finite && most >= LEAST ? 127 / most : 0;
+    step = !finite ? NAN : most >= LEAST ? alpha * (most / 127) : 0;
+  }
+
+  /** W numbers to q, and added to sums. */
+  template <class Item> void quantise(vec v, Item *q, ivec &sums) const {
+    typedef Item Items __attribute__((vector_size(W * sizeof(Item))));
+    v = inverse == 0 ? vec{} : v * inverse;
     for (int w = 0; w < W; w++) v[w] = rintf(v[w]);
     const ivec whole = __builtin_convertvector(v, ivec);
     sums += whole;
     const Items items = __builtin_convertvector(whole, Items);
-    memcpy(q + i, &items, sizeof items);
+    memcpy(q, &items, sizeof items);
   }
+};
+
+/** Quantises a row of I numbers; writes zeros behind it up to `end`. @returns what a step is worth, times alpha, and the sum */
+template <class Item> void quantiseRow(const T *x, int64_t I, int64_t end, float alpha, Item *q, float &step, int32_t &sum) {
+  const RowScale scale(x, I, alpha);
+  step = scale.step;
+  ivec sums{};
+  for (int64_t i = 0; i < end; i += W)
+    scale.quantise(I - i >= W ? load(x + i) : i < I ? load(x + i, I - i) : vec{}, q + i, sums);
   sum = 0;
   for (int w = 0; w < W; w++) sum += sums[w];
 }

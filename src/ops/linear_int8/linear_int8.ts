@@ -24,6 +24,14 @@ const alone = ['second', 'scales2', 'y2', 'third', 'scales3', 'y3'] as const;
 const whole = (random: () => number) => Math.floor(random() * (2 * STEPS + 1)) - STEPS;
 const positive = (random: () => number) => 0.001 + 0.01 * random();
 
+/** A row in whole numbers, and what a step is worth. */
+export function quantised(row: Float64Array): { q: Float64Array; step: number } {
+  const most = row.reduce((m, value) => Math.max(m, Math.abs(value)), 0); // NaN stays
+  const inverse = most >= LEAST ? Math.fround(STEPS / most) : 0;
+  const q = row.map((value) => (inverse === 0 ? 0 : roundToEven(Math.fround(value * inverse))));
+  return { q, step: Number.isFinite(most) ? (most >= LEAST ? most / STEPS : 0) : Number.NaN };
+}
+
 export const linearInt8Kernel = defineKernel({
   name: 'linear_int8',
   inputs: {
@@ -55,11 +63,7 @@ export const linearInt8Kernel = defineKernel({
   },
   reference({ x, first, scales1, second, scales2, third, scales3, y1, y2, y3 }, { N, I }, { alpha }) {
     for (let n = 0; n < N; n++) {
-      const row = x.subarray(n * I, (n + 1) * I);
-      const most = row.reduce((m, value) => Math.max(m, Math.abs(value)), 0); // NaN stays
-      const inverse = most >= LEAST ? Math.fround(STEPS / most) : 0;
-      const q = row.map((value) => (inverse === 0 ? 0 : roundToEven(Math.fround(value * inverse))));
-      const step = Number.isFinite(most) ? (most >= LEAST ? most / STEPS : 0) : Number.NaN;
+      const { q, step } = quantised(x.subarray(n * I, (n + 1) * I));
       for (const [weight, scales, y] of [
         [first, scales1, y1],
         [second, scales2, y2],

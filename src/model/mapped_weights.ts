@@ -1,0 +1,57 @@
+/** Weights files as memory of the device that computes, where it can map files: nothing is copied before it is used. */
+import type { Backend, DType, FloatType, MappedFile, Memory } from '../backend/backend.ts';
+import type { Lent } from '../tensor/parameters.ts';
+import { isEmbedding } from './parameter_table.ts';
+import { type TensorFile, type TensorsOnDisk, type TensorType, tensorTypes } from './tensors_on_disk.ts';
+
+/** Types of files that a device may hold. */
+const floatTypes: Partial<Record<TensorType, FloatType>> = { F32: 'f32', BF16: 'bf16', F16: 'f16' };
+
+/** A tensor where its file is mapped. */
+export interface MappedTensor {
+  file: MappedFile;
+  memory: Memory;
+}
+
+/** The files of some weights, mapped as they are needed. */
+export class MappedWeights {
+  private readonly backend: Backend;
+  private readonly weights: TensorsOnDisk;
+  private readonly files = new Map<TensorFile, MappedFile | undefined>();
+
+  constructor(backend: Backend, weights: TensorsOnDisk) {
+    this.backend = backend;
+    this.weights = weights;
+  }
+
+  /** A tensor as it lies in its file; undefined where the device cannot have it so. */
+  tensor(name: string): MappedTensor | undefined {
+    const { dtype, length, position } = this.weights.entry(name);
+    const type = floatTypes[dtype];
+    if (!this.backend.map || !type || length === 0 || position % tensorTypes[dtype] !== 0) return undefined;
+    const file = this.weights.fileOf(name);
+    if (!file) return undefined;
+    if (!this.files.has(file)) this.files.set(file, this.backend.map(file.descriptor, file.bytes));
+    const mapped = this.files.get(file);
+    return mapped && { file: mapped, memory: mapped.at(type, position, length) };
+  }
+
+  /** The parameters that their files (`sources`) hold in the types that are wanted; undefined if there are none. Of embeddings few rows are read. */
+  lend(wanted: ReadonlyMap<string, DType>, sources: ReadonlyMap<string, string | undefined>): Lent | undefined {
+    const memories = new Map<string, Memory>();
+    for (const [name, source] of sources) {
+      const dtype = wanted.get(name);
+      if (source === undefined || floatTypes[this.weights.entry(source).dtype] !== dtype) continue;
+      const mapped = this.tensor(source);
+      if (!mapped) continue;
+      memories.set(name, mapped.memory);
+      if (!isEmbedding(name)) mapped.file.expect(mapped.memory);
+    }
+    return memories.size > 0 ? { memories, close: () => this.close() } : undefined;
+  }
+
+  close(): void {
+    for (const file of this.files.values()) file?.close();
+    this.files.clear();
+  }
+}

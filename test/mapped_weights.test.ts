@@ -1,0 +1,120 @@
+/** Weights that are used where their file is mapped: no copy, the same results, and files that change underneath. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { openCpu } from '../src/backend/cpu/cpu.ts';
+import { T5ForConditionalGeneration } from '../src/index.ts';
+import type { ModelDtype } from '../src/model/storage.ts';
+import { BackendError } from '../src/util/errors.ts';
+import { published } from './model_configs.ts';
+
+const backend = openCpu();
+const root = mkdtempSync(join(tmpdir(), 'fat5-mapped-'));
+after(() => rmSync(root, { recursive: true }));
+
+const config = { ...published.v1_1, d_model: 64, d_kv: 16, d_ff: 128, num_heads: 4, vocab_size: 97 };
+const inputs = { input_ids: [[5, 9, 13, 21, 8, 30, 2, 1]], decoder_input_ids: [[0, 4, 17, 3]] };
+
+/** A folder with new weights, its model as it was made, and how to open it. */
+async function saved(name: string, dtype: ModelDtype = 'float32') {
+  const folder = join(root, name);
+  const made = T5ForConditionalGeneration.from_config(config, { device: 'cpu', seed: 4, dtype });
+  await made.save_pretrained(folder);
+  const open = (as: ModelDtype = dtype) =>
+    T5ForConditionalGeneration.from_pretrained(folder, { device: 'cpu', dtype: as });
+  return { file: join(folder, 'model.safetensors'), made, open };
+}
+const logits = async (model: T5ForConditionalGeneration) => (await model.forward(inputs)).logits.data;
+
+for (const dtype of ['float32', 'bfloat16'] as const)
+  test(`a ${dtype} model uses the file's own memory and gives the same bits`, async () => {
+    const { made, open } = await saved(dtype, dtype);
+    const before = backend.usage.bytes;
+    const model = await open();
+    assert.ok(backend.usage.bytes - before <= 256, `${backend.usage.bytes - before} bytes were allocated`);
+    assert.deepEqual(await logits(model), await logits(made));
+    model.dispose();
+    assert.equal(backend.usage.bytes, before);
+    made.dispose();
+  });
+
+test('a model that was mapped trains as one that was not, and leaves its file alone', async () => {
+  const { file, made, open } = await saved('trained');
+  const bytes = readFileSync(file);
+  const model = await open();
+  const batch = { input_ids: [[5, 9, 1]], labels: [[4, 17, 1]] };
+  const [ours, theirs] = [await model.lossAndGradients(batch), await made.lossAndGradients(batch)];
+  assert.equal(ours.loss, theirs.loss);
+  for (const [name, { data }] of Object.entries(theirs.gradients))
+    assert.deepEqual(ours.gradients[name]!.data, data, name);
+  assert.deepEqual(await model.parameters.values.read(), await made.parameters.values.read());
+  model.parameters.values.write(new Float32Array(model.parameters.values.length));
+  assert.deepEqual(readFileSync(file), bytes);
+  model.dispose();
+  made.dispose();
+});
+
+test('what is written to a mapped parameter changes the model and not its file', async () => {
+  const { file, made, open } = await saved('written');
+  const bytes = readFileSync(file);
+  const model = await open();
+  const name = 'encoder.final_layer_norm.weight';
+  for (const m of [model, made]) m.parameters.get(name).write(new Float32Array(64).fill(0.25));
+  const changed = await logits(model);
+  assert.deepEqual(changed, await logits(made));
+  assert.deepEqual([...(await model.parameters.values.read())], [...(await made.parameters.values.read())]);
+  assert.deepEqual(readFileSync(file), bytes);
+  const again = await open();
+  assert.notDeepEqual(await logits(again), changed);
+  for (const m of [model, made, again]) m.dispose();
+});
+
+test('types that differ from the file are converted on the way', async () => {
+  for (const [stored, wanted] of [
+    ['bfloat16', 'float32'],
+    ['float32', 'bfloat16'],
+  ] as const) {
+    const { made, open } = await saved(`${stored}-${wanted}`, stored);
+    const model = await open(wanted);
+    const [name, tensor] = [...model.parameters.all][5]!;
+    const rounded = await T5ForConditionalGeneration.from_config(config, { device: 'cpu', seed: 4, dtype: 'bfloat16' });
+    const expected = await rounded.parameters.get(name).read();
+    const found = Uint16Array.from(
+      wanted === 'bfloat16'
+        ? await tensor.read()
+        : new Uint32Array((await tensor.read()).buffer as ArrayBuffer).map((bits) => bits >>> 16),
+    );
+    assert.deepEqual(found, expected);
+    for (const m of [made, model, rounded]) m.dispose();
+  }
+});
+
+test('a file that is replaced under a model does not change it', async () => {
+  const { file, made, open } = await saved('replaced');
+  const model = await open();
+  const other = readFileSync(file);
+  writeFileSync(`${file}.new`, other.fill(0, other.length - 20_000));
+  renameSync(`${file}.new`, file);
+  assert.deepEqual(await logits(model), await logits(made));
+  model.dispose();
+  made.dispose();
+});
+
+test('a file that is cut short under a model is an error, and no crash', async () => {
+  const { file, made, open } = await saved('cut');
+  const expected = await logits(made);
+  const model = await open();
+  const whole = readFileSync(file);
+  truncateSync(file, 10_000);
+  await assert.rejects(logits(model), { name: BackendError.name, message: /cut short/ });
+  model.dispose();
+  assert.deepEqual(await logits(made), expected, 'others go on once the model is gone');
+  made.dispose();
+  await assert.rejects(open(), /the file has/);
+  writeFileSync(file, whole);
+  const again = await open();
+  assert.deepEqual(await logits(again), expected);
+  again.dispose();
+});
