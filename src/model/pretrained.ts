@@ -19,7 +19,7 @@ import { initialize } from './initialize.ts';
 import { type EncoderInputs, sourceOf } from './inputs.ts';
 import { Adapters, adapterTable, type LoraOptions } from './lora.ts';
 import { MappedWeights } from './mapped_weights.ts';
-import { type Architecture, HEAD, parameterTable, prefixOf, SHARED } from './parameter_table.ts';
+import { type Architecture, HEAD, type ParameterSpec, parameterTable, prefixOf, SHARED } from './parameter_table.ts';
 import { type EncoderBlock, encoderParameters, type StackParameters } from './parameter_tree.ts';
 import type { Pass, Random } from './pass.ts';
 import { type ResultTensor, toResult } from './result.ts';
