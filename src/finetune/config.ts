@@ -75,7 +75,9 @@ export const finetuneConfigSchema = z.strictObject({
   name: text.describe('the run directory is runs_directory/name'),
   runs_directory: text.default('runs').describe('where run directories are'),
   model: text.describe('folder of a model or of a run; its shape alone where weights is random'),
-  weights: oneOf('checkpoint', 'random').default('checkpoint').describe('start from the checkpoint, or from nothing'),
+  weights: oneOf('checkpoint', 'backbone', 'random')
+    .default('checkpoint')
+    .describe('start from the checkpoint, from it with a new head, or from nothing'),
   tokenizer: text.optional().describe("a tokenizer's folder, file or name on the hub; the model's own when left out"),
   task: z.discriminatedUnion(
     'name',

@@ -9,6 +9,7 @@ import { copyTokenizer } from '../train/run_parts.ts';
 import { UsageError } from '../util/errors.ts';
 import type { FinetuneConfig } from './config.ts';
 import type { FinetuneParts } from './finetune.ts';
+import { headOf } from './head.ts';
 import { allRows, type Row } from './rows.ts';
 import type { AnyTask, TaskModel } from './task.ts';
 import { createTask } from './tasks.ts';
@@ -44,7 +45,8 @@ export async function openTask(
   tokenizer: Tokenizer,
 ): Promise<{ task: AnyTask; examples: Examples }> {
   const { max_length, max_target_length } = config.train;
-  const task = createTask(config, { tokenizer, max_length, max_target_length, rows: config.evaluate.rows });
+  const tools = { tokenizer, max_length, max_target_length, rows: config.evaluate.rows, head: headOf(config) };
+  const task = createTask(config, tools);
   const of = async (split: keyof Examples) => {
     const rows = await splitRows(task, config, split);
     return rows && task.examples(rows, split === 'train' ? 'train' : 'held-out');
@@ -110,7 +112,7 @@ export async function openModel(
   if (checkpoint && !lora) return task.model.from_pretrained(checkpoint, { device, dtype }) as Promise<AnyTaskModel>;
   if (config.weights === 'random')
     return task.model.from_config({ ...written, ...settings } as never, { device, dtype, seed }) as AnyTaskModel;
-  const options = { device, dtype, seed, config: settings, lora };
+  const options = { device, dtype, seed, config: settings, lora, new_head: config.weights === 'backbone' };
   const model = (await task.model.from_pretrained(config.model, options)) as AnyTaskModel;
   if (checkpoint && lora) loadAdapters(checkpoint, model.parameters);
   return model;

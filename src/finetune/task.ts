@@ -6,6 +6,7 @@ import type { PretrainedT5 } from '../model/pretrained.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Trainable } from '../train/trainer.ts';
 import { padded } from '../util/id_rows.ts';
+import type { Head } from './head.ts';
 import type { Row } from './rows.ts';
 
 /** Scores by name; what they mean is said where they are computed (eval/metrics). */
@@ -19,6 +20,8 @@ export interface TaskTools {
   max_target_length: number;
   /** Rows of a batch while predicting. */
   rows: number;
+  /** The head that the checkpoint has for this task. */
+  head?: Head | undefined;
 }
 
 /** A model that a task trains. */

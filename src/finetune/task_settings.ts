@@ -49,6 +49,9 @@ export const taskSettings = {
     tags: text.default('tags').describe('column of the list of tags'),
     labels,
     class_weights: classWeights,
+    stride: countOrZero
+      .optional()
+      .describe('tokens that windows of a long text share; a quarter of train.max_length when left out'),
   }),
   question_answering: z.strictObject({
     name: z.literal('question_answering'),

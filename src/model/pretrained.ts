@@ -49,6 +49,8 @@ export interface NewModelOptions extends ModelOptions {
   config?: T5ConfigInput;
   /** Learn adapters beside the matrices (lora.ts) instead of the matrices. */
   lora?: LoraOptions | undefined;
+  /** from_pretrained: begin a new head although the folder has one. */
+  new_head?: boolean;
   /** from_pretrained: whether a folder without the model's head is an error, instead of the start of a new one. */
   complete?: boolean;
 }
@@ -233,7 +235,7 @@ function fromFolder<M extends PretrainedT5>(model: ModelClass<M>, folder: string
   try {
     const config = withSharing(written, file);
     const table = parameterTable(config, model.architecture);
-    const sources = matchWeights(file, table, model.architecture); // before anything is allocated
+    const sources = matchWeights(file, table, model.architecture, options); // before anything is allocated
     const all = withLora(table, options);
     if (options.complete) checkHead(folder, [...file.entries.keys()], sources, model.architecture);
     const backend = openDevice(options.device);

@@ -132,7 +132,7 @@ function equal(file: TensorsOnDisk, a: string, b: string): boolean {
 }
 
 /**
- * The file's name for each parameter, undefined for those of a head that the file lacks. A backbone's names may lack
+ * The file's name for each parameter, undefined for those of a head that the file lacks or that is to be new. A backbone's names may lack
  * the prefix of the head's class, so that a pre-trained model can begin a classifier.
  * @throws FormatError if a parameter of the backbone is missing or any has another shape
  */
@@ -140,10 +140,11 @@ export function matchWeights(
   file: TensorsOnDisk,
   table: readonly ParameterSpec[],
   architecture: Architecture,
+  { new_head = false }: { new_head?: boolean | undefined } = {},
 ): Map<string, string | undefined> {
   const sources = new Map<string, string | undefined>();
   for (const { name, shape } of table) {
-    const source = sourceName(file, name, prefixOf(architecture));
+    const source = new_head && isHead(name) ? undefined : sourceName(file, name, prefixOf(architecture));
     sources.set(name, source);
     if (source === undefined) {
       if (isHead(name)) continue;

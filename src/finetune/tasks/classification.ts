@@ -8,6 +8,7 @@ import { type SequenceClassificationBatch, T5ForSequenceClassification } from '.
 import { UsageError } from '../../util/errors.ts';
 import { inGroups } from '../../util/id_rows.ts';
 import { type ClassWeights, sumOf, weightsOf } from '../class_weights.ts';
+import { labelsOf } from '../head.ts';
 import { listOf, numberOf, type Row, textOf } from '../rows.ts';
 import { classes, encoded, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
 
@@ -50,47 +51,51 @@ export function classification(
   const { tokenizer } = tools;
   if (options.class_weights !== undefined && kind !== 'single_label')
     throw new UsageError(`task.class_weights: means nothing to kind "${kind}", expected single_label, or none`);
-  let labels = options.labels;
+  let labels: readonly string[] = kind === 'regression' ? ['score'] : [];
   let weights: number[] | undefined;
   const indexOf = (row: Row, label: string): number => {
-    const index = labels!.indexOf(label);
+    const index = labels.indexOf(label);
     if (index < 0)
-      throw new UsageError(`${row.place}: label "${label}" is unknown, expected one of ${labels!.join(', ')}`);
+      throw new UsageError(
+        `${row.place}: label "${label}" is unknown, expected one of ${labels.join(', ')}; name it in task.labels or have it in a training row`,
+      );
     return index;
   };
   const labelOf = (row: Row): number | number[] => {
     if (kind === 'regression') return numberOf(row, target);
     const found = listOf(row, target).map((label) => indexOf(row, label));
-    if (kind === 'multi_label') return labels!.map((_, i) => (found.includes(i) ? 1 : 0));
+    if (kind === 'multi_label') return labels.map((_, i) => (found.includes(i) ? 1 : 0));
     if (found.length !== 1) throw new UsageError(`${row.place}: ${found.length} labels in "${target}", expected one`);
     return found[0]!;
   };
   const namesOf = (label: number | number[]): unknown => {
     if (kind === 'regression') return label;
-    return Array.isArray(label) ? labels!.filter((_, i) => label[i] === 1) : labels![label];
+    return Array.isArray(label) ? labels.filter((_, i) => label[i] === 1) : labels[label];
   };
   return {
     columns: [...options.input, target],
     metric: { single_label: 'accuracy', multi_label: 'macro_f1', regression: 'spearman' }[kind],
     model: T5ForSequenceClassification,
     configuration(): Partial<T5Config> {
-      return { ...classes(kind === 'regression' ? ['score'] : labels!), problem_type: problemTypes[kind] };
+      return { ...classes(labels), problem_type: problemTypes[kind] };
     },
     examples(rows, split) {
-      if (split === 'train' && kind !== 'regression')
-        labels ??= [...new Set(rows.flatMap((row) => listOf(row, target)))].sort(byNumberThenName);
+      if (split === 'train') {
+        const found = () => [...new Set(rows.flatMap((row) => listOf(row, target)))].sort(byNumberThenName);
+        labels = labelsOf(kind === 'regression' ? labels : (options.labels ?? found()), tools.head);
+      }
       const examples = rows.map((row) => {
         const text = options.input.map((column) => textOf(row, column)).join(pairSeparator);
         const label = labelOf(row);
         return { source: encoded(tokenizer, text, tools.max_length), label, wanted: namesOf(label) };
       });
-      if (split === 'train') weights = weightsOf(options.class_weights, labels ?? [], indices(examples));
+      if (split === 'train') weights = weightsOf(options.class_weights, labels, indices(examples));
       return examples;
     },
     lengthOf: ({ source }) => source.length,
     wanted: (example) => example.wanted,
     batch: (examples) => ({
-      inputs: { ...sourcesOf(examples, tokenizer), labels: labelsOf(examples), class_weights: weights },
+      inputs: { ...sourcesOf(examples, tokenizer), labels: targetsOf(examples), class_weights: weights },
       tokens: weights ? sumOf(weights, indices(examples)) : examples.length,
     }),
     predict: (model, examples) =>
@@ -131,7 +136,7 @@ export function classification(
 const indices = (examples: readonly Example[]): number[] => examples.map(({ label }) => label as number);
 
 /** A list of classes or numbers, or rows of 0 and 1. */
-function labelsOf(examples: readonly Example[]): number[] | number[][] {
+function targetsOf(examples: readonly Example[]): number[] | number[][] {
   return examples.map((e) => e.label) as number[] | number[][];
 }
 

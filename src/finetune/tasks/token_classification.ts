@@ -1,12 +1,17 @@
-/** A class for every word, such as named entities. The first token of a word speaks for it; the others have no loss. */
+/**
+ * A class for every word, such as named entities. The first token of a word speaks for it; the others have no loss. Long
+ * texts are read in windows.
+ */
 import { entityScores } from '../../eval/metrics/entities.ts';
 import { T5ForTokenClassification, type TokenClassificationBatch } from '../../model/heads.ts';
 import { IGNORED } from '../../util/batch.ts';
 import { UsageError } from '../../util/errors.ts';
 import { inGroups, padded } from '../../util/id_rows.ts';
 import { type ClassWeights, sumOf, weightsOf } from '../class_weights.ts';
-import { listOf } from '../rows.ts';
+import { labelsOf } from '../head.ts';
+import { listOf, type Row } from '../rows.ts';
 import { classes, sourcesOf, type Task, type TaskTools } from '../task.ts';
+import { wordWindows } from './word_windows.ts';
 
 export interface TokenClassificationOptions {
   /** Columns with the lists of words and tags. */
@@ -15,19 +20,29 @@ export interface TokenClassificationOptions {
   labels?: readonly string[] | undefined;
   /** What each class counts in the loss. */
   class_weights?: ClassWeights;
+  /** Tokens that windows of a long text share; a quarter of the longest source when left out. */
+  stride?: number | undefined;
 }
 
-interface Example {
+/** A part of a row's words. */
+interface Window {
   source: number[];
-  /** Position of each word's first token; words cut off have none. */
-  firsts: number[];
+  /** Of the words that count here: which they are, and the position of each one's first token. */
+  words: { index: number; at: number }[];
+  /** At those positions the class, elsewhere IGNORED. */
   labels: number[];
+}
+
+/** While training one window; else a row with all of them. */
+interface Example {
+  windows: Window[];
   words: string[];
   tags: string[];
 }
 
 /** The classes of an example's words. */
-const counted = ({ labels }: Example): number[] => labels.filter((label) => label !== IGNORED);
+const counted = ({ windows }: Example): number[] =>
+  windows.flatMap(({ labels }) => labels.filter((label) => label !== IGNORED));
 
 /** A tag for each word of each row. */
 export function tokenClassification(
@@ -35,69 +50,81 @@ export function tokenClassification(
   tools: TaskTools,
 ): Task<Example, TokenClassificationBatch, T5ForTokenClassification> {
   const { tokenizer, max_length } = tools;
-  let labels = options.labels;
+  const room = max_length - 1; // the end token needs a place
+  const stride = options.stride ?? Math.floor(max_length / 4);
+  if (stride >= room)
+    throw new UsageError(`task.stride: is ${stride}, expected less than train.max_length ${max_length} - 1`);
+  let labels: readonly string[] = [];
   let weights: number[] | undefined;
-  const build = (words: string[], tags: string[], place: string): Example => {
-    const source: number[] = [];
-    const firsts: number[] = [];
-    const wanted: number[] = [];
-    for (const [i, word] of words.entries()) {
-      const pieces = tokenizer.encode(word, { add_special_tokens: false });
-      if (source.length + pieces.length >= max_length) break; // the end token needs a place
-      const label = labels!.indexOf(tags[i]!);
+
+  const exampleOf = (row: Row): Example => {
+    const [words, tags] = [listOf(row, options.tokens), listOf(row, options.tags)];
+    if (words.length !== tags.length)
+      throw new UsageError(`${row.place}: ${words.length} words with ${tags.length} tags, expected as many`);
+    const wanted = tags.map((tag) => {
+      const label = labels.indexOf(tag);
       if (label < 0)
-        throw new UsageError(`${place}: tag "${tags[i]}" is unknown, expected one of ${labels!.join(', ')}`);
-      firsts.push(source.length);
-      source.push(...(pieces.length > 0 ? pieces : [tokenizer.unk_token_id])); // a word of nothing but control characters
-      wanted[firsts.at(-1)!] = label;
-    }
-    source.push(tokenizer.eos_token_id);
-    return { source, firsts, labels: Array.from(source, (_, i) => wanted[i] ?? IGNORED), words, tags };
+        throw new UsageError(
+          `${row.place}: tag "${tag}" is unknown, expected one of ${labels.join(', ')}; name it in task.labels or have it in a training row`,
+        );
+      return label;
+    });
+    const pieces = words.map((word) => {
+      const ids = tokenizer.encode(word, { add_special_tokens: false }).slice(0, room);
+      return ids.length > 0 ? ids : [tokenizer.unk_token_id]; // a word of nothing but control characters
+    });
+    const windows = wordWindows(
+      pieces.map(({ length }) => length),
+      room,
+      stride,
+    );
+    return { words, tags, windows: windows.map((window) => windowOf(window, pieces, wanted, tokenizer.eos_token_id)) };
   };
+
   return {
     columns: [options.tokens, options.tags],
     metric: 'f1',
     model: T5ForTokenClassification,
-    configuration: () => classes(labels!),
+    configuration: () => classes(labels),
     examples(rows, split) {
-      if (split === 'train') labels ??= [...new Set(rows.flatMap((row) => listOf(row, options.tags)))].sort();
-      const examples = rows.map((row) => {
-        const [words, tags] = [listOf(row, options.tokens), listOf(row, options.tags)];
-        if (words.length !== tags.length)
-          throw new UsageError(`${row.place}: ${words.length} words with ${tags.length} tags, expected as many`);
-        return build(words, tags, row.place);
-      });
-      if (split === 'train') weights = weightsOf(options.class_weights, labels!, examples.flatMap(counted));
-      return examples;
+      if (split === 'train') {
+        const found = new Set(rows.flatMap((row) => listOf(row, options.tags)));
+        labels = labelsOf(options.labels ?? [...found].sort(), tools.head);
+      }
+      const examples = rows.map(exampleOf);
+      if (split !== 'train') return examples;
+      weights = weightsOf(options.class_weights, labels, examples.flatMap(counted));
+      return examples.flatMap((example) => example.windows.map((window) => ({ ...example, windows: [window] })));
     },
-    lengthOf: ({ source }) => source.length,
+    lengthOf: ({ windows }) => Math.max(...windows.map(({ source }) => source.length)),
     wanted: ({ words, tags }) => ({ words, tags }),
     batch(examples) {
+      const windows = examples.map((example) => example.windows[0]!);
       const target = padded(
-        examples.map((e) => e.labels),
+        windows.map((window) => window.labels),
         IGNORED,
       ).input_ids;
       const tokens = sumOf(weights, examples.flatMap(counted));
-      return { inputs: { ...sourcesOf(examples, tokenizer), labels: target, class_weights: weights }, tokens };
+      return { inputs: { ...sourcesOf(windows, tokenizer), labels: target, class_weights: weights }, tokens };
     },
-    predict: (model, examples) =>
-      inGroups(
-        examples,
-        tools.rows,
-        ({ source }) => source.length,
-        async (group) => {
-          const { logits } = await model.forward(sourcesOf(group, tokenizer));
-          const [, columns, width] = logits.dims as [number, number, number];
-          return group.map(({ firsts, words }, row) => {
-            const tags = firsts.map((at) => {
-              const from = (row * columns + at) * width;
-              const scores = logits.data.subarray(from, from + width) as Float32Array;
-              return labels![scores.indexOf(Math.max(...scores))]!;
-            });
-            return [...tags, ...new Array<string>(words.length - tags.length).fill('O')]; // words cut off have no entity
-          });
-        },
-      ),
+    async predict(model, examples) {
+      const windows = examples.flatMap((example) => example.windows);
+      const lengthOf = ({ source }: Window) => source.length;
+      const found = await inGroups(windows, tools.rows, lengthOf, async (group) => {
+        const { logits } = await model.forward(sourcesOf(group, tokenizer));
+        const [, columns, width] = logits.dims as [number, number, number];
+        return group.map(({ words }, row) =>
+          words.map(({ at }) => {
+            const from = (row * columns + at) * width;
+            const scores = logits.data.subarray(from, from + width) as Float32Array;
+            return labels[scores.indexOf(Math.max(...scores))]!;
+          }),
+        );
+      });
+      let next = 0;
+      // A row's windows are in order, and so are the words that count in each.
+      return examples.map((example) => example.windows.flatMap(() => found[next++]!));
+    },
     scores(examples, predictions) {
       const { micro, macro, invalid_tags, accuracy, per_type } = entityScores(
         predictions as string[][],
@@ -114,4 +141,23 @@ export function tokenClassification(
       };
     },
   };
+}
+
+function windowOf(
+  { first, last, counted: own }: ReturnType<typeof wordWindows>[number],
+  pieces: readonly (readonly number[])[],
+  wanted: readonly number[],
+  end: number,
+): Window {
+  const source: number[] = [];
+  const places = new Map<number, number>();
+  for (let word = first; word < last; word++) {
+    places.set(word, source.length);
+    source.push(...pieces[word]!);
+  }
+  source.push(end);
+  const labels = new Array<number>(source.length).fill(IGNORED);
+  const words = own.map((index) => ({ index, at: places.get(index)! }));
+  for (const { index, at } of words) labels[at] = wanted[index]!;
+  return { source, words, labels };
 }
