@@ -46,7 +46,7 @@ export async function openRun(
   parts: FinetuneParts,
 ): Promise<Run | undefined> {
   const files = await openFiles(config);
-  const { task, examples } = await openTask(config, files.tokenizer);
+  const { task, examples } = await openTask(config, files.tokenizer, parts.note);
   if (!(await prepared(task, examples, { directory, config, parts, tokenizer: files.tokenizer }))) return undefined;
   recoverFolder(join(directory, 'best'));
   const checkpoint = await latestCheckpoint(join(directory, 'checkpoints'), parts.note);
@@ -241,8 +241,10 @@ function training({ train }: FinetuneConfig, { parameters, config }: AnyTaskMode
 /** The settings as a file that can be run again. */
 export const settingsText = (config: FinetuneConfig): string => stringify(config, { nullStr: 'null' });
 
-/** Scores as a line: "f1 81.20  accuracy 95.03". */
-export const scoresLine = (scores: Scores): string =>
-  Object.entries(scores)
-    .map(([name, value]) => `${name} ${value.toFixed(2)}`)
-    .join('  ');
+/** Scores as a line: "f1 81.20  accuracy 95.03"; of many the first ones, the rest are in the files. */
+export function scoresLine(scores: Scores): string {
+  const all = Object.entries(scores).map(([name, value]) => `${name} ${value.toFixed(2)}`);
+  return [...all.slice(0, SHOWN), ...(all.length > SHOWN ? [`and ${all.length - SHOWN} more`] : [])].join('  ');
+}
+
+const SHOWN = 12;

@@ -11,7 +11,7 @@ import type { FinetuneConfig } from './config.ts';
 import type { FinetuneParts } from './finetune.ts';
 import { headOf } from './head.ts';
 import { allRows, type Row } from './rows.ts';
-import type { AnyTask, TaskModel } from './task.ts';
+import type { AnyTask, Cut, TaskModel } from './task.ts';
 import { createTask } from './tasks.ts';
 
 /** What a model of any task is to the loop. */
@@ -43,16 +43,35 @@ export async function openFiles({ tokenizer: named, model }: FinetuneConfig): Pr
 export async function openTask(
   config: FinetuneConfig,
   tokenizer: Tokenizer,
+  note: (line: string) => void,
 ): Promise<{ task: AnyTask; examples: Examples }> {
   const { max_length, max_target_length } = config.train;
-  const tools = { tokenizer, max_length, max_target_length, rows: config.evaluate.rows, head: headOf(config) };
+  let cuts: Cut[] = [];
+  const onCut = (cut: Cut) => void cuts.push(cut);
+  const tools = { tokenizer, max_length, max_target_length, rows: config.evaluate.rows, head: headOf(config), onCut };
   const task = createTask(config, tools);
   const of = async (split: keyof Examples) => {
     const rows = await splitRows(task, config, split);
-    return rows && task.examples(rows, split === 'train' ? 'train' : 'held-out');
+    const found = rows && task.examples(rows, split === 'train' ? 'train' : 'held-out');
+    for (const limit of ['max_length', 'max_target_length'] as const) {
+      const those = cuts.filter((cut) => cut.limit === limit);
+      if (those.length > 0) note(cutLine(split, those, config.train[limit]));
+    }
+    cuts = [];
+    return found;
   };
   const train = (await of('train'))!; // first: it says which labels there are
   return { task, examples: { train, validation: await of('validation'), test: await of('test') } };
+}
+
+/** What is said about texts of a split that are cut. */
+function cutLine(split: string, cuts: readonly Cut[], most: number): string {
+  const [{ place, tokens, limit }] = cuts as [Cut];
+  const many = cuts.length === 1 ? 'one text is' : `${cuts.length} texts are`;
+  return (
+    `${split}: ${many} longer than ${most} tokens and cut there, the first in ${place} (${tokens} tokens); ` +
+    `raise train.${limit} to keep them whole`
+  );
 }
 
 /** Does what a task does before training. False where the signal ended it. @throws UsageError, FormatError */

@@ -22,6 +22,16 @@ export interface TaskTools {
   rows: number;
   /** The head that the checkpoint has for this task. */
   head?: Head | undefined;
+  /** Told of every text that is cut. */
+  onCut?(cut: Cut): void;
+}
+
+/** A text that is longer than its limit. */
+export interface Cut {
+  /** Of its row. */
+  place: string;
+  tokens: number;
+  limit: 'max_length' | 'max_target_length';
 }
 
 /** A model that a task trains. */
@@ -102,4 +112,12 @@ export const classes = (names: readonly string[]) => ({
 export function encoded(tokenizer: Tokenizer, text: string, maxLength: number): number[] {
   const ids = tokenizer.encode(text, { split_special_tokens: false });
   return ids.length <= maxLength ? ids : [...ids.slice(0, maxLength - 1), tokenizer.eos_token_id];
+}
+
+/** The same of a row's source or target; that it is cut is told. */
+export function fitted(tools: TaskTools, place: string, text: string, limit: Cut['limit'] = 'max_length'): number[] {
+  const ids = tools.tokenizer.encode(text, { split_special_tokens: false });
+  if (ids.length <= tools[limit]) return ids;
+  tools.onCut?.({ place, tokens: ids.length, limit });
+  return [...ids.slice(0, tools[limit] - 1), tools.tokenizer.eos_token_id];
 }

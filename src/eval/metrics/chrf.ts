@@ -5,7 +5,7 @@
  * (no white space, mean precision and recall over the orders that occur on both sides).
  */
 import { UsageError } from '../../util/errors.ts';
-import { counts, paired } from './pairs.ts';
+import { countOf, counts, paired } from './pairs.ts';
 
 /** Orders of n-grams and the weight of recall. */
 export interface ChrfOptions {
@@ -88,6 +88,6 @@ export function chrf(
       for (let k = 0; k < 3; k++) total[order]![k]! += row[k]!;
     });
   });
-  const signature = `nrefs:${references[0]!.length}|case:mixed|eff:yes|nc:${char_order}|nw:${word_order}|space:no`;
+  const signature = `nrefs:${countOf(references)}|case:mixed|eff:yes|nc:${char_order}|nw:${word_order}|space:no`;
   return { score: fScore(total, beta), signature };
 }

@@ -22,3 +22,9 @@ export function paired(metric: string, predictions: readonly unknown[], referenc
       `${metric}: ${predictions.length} predictions for ${references.length} references, expected as many and at least one`,
     );
 }
+
+/** How many references a prediction has, in sacreBLEU's words. */
+export function countOf(references: readonly (readonly string[])[]): string {
+  const [first] = references;
+  return references.every(({ length }) => length === first!.length) ? String(first!.length) : 'var';
+}

@@ -10,7 +10,7 @@ import { inGroups } from '../../util/id_rows.ts';
 import { type ClassWeights, sumOf, weightsOf } from '../class_weights.ts';
 import { labelsOf } from '../head.ts';
 import { listOf, numberOf, type Row, textOf } from '../rows.ts';
-import { classes, encoded, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
+import { classes, fitted, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
 
 export interface ClassificationOptions {
   /** Columns of the text, or of the two texts of a pair. */
@@ -87,7 +87,7 @@ export function classification(
       const examples = rows.map((row) => {
         const text = options.input.map((column) => textOf(row, column)).join(pairSeparator);
         const label = labelOf(row);
-        return { source: encoded(tokenizer, text, tools.max_length), label, wanted: namesOf(label) };
+        return { source: fitted(tools, row.place, text), label, wanted: namesOf(label) };
       });
       if (split === 'train') weights = weightsOf(options.class_weights, labels, indices(examples));
       return examples;

@@ -2,19 +2,21 @@
  * Super-NaturalInstructions: a task's definition and worked examples in front of an instance, its answer behind it.
  *
  * Source: Wang et al. 2022, arXiv:2204.07705; the prompt and its truncation as nanoT5 (Nawrot 2023, arXiv:2309.02373)
- * builds them. T5 differs from nanoT5: scores take the best of all references, by task and category.
+ * builds them. Scores take the best of all references, over everything, by category and by task; nanot5_rougeL is nanoT5's,
+ * against the one that a training row would have, as its tokens say it.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { openBytes } from '../../data/decompress.ts';
 import { Random } from '../../data/random.ts';
 import { instructionScores } from '../../eval/metrics/instructions.ts';
+import { rouge } from '../../eval/metrics/rouge.ts';
 import type { Seq2SeqBatch } from '../../model/inputs.ts';
 import type { T5ForConditionalGeneration } from '../../model/t5.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { FormatError, UsageError } from '../../util/errors.ts';
 import type { Row } from '../rows.ts';
-import { encoded, type Task, type TaskTools } from '../task.ts';
+import { fitted, type Task, type TaskTools } from '../task.ts';
 import { textTraining, written } from './writing.ts';
 
 export interface InstructionsOptions {
@@ -82,7 +84,7 @@ export function instructions(
       return rows.slice(0, limit);
     },
     examples: (rows) =>
-      rows.map(({ values }, i) => {
+      rows.map(({ values, place }, i) => {
         const { name, file, instance } = values as unknown as {
           name: string;
           file: TaskFile;
@@ -91,12 +93,8 @@ export function instructions(
         const references = instance.output;
         const pick = references[new Random().start(options.seed, STREAM + 1, i).below(references.length)]!;
         return {
-          source: encoded(
-            tokenizer,
-            prompt(file, instance.input, options, tokenizer, tools.max_length),
-            tools.max_length,
-          ),
-          target: encoded(tokenizer, pick, tools.max_target_length),
+          source: fitted(tools, place, prompt(file, instance.input, options, tokenizer, tools.max_length)),
+          target: fitted(tools, place, pick, 'max_target_length'),
           references,
           task: name,
           category: file.Categories[0] ?? 'unknown',
@@ -105,16 +103,18 @@ export function instructions(
     wanted: ({ references, task }) => ({ task, references }),
     predict: (model, examples) => written(model, tools, examples, options.num_beams),
     scores(examples, predictions) {
-      const { rougeL, exact_match, per_category } = instructionScores(
-        examples.map(({ references, task, category }, i) => ({
-          prediction: predictions[i] as string,
-          references,
-          task,
-          category,
-        })),
+      const texts = predictions as string[];
+      const { rougeL, exact_match, per_category, per_task } = instructionScores(
+        examples.map(({ references, task, category }, i) => ({ prediction: texts[i]!, references, task, category })),
       );
-      const categories = Object.entries(per_category).map(([name, score]) => [`rougeL_${name}`, score.rougeL] as const);
-      return { rougeL, exact_match, ...Object.fromEntries(categories) };
+      const parts = Object.entries({ ...per_category, ...per_task }).flatMap(([name, score]) => [
+        [`rougeL_${name}`, score.rougeL],
+        [`exact_match_${name}`, score.exact_match],
+      ]);
+      const wanted = examples.map(({ target }) => tokenizer.decode(target, { skip_special_tokens: true }).trim());
+      const single = texts.map((text, i) => rouge(text, wanted[i]!, { types: ['rougeL'], use_stemmer: true }).rougeL!);
+      const nanot5_rougeL = (100 * single.reduce((sum, { fmeasure }) => sum + fmeasure, 0)) / single.length;
+      return { rougeL, exact_match, nanot5_rougeL, ...Object.fromEntries(parts) };
     },
   };
 }

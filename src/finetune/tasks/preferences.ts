@@ -10,7 +10,7 @@ import { UsageError } from '../../util/errors.ts';
 import { inGroups, padded } from '../../util/id_rows.ts';
 import { madeOnce } from '../once.ts';
 import { type Row, textOf } from '../rows.ts';
-import { encoded, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
+import { fitted, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
 
 export interface PreferencesOptions {
   /** Columns of the prompt and of the two answers. */
@@ -51,7 +51,7 @@ export function preferences(
   options: PreferencesOptions,
   tools: TaskTools,
 ): Task<Example, HeadBatch<PreferencePairs>, T5ForPreferences> {
-  const { tokenizer, max_length, max_target_length } = tools;
+  const { tokenizer, max_target_length } = tools;
   const { beta, label_smoothing } = options;
   const example = (row: Row): Example => {
     const texts = {
@@ -60,14 +60,14 @@ export function preferences(
       rejected: textOf(row, options.rejected),
     };
     const [chosen, rejected] = [texts.chosen, texts.rejected].map((text) =>
-      encoded(tokenizer, text, max_target_length),
+      fitted(tools, row.place, text, 'max_target_length'),
     );
     if (`${chosen}` === `${rejected}`)
       throw new UsageError(
         `${row.place}: "${options.chosen}" and "${options.rejected}" are the same in their first ` +
           `${max_target_length} tokens, expected two answers; remove the row or raise train.max_target_length`,
       );
-    return { source: encoded(tokenizer, texts.prompt, max_length), chosen: chosen!, rejected: rejected!, texts };
+    return { source: fitted(tools, row.place, texts.prompt), chosen: chosen!, rejected: rejected!, texts };
   };
   const answered = (group: readonly Example[]) => {
     const answers = [...group.map(({ chosen }) => chosen), ...group.map(({ rejected }) => rejected)];

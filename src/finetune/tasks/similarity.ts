@@ -4,7 +4,7 @@ import type { HeadBatch } from '../../model/heads.ts';
 import { type SentencePairs, T5SentenceEncoder } from '../../model/sentence_encoder.ts';
 import { inGroups, padded } from '../../util/id_rows.ts';
 import { numberOf, textOf } from '../rows.ts';
-import { encoded, type Scores, type Task, type TaskTools } from '../task.ts';
+import { fitted, type Scores, type Task, type TaskTools } from '../task.ts';
 
 export interface SimilarityOptions {
   /** Columns of the two sentences. */
@@ -26,8 +26,9 @@ interface Example {
 /** Predictions are cosines; without a target, the place of the partner among all second sentences, 1 for the nearest. */
 export function similarity(
   { input, target, max_score, temperature }: SimilarityOptions,
-  { tokenizer, max_length, rows }: TaskTools,
+  tools: TaskTools,
 ): Task<Example, HeadBatch<SentencePairs>, T5SentenceEncoder> {
+  const { tokenizer, rows } = tools;
   const pad = tokenizer.pad_token_id;
   return {
     columns: [...input, ...(target === undefined ? [] : [target])],
@@ -36,7 +37,7 @@ export function similarity(
     configuration: () => ({}),
     examples: (read) =>
       read.map((row) => ({
-        pair: input.map((column) => encoded(tokenizer, textOf(row, column), max_length)) as [number[], number[]],
+        pair: input.map((column) => fitted(tools, row.place, textOf(row, column))) as [number[], number[]],
         score: target === undefined ? undefined : numberOf(row, target) / max_score,
       })),
     lengthOf: ({ pair: [first, second] }) => Math.max(first.length, second.length),

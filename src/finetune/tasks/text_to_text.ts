@@ -5,8 +5,9 @@ import { answerScores } from '../../eval/metrics/question_answering.ts';
 import { type RougeScore, rouge } from '../../eval/metrics/rouge.ts';
 import type { Seq2SeqBatch } from '../../model/inputs.ts';
 import type { T5ForConditionalGeneration } from '../../model/t5.ts';
+import { UsageError } from '../../util/errors.ts';
 import { listOf, type Row, textOf } from '../rows.ts';
-import { encoded, type Scores, type Task, type TaskTools } from '../task.ts';
+import { fitted, type Scores, type Task, type TaskTools } from '../task.ts';
 import { type Teacher, taught } from './teacher.ts';
 import { textTraining, written } from './writing.ts';
 
@@ -16,7 +17,7 @@ export const textMetrics = ['rouge', 'bleu', 'chrf', 'squad'] as const;
 export interface TextToTextOptions {
   /** Column of the source; several are joined by `separator`. */
   input: readonly string[];
-  /** Column of the target: a text, or a list of texts that are all right (the first is trained on). */
+  /** Column of the target: a text, a list of texts that are all right (the first is trained on), or SQuAD's answers. */
   target: string;
   /** Put in front of every source, as T5's "summarize: ". */
   prefix: string;
@@ -40,15 +41,14 @@ export function textToText(
   options: TextToTextOptions,
   tools: TaskTools,
 ): Task<Example, Seq2SeqBatch, T5ForConditionalGeneration> {
-  const { tokenizer } = tools;
   const example = (row: Row): Example => {
-    const references = listOf(row, options.target);
+    const references = referencesOf(row, options);
     const parts = options.input.map((column) => textOf(row, column)).filter((part) => part !== '');
     const text = options.prefix + parts.join(options.separator);
     return {
       text,
-      source: encoded(tokenizer, text, tools.max_length),
-      target: encoded(tokenizer, references[0] ?? '', tools.max_target_length),
+      source: fitted(tools, row.place, text),
+      target: fitted(tools, row.place, references[0] ?? '', 'max_target_length'),
       references,
     };
   };
@@ -67,6 +67,23 @@ export function textToText(
         options,
       ),
   };
+}
+
+/**
+ * A row's right texts: the column's text or list, or the texts of SQuAD's answers, which may be none where that metric
+ * counts it. @throws UsageError for empty ones
+ */
+function referencesOf(row: Row, { target, metrics }: TextToTextOptions): string[] {
+  const value = row.values[target] as { text?: unknown } | null;
+  const isAnswers = typeof value === 'object' && Array.isArray(value?.text);
+  const references = isAnswers ? listOf({ ...row, values: { [target]: value.text } }, target) : listOf(row, target);
+  const empty = references.length === 0 || references.some((reference) => reference.trim() === '');
+  if (empty && !metrics.includes('squad'))
+    throw new UsageError(
+      `${row.place}: column "${target}" has an empty text, expected what is to be written; remove the row, or score by ` +
+        'squad if it means that there is no answer',
+    );
+  return references;
 }
 
 function textScores(
