@@ -156,6 +156,16 @@ describe('adapters', () => {
     return logits;
   };
 
+  test('write into no file: a model that was only just opened', async () => {
+    const [plain, model] = [await open({ lora: undefined }, 'cpu'), await open({}, 'cpu')];
+    const file = readFileSync(join(root, 'base', 'model.safetensors'));
+    const ids = { input_ids: [[5, 6, 7, 8, 1]], max_new_tokens: 6 };
+    assert.deepEqual(await model.generate(ids), await plain.generate(ids));
+    assert.ok(readFileSync(join(root, 'base', 'model.safetensors')).equals(file));
+    plain.dispose();
+    model.dispose();
+  });
+
   test('are dropped by dropout in training alone, each matrix its own elements', async () => {
     const model = await open({ lora: { ...lora, dropout: 0.5 } }, 'cpu');
     const plain = await open({}, 'cpu');
