@@ -31,6 +31,14 @@ interface SpModel {
   model: string;
   cases: { text: string; ids: number[]; pieces: string[]; decoded: string }[];
 }
+interface LegacyCase {
+  text: string;
+  ids: number[];
+  tokens: string[];
+  split: number[];
+  decoded: string;
+  skipped: string;
+}
 const read = (name: string) => JSON.parse(readFileSync(new URL(`../../test/golden/${name}`, import.meta.url), 'utf8'));
 const { kinds } = read('tokenizers_hf.json') as { kinds: Kind[] };
 const { models } = read('sentencepiece.json') as { models: SpModel[] };
@@ -236,7 +244,7 @@ test("T5's extra ids stand behind the pieces, and a spiece.model is saved as it 
   assert.deepEqual([tokenizer.sentinels[0], tokenizer.sentinels[99]], [pieces + 99, pieces]);
   const ids = tokenizer.encode('the <extra_id_1> cat');
   assert.deepEqual([ids.includes(pieces + 98), ids.at(-1)], [true, 1]);
-  assert.equal(tokenizer.decode(ids, { spaces_between_special_tokens: true }), 'the <extra_id_1> cat </s>');
+  assert.equal(tokenizer.decode(ids, { spaces_between_special_tokens: true }), 'the <extra_id_1> cat</s>');
   assert.equal(tokenizer.decode(ids, { skip_special_tokens: true }), 'the cat');
   const folder = join(directory, 'saved model');
   tokenizer.save(folder);
@@ -248,6 +256,33 @@ test("T5's extra ids stand behind the pieces, and a spiece.model is saved as it 
     [modern.includes('▁c'), modern.includes('▁cat'), modern.join('').includes('>cat')],
     [false, false, true],
   );
+});
+
+test("T5's tokenizer with and without legacy is that of transformers 4", () => {
+  const golden = read('t5_legacy.json') as Record<'legacy' | 'modern', LegacyCase[]> & { model: string };
+  const model = models.find(({ name }) => name === golden.model)!;
+  for (const kind of ['legacy', 'modern'] as const)
+    for (const way of ways) {
+      const tokenizer = openModel({ ...model, name: `t5 ${kind}` });
+      tokenizer.save(join(directory, `t5 ${kind}`));
+      const config = { tokenizer_class: 'T5Tokenizer', extra_ids: 100, legacy: kind === 'legacy' };
+      writeFileSync(join(directory, `t5 ${kind}`, 'tokenizer_config.json'), JSON.stringify(config));
+      const t5 = openTokenizer(join(directory, `t5 ${kind}`), way);
+      for (const { text, ids, tokens, split, decoded, skipped } of golden[kind]) {
+        const plain = { add_special_tokens: false };
+        assert.deepEqual(t5.encode(text, plain), ids, JSON.stringify([kind, text]));
+        assert.deepEqual(t5.tokenize(text), tokens, JSON.stringify([kind, text]));
+        assert.deepEqual(
+          t5.encode(text, { ...plain, split_special_tokens: true }),
+          split,
+          JSON.stringify([kind, text]),
+        );
+        const spaced = { spaces_between_special_tokens: true };
+        assert.equal(t5.decode([...ids, t5.eos_token_id], spaced), decoded, JSON.stringify([kind, text]));
+        const skipping = { ...spaced, skip_special_tokens: true };
+        assert.equal(t5.decode([...ids, t5.eos_token_id], skipping), skipped, JSON.stringify([kind, text]));
+      }
+    }
 });
 
 test('calling a tokenizer pads, truncates, strides and says where tokens are from', () => {

@@ -78,8 +78,8 @@ function modelOf(model: SentencePieceModel, unknown: string, pieces: PieceColumn
 function addedTokens(pieces: PieceColumns, config: TokenizerConfig): AddedToken[] {
   const found = new Map<string, AddedToken>();
   const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
-  const add = (content: string, id: number) => {
-    if (!found.has(content)) found.set(content, { id, content, ...plain });
+  const add = (content: string, id: number, flags = plain) => {
+    if (!found.has(content)) found.set(content, { id, content, ...flags });
   };
   for (const [id, token] of Object.entries(config.added_tokens_decoder ?? {}))
     found.set(token.content, { ...token, id: Number(id) });
@@ -88,7 +88,9 @@ function addedTokens(pieces: PieceColumns, config: TokenizerConfig): AddedToken[
     if (types[id] === PieceType.CONTROL || types[id] === PieceType.UNKNOWN) add(pieces.pieceOf(id)!, id);
   const t5 = /^(UM|M)?T5/.test(config.tokenizer_class ?? 'T5');
   const extra = config.extra_ids ?? (t5 && pieces.idOf('<extra_id_0>') === undefined ? T5_EXTRA_IDS : 0);
-  for (let i = 0; i < extra; i++) add(`<extra_id_${i}>`, pieces.idOf(`<extra_id_${i}>`) ?? count + extra - 1 - i);
+  const stripping = { ...plain, lstrip: true, rstrip: true };
+  for (let i = 0; i < extra; i++)
+    add(`<extra_id_${i}>`, pieces.idOf(`<extra_id_${i}>`) ?? count + extra - 1 - i, stripping);
   let next = Math.max(count + extra, ...[...found.values()].map(({ id }) => id + 1));
   const named = [
     ...specialParts.map((part) => config[part]),
@@ -115,7 +117,10 @@ function spieceEngine(
     pipeline: once(() => openSentencePiece(model, added, manners, path)),
     native: (prefix, suffix) =>
       manners.legacy ? NativeEncoder.openSentencePiece(model, added, prefix, suffix, path) : undefined,
-    decode: (pieces, options) => denormalize(decode(model, types(), pieces, options.spaces_between_special_tokens)),
+    decode(pieces, { spaces_between_special_tokens: spaced }) {
+      const plain = (run: readonly Piece[]) => decode(model, types(), run);
+      return denormalize(spaced ? decodeSpaced(pieces, plain, (piece) => types().has(piece)) : plain(pieces));
+    },
   };
 }
 
@@ -124,7 +129,6 @@ function decode(
   { normalizer_spec, trainer_spec }: SentencePieceModel,
   types: ReadonlyMap<string, PieceType>,
   pieces: readonly Piece[],
-  spaced: boolean,
 ): string {
   const { add_dummy_prefix, remove_extra_whitespaces } = normalizer_spec;
   const strips = add_dummy_prefix || remove_extra_whitespaces;
@@ -145,7 +149,7 @@ function decode(
     flush();
     if (taken || text !== '') atStart = false;
     taken = false;
-    if (special) text += spaced ? `${text === '' || text.endsWith(' ') ? '' : ' '}${piece} ` : piece;
+    if (special) text += piece;
     else if (type === PieceType.UNKNOWN) text += trainer_spec.unk_surface;
     else if (type !== PieceType.CONTROL) {
       let rest = piece;
@@ -153,12 +157,47 @@ function decode(
         rest = piece.slice(1);
         taken = !remove_extra_whitespaces;
       }
-      const surface = rest.replaceAll(spaceMark, ' ');
-      text += spaced && text.endsWith('> ') && surface.startsWith(' ') ? surface.slice(1) : surface;
+      text += rest.replaceAll(spaceMark, ' ');
     }
   }
   flush();
-  return spaced ? text.trim() : text;
+  return text;
+}
+
+/**
+ * transformers' slow tokenizer for T5: spaces around tokens that are no pieces, such as sentinels, and one in front of
+ * text that a special piece ends.
+ */
+function decodeSpaced(
+  pieces: readonly Piece[],
+  plain: (pieces: readonly Piece[]) => string,
+  isPiece: (piece: string) => boolean,
+): string {
+  const parts: string[] = [];
+  let part = '';
+  let run: Piece[] = [];
+  let afterSpecial = false;
+  const end = () => {
+    parts.push((part + plain(run)).trim());
+    part = '';
+    run = [];
+    afterSpecial = false;
+  };
+  for (const token of pieces) {
+    if (!isPiece(token.piece)) {
+      end();
+      parts.push(token.piece);
+    } else if (token.special) {
+      part += (afterSpecial ? '' : ' ') + plain(run) + token.piece;
+      run = [];
+      afterSpecial = true;
+    } else {
+      run.push(token);
+      afterSpecial = false;
+    }
+  }
+  end();
+  return parts.filter((text) => text !== '').join(' ');
 }
 
 const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

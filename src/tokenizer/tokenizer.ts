@@ -37,7 +37,7 @@ export interface DecodeOptions {
   skip_special_tokens?: boolean;
   /** Take the spaces before English punctuation away; default: as tokenizer_config.json says, else false. */
   clean_up_tokenization_spaces?: boolean;
-  /** spiece.model only: put spaces around special tokens, as transformers' slow tokenizers did. Default false. */
+  /** spiece.model only: put spaces around sentinels, as transformers' slow tokenizers did. Default false. */
   spaces_between_special_tokens?: boolean;
 }
 

@@ -96,7 +96,8 @@ export function openSentencePiece(
       for (const { start, end, token } of find(given.text, skipSpecial)) {
         const part = given.slice(start, end);
         if (token) {
-          append(encoding, token.id, part.text, part.original(0, part.text.length), ++word);
+          const at = part.text.indexOf(token.content); // behind the spaces that it strips
+          append(encoding, token.id, token.content, part.original(at, at + token.content.length), ++word);
           continue;
         }
         const [normalized, tokens] = manners.legacy ? plain(part, true) : guarded(part);
