@@ -1,5 +1,4 @@
 /** Text to token ids and back, with transformers.js's names. */
-import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { UsageError } from '../util/errors.ts';
 import type { BatchEncoding, IdTensor } from './batch_encoding.ts';
@@ -265,6 +264,7 @@ export class Tokenizer extends (Callable as unknown as new () => TokenizerCall) 
 
   /** SHA-256 of the file, 64 hexadecimal digits: what token files are bound to. */
   get hash(): string {
+    const { createHash } = process.getBuiltinModule('node:crypto'); // most processes never need it
     this.digest ??= createHash('sha256')
       .update(this.spiece ?? formatTokenizerJson(this.file))
       .digest('hex');

@@ -1,4 +1,5 @@
 /** The normalizers of tokenizer.json, with the alignments of Hugging Face tokenizers. */
+import { once } from '../../util/once.ts';
 import type { Normalizer } from '../schema.ts';
 import { BYTE_CHARACTERS } from './byte_level.ts';
 import { Charsmap } from './charsmap.ts';
@@ -138,7 +139,8 @@ function alignCluster(cluster: string, start: number, form: Form, builder: TextB
   }
 }
 
-const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
+/** Made when a text needs it: that takes 10 ms. */
+const graphemes = once(() => new Intl.Segmenter('en', { granularity: 'grapheme' }));
 /** Whether a text has clusters of more than one character at all. */
 const JOINING = /[\p{M}\p{Emoji_Modifier}\r\u1100-\u11ff\u{1f1e6}-\u{1f1ff}\p{Cf}\uff9e\uff9f]/u;
 
@@ -146,7 +148,7 @@ const JOINING = /[\p{M}\p{Emoji_Modifier}\r\u1100-\u11ff\u{1f1e6}-\u{1f1ff}\p{Cf
 function* clustersOf(text: string): Generator<[start: number, cluster: string]> {
   let window = 256;
   for (let from = 0; from < text.length; ) {
-    const clusters = [...graphemes.segment(text.slice(from, from + window))];
+    const clusters = [...graphemes().segment(text.slice(from, from + window))];
     const last = from + window >= text.length;
     if (!last) clusters.pop(); // it may go on
     for (const { segment, index } of clusters) yield [from + index, segment];
