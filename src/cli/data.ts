@@ -1,6 +1,6 @@
 import { type PrepareOptions, type PrepareProgress, prepare } from '../data/prepare.ts';
+import { findTokenizer } from '../tokenizer/find_tokenizer.ts';
 import { documentEncoder } from '../train/document_encoder.ts';
-import { findTokenizer } from '../train/model_folder.ts';
 import { choice, defineCommand, integer, many, path, text, toggle } from './command.ts';
 import { ProgressBar } from './progress_bar.ts';
 

@@ -3,7 +3,7 @@ import { fillMasks, hasMask } from '../eval/fill.ts';
 import { modes, writeAnswers } from '../eval/texts.ts';
 import { checkGenerationConfig, type GenerationConfig, generationFields } from '../model/generation/options.ts';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
-import { findTokenizer } from '../train/model_folder.ts';
+import { findTokenizer } from '../tokenizer/find_tokenizer.ts';
 import { choice, defineCommand, type Flag, integer, optional, text, toggle } from './command.ts';
 import { answerRows, fieldOf, inputFlags, inputUsage, openInput, printRow } from './input_rows.ts';
 

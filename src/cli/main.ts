@@ -7,7 +7,7 @@ import { type Command, help, parseArguments, table } from './command.ts';
 /** Every command and where it lives; a module is loaded when its command is called. */
 const commands: Record<string, () => Promise<Command>> = {
   quickstart: async () => (await import('./quickstart/quickstart.ts')).quickstart,
-  'tokenizer train': async () => (await import('./tokenizer.ts')).tokenizerTrain,
+  'tokenizer train': async () => (await import('./tokenizer_train.ts')).tokenizerTrain,
   'tokenizer encode': async () => (await import('./tokenizer.ts')).tokenizerEncode,
   'tokenizer decode': async () => (await import('./tokenizer.ts')).tokenizerDecode,
   'tokenizer inspect': async () => (await import('./tokenizer_inspect.ts')).tokenizerInspect,

@@ -1,9 +1,9 @@
 import { basename } from 'node:path';
 import { expandSources } from '../data/glob.ts';
 import { readDocuments } from '../data/read.ts';
+import { findTokenizer } from '../tokenizer/find_tokenizer.ts';
 import { TokenizerMeter, type TokenizerStatistics } from '../tokenizer/statistics.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { findTokenizer } from '../train/model_folder.ts';
 import { defineCommand, many, optional, path, text } from './command.ts';
 import { ProgressBar } from './progress_bar.ts';
 

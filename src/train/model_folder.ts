@@ -2,8 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { resolveModel } from '../hub/hub.ts';
-import { AutoTokenizer, openTokenizer } from '../tokenizer/auto_tokenizer.ts';
-import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { isHubName } from '../hub/names.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { isCheckpoint, newestCheckpoint, verifyCheckpoint } from './checkpoint.ts';
 
@@ -26,16 +25,5 @@ export function modelFolder(path: string): string {
 
 /** The same, or a model of the hub by a name such as google/flan-t5-small. @throws UsageError, FormatError */
 export async function findModel(place: string): Promise<string> {
-  return isName(place) ? resolveModel(place) : modelFolder(place);
-}
-
-/** The tokenizer of a folder, a file, or a model of the hub. @throws UsageError, FormatError */
-export async function findTokenizer(place: string): Promise<Tokenizer> {
-  return isName(place) ? AutoTokenizer.from_pretrained(place) : openTokenizer(place);
-}
-
-/** OWNER/NAME, and there is no folder OWNER in which NAME may have been mistyped. */
-function isName(place: string): boolean {
-  const [owner, name, ...more] = place.split('/');
-  return Boolean(owner && name && more.length === 0 && !existsSync(owner));
+  return isHubName(place) ? resolveModel(place) : modelFolder(place);
 }
