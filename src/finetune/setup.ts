@@ -6,13 +6,13 @@ import { loadAdapters } from '../model/weights.ts';
 import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { copyTokenizer } from '../train/run_parts.ts';
-import { UsageError } from '../util/errors.ts';
 import type { FinetuneConfig } from './config.ts';
 import type { FinetuneParts } from './finetune.ts';
 import { headOf } from './head.ts';
 import { allRows, type Row } from './rows.ts';
 import type { AnyTask, Cut, TaskModel } from './task.ts';
 import { createTask } from './tasks.ts';
+import { checkTokenizer, idsOf } from './tokenizer_fit.ts';
 
 /** What a model of any task is to the loop. */
 export type AnyTaskModel = TaskModel<{ tokens: number }>;
@@ -124,13 +124,14 @@ export async function openModel(
     ...(dropout !== undefined && { dropout_rate: dropout, classifier_dropout: dropout }),
   };
   const written = configOf(config.model);
-  if ((written.vocab_size ?? 0) < tokenizer.vocab_size)
-    throw new UsageError(
-      `${config.model}: vocab_size is ${written.vocab_size}, the tokenizer has ${tokenizer.vocab_size} ids; it belongs to another model`,
-    );
+  checkTokenizer(config, written, tokenizer);
   if (checkpoint && !lora) return task.model.from_pretrained(checkpoint, { device, dtype }) as Promise<AnyTaskModel>;
   if (config.weights === 'random')
-    return task.model.from_config({ ...written, ...settings } as never, { device, dtype, seed }) as AnyTaskModel;
+    return task.model.from_config({ ...written, ...idsOf(tokenizer), ...settings } as never, {
+      device,
+      dtype,
+      seed,
+    }) as AnyTaskModel;
   const options = { device, dtype, seed, config: settings, lora, new_head: config.weights === 'backbone' };
   const model = (await task.model.from_pretrained(config.model, options)) as AnyTaskModel;
   if (checkpoint && lora) loadAdapters(checkpoint, model.parameters);
