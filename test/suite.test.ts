@@ -146,13 +146,14 @@ test('finished cells are read again; a stopped suite goes on with the same score
   }
 });
 
-test('several seeds are a run each, shown as mean and range; unmeasured energy is estimated from the power', async () => {
+test('several seeds are a run each, shown as mean and interval; unmeasured energy is estimated from the power', async () => {
   const seeds = ['seeds=[1, 2]', 'watts=50', 'settings.train.epochs=0.4'];
   const { suite, rows: found } = await compare(undefined, seeds, small.at('seeds'));
   assert.equal(found!.length, 12);
   assert.ok(existsSync(small.at('seeds/kinds/random-seed-2/scores.json')));
   const [a, b] = found!.map(({ score }) => score) as [number, number];
-  const shown = `${((a + b) / 2).toFixed(2)} (${Math.min(a, b).toFixed(2)} to ${Math.max(a, b).toFixed(2)})`;
+  const half = (12.706204736 * Math.abs(a - b)) / 2; // Student's t of one degree of freedom, times the standard error
+  const shown = `| random | 0 | ${((a + b) / 2).toFixed(2)} ± ${half.toFixed(2)} |`;
   assert.ok(markdown(suite, found!).includes(shown), shown);
   for (const { energy, energy_from, result } of found!)
     if (result.energy_joules === null)
@@ -193,6 +194,7 @@ describe('a suite is refused', () => {
   });
   test('for settings that no task has, and unknown keys of its own', async () => {
     await refused(['settings.train.epoch=4'], /kinds\.yaml: unknown key "train\.epoch", did you mean "epochs"/);
+    await refused(['settings.train.seeds=[1, 2]'], /kinds has train\.seeds, expected them in the suite's own "seeds"/);
     await refused(['seed=4'], /suite\.yaml: unknown key "seed", did you mean "seeds"/);
     await refused(['tasks.0.metric=bleu'], /kinds: metric "bleu" is no score of this task, expected one of accuracy/);
   });

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { duration } from '../../train/metrics.ts';
 import { chartFile } from '../../util/chart.ts';
 import { writeWhole } from '../../util/new_file.ts';
+import { estimate } from '../../util/statistics.ts';
 import type { Compared } from './checkpoints.ts';
 import type { Suite } from './settings.ts';
 import type { SuiteRow } from './suite.ts';
@@ -66,7 +67,8 @@ export function markdown(suite: Suite, rows: readonly SuiteRow[]): string {
     if (found.length === 0) return '';
     const scores = found.map((row) => row.score);
     if (scores.length === 1) return scores[0]!.toFixed(2);
-    return `${mean(scores).toFixed(2)} (${Math.min(...scores).toFixed(2)} to ${Math.max(...scores).toFixed(2)})`;
+    const { mean, high } = estimate(scores);
+    return `${mean.toFixed(2)} ± ${(high - mean).toFixed(2)}`;
   };
   const all = (own: readonly SuiteRow[]): string =>
     names.every((name) => ofTask(own, name).length > 0)
@@ -80,7 +82,7 @@ export function markdown(suite: Suite, rows: readonly SuiteRow[]): string {
     ...costs(own),
   ]);
   const head = ['model', 'tokens seen', ...names.map((name) => `${name}, ${metricOf(name)}`), 'mean'];
-  const seeds = suite.seeds.length > 1 ? `; mean and range of seeds ${suite.seeds.join(', ')}` : '';
+  const seeds = suite.seeds.length > 1 ? `; means of seeds ${suite.seeds.join(', ')} with 95 % intervals` : '';
   const energies = [...new Set(rows.map(({ energy_from }) => energy_from))].join('; ');
   return [
     `# ${suite.title ?? suite.name}`,

@@ -66,11 +66,14 @@ export function configOfTask(suite: Suite, task: SuiteTask, { seed, ...run }: Ru
   const rows = (given: string[] | undefined) => given?.map((source) => resolve(suite.data, source));
   const { train, validation, test } = task;
   const data = { train: rows(train), validation: rows(validation) ?? null, test: rows(test) ?? null };
-  return loadFinetuneConfig(path, [
+  const config = loadFinetuneConfig(path, [
     ...flattened(suite.settings),
     ...flattened(task.settings),
     ...flattened({ ...run, data, train: { seed } }),
   ]);
+  if (config.train.seeds)
+    throw new UsageError(`${suite.file}: ${task.name} has train.seeds, expected them in the suite's own "seeds"`);
+  return config;
 }
 
 /** Nested settings as `key.path=value`. */
