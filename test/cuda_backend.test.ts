@@ -29,6 +29,20 @@ const copy = defineKernel({
   }),
 }) as unknown as AnyKernel;
 
+test('a kernel is launched with shared memory of any size, whatever the sizes before', () => {
+  const shared = defineKernel({
+    ...copy,
+    cuda: ({ sizes: { N } }) => ({
+      launches: [{ source: 'copy/copy.cu', entry: 'copy', grid: [1], block: 32, sharedBytes: 1024 * N! }],
+    }),
+  }) as unknown as AnyKernel;
+  const { backend, driver } = fakeCuda();
+  const [x, y] = [backend.alloc('f32', 200), backend.alloc('f32', 200)];
+  for (const length of [100, 60, 100, 8, 120, 100])
+    backend.launch(shared, 'f32', [x.slice(0, length), y.slice(0, length)], [length], [1]);
+  assert.equal(driver.log.filter((line) => line.startsWith('launch')).length, 6);
+});
+
 test('blocks never overlap, neighbours grow together again, and what is freed is used again', () => {
   const driver = new FakeDriver();
   const arena = new Arena(driver);

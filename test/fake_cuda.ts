@@ -1,12 +1,14 @@
 /** A driver without a device: host memory instead of the GPU's, and a list of what was asked. Copies happen at once. */
 import { CudaBackend } from '../src/backend/cuda/cuda.ts';
-import type { Driver, Grid, PackedArguments } from '../src/backend/cuda/driver.ts';
+import { DEFAULT_SHARED, type Driver, type Grid, type PackedArguments } from '../src/backend/cuda/driver.ts';
 import { KeptUploads, Staging } from '../src/backend/cuda/staging.ts';
 
 /** Page-locked addresses start here, so that they are told from device addresses. */
 const HOST = 2 ** 45;
 
 export class FakeDriver implements Driver {
+  private readonly entries = new Map<string, number>();
+  private readonly allowed = new Map<number, number>();
   readonly device = {
     name: 'fake',
     pciAddress: '0000:00:00.0',
@@ -101,10 +103,18 @@ export class FakeDriver implements Driver {
   load(): number {
     return this.next++;
   }
-  entry(): number {
-    return this.next++;
+  entry(module: number, name: string): number {
+    const key = `${module} ${name}`;
+    const entry = this.entries.get(key) ?? this.next++;
+    this.entries.set(key, entry);
+    return entry;
   }
-  launch(_: number, grid: Grid, block: number, sharedBytes: number, args: PackedArguments): void {
+  allowShared(entry: number, bytes: number): void {
+    this.allowed.set(entry, bytes);
+  }
+  launch(entry: number, grid: Grid, block: number, sharedBytes: number, args: PackedArguments): void {
+    if (sharedBytes > (this.allowed.get(entry) ?? DEFAULT_SHARED))
+      throw new Error(`${sharedBytes} bytes of shared memory`);
     const addresses = Array.from({ length: args.bytes >> 3 }, (_, i) => Number(args.view.getBigUint64(8 * i, true)));
     this.run(`launch ${grid.join('x')} ${block} ${sharedBytes} (${addresses.join(' ')})`);
   }

@@ -12,7 +12,7 @@ import {
 import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
 import { KernelTimes } from '../profile.ts';
 import type { Blas, Borrow } from './cublas.ts';
-import { type Driver, PackedArguments } from './driver.ts';
+import { DEFAULT_SHARED, type Driver, PackedArguments } from './driver.ts';
 import type { EnergyCounter } from './energy.ts';
 import { Arena, CudaMemory } from './memory.ts';
 import type { Compiler } from './nvrtc.ts';
@@ -63,6 +63,8 @@ export class CudaBackend implements Backend {
   private readonly prepared = new Map<AnyKernel, Map<string, Prepared>>();
   private readonly modules = new Map<string, number>();
   private readonly ready = new WeakMap<PreparedLaunch, Ready>();
+  /** Dynamic shared memory that kernels' launches may use, bytes. */
+  private readonly shared = new Map<number, number>();
   private readonly packed = new PackedArguments();
   private readonly packedBytes: Uint8Array;
   private readonly recent: string[] = [];
@@ -220,7 +222,13 @@ export class CudaBackend implements Backend {
     let ready = this.ready.get(launch);
     if (!ready) {
       const { specialisation, entry, sharedBytes } = launch;
-      ready = { ...launch, handle: this.driver.entry(this.module(specialisation), entry, sharedBytes) };
+      const handle = this.driver.entry(this.module(specialisation), entry);
+      // Other sizes' launches of this kernel stay possible.
+      if (sharedBytes > (this.shared.get(handle) ?? DEFAULT_SHARED)) {
+        this.driver.allowShared(handle, sharedBytes);
+        this.shared.set(handle, sharedBytes);
+      }
+      ready = { ...launch, handle };
       this.ready.set(launch, ready);
     }
     return ready;

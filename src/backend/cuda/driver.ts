@@ -43,8 +43,10 @@ export interface Driver {
   wait(event: number): void;
   milliseconds(from: number, to: number): number;
   load(image: Uint8Array): number;
-  /** A kernel that may use this much dynamic shared memory. */
-  entry(module: number, name: string, sharedBytes: number): number;
+  /** A kernel: the same number each time. */
+  entry(module: number, name: string): number;
+  /** Lets a kernel's launches use up to this much dynamic shared memory, and no more, whatever was allowed before. */
+  allowShared(entry: number, bytes: number): void;
   /** `args` are the packed arguments. */
   launch(entry: number, grid: Grid, block: number, sharedBytes: number, args: PackedArguments): void;
   synchronize(): void;
@@ -85,8 +87,8 @@ const NOT_READY = 600;
 const OUT_OF_MEMORY = 2;
 const attributes = { multiprocessors: 16, major: 75, minor: 76, sharedBytes: 97 };
 const MAX_DYNAMIC_SHARED = 8;
-/** What a kernel may use without asking. */
-const DEFAULT_SHARED = 48 * 1024;
+/** Dynamic shared memory that every kernel may use without `allowShared`, bytes. */
+export const DEFAULT_SHARED = 48 * 1024;
 /** Other calls of this thread stay legal while a stream is being captured. */
 const CAPTURE_RELAXED = 2;
 
@@ -275,11 +277,12 @@ class NativeDriver implements Driver {
     return this.get('cuModuleLoadData', image);
   }
 
-  entry(module: number, name: string, sharedBytes: number): number {
-    const entry = this.get('cuModuleGetFunction', module, name);
-    if (sharedBytes > DEFAULT_SHARED)
-      this.check(this.calls.cuFuncSetAttribute(entry, MAX_DYNAMIC_SHARED, sharedBytes), 'cuFuncSetAttribute');
-    return entry;
+  entry(module: number, name: string): number {
+    return this.get('cuModuleGetFunction', module, name);
+  }
+
+  allowShared(entry: number, bytes: number): void {
+    this.check(this.calls.cuFuncSetAttribute(entry, MAX_DYNAMIC_SHARED, bytes), 'cuFuncSetAttribute');
   }
 
   launch(entry: number, [x, y, z]: Grid, block: number, sharedBytes: number, args: PackedArguments): void {

@@ -60,6 +60,7 @@ class IdleDriver implements Driver {
   entry(): number {
     return 1;
   }
+  allowShared(): void {}
   launch(): void {}
   synchronize(): void {}
   beginCapture(): void {}
