@@ -78,7 +78,8 @@ export function randomInputs(kernel: AnyKernel, c: TestCase, type: FloatType, se
   for (const [name, pattern] of Object.entries({ ...kernel.inputs, ...kernel.updates })) {
     if (c.absent?.includes(name)) continue;
     const fill = (kernel.fill as Record<string, ((r: () => number, s: object, i: number) => number) | undefined>)[name];
-    const round = roundTo[parsePattern(pattern).type === 'T' ? type : 'f32'];
+    const declared = parsePattern(pattern).type;
+    const round = roundTo[declared === 'T' ? type : declared === 'f16' ? 'f16' : 'f32'];
     values[name] = new Float64Array(elements(shapeOf(pattern, c.sizes)));
     for (let i = 0; i < values[name].length; i++) {
       const value = fill ? fill(random, c.sizes, i) : random() * 2 - 1;

@@ -91,6 +91,52 @@ test('types that differ from the file are converted on the way', async () => {
   }
 });
 
+test('float16 weights give the bits of float32 weights of the same values, from half the memory', async () => {
+  const { made, open } = await saved('half');
+  const exact = await logits(made);
+  const half = await open('float16');
+  assert.equal(half.parameters.get('shared.weight').dtype, 'f16');
+  assert.equal(half.parameters.get('encoder.final_layer_norm.weight').dtype, 'f32');
+  const expected = await logits(half);
+  const difference = Math.max(...expected.map((x, i) => Math.abs(x - exact[i]!)));
+  assert.ok(difference > 0 && difference < 0.01, `${difference}`);
+  const folder = join(root, 'half-saved');
+  await half.save_pretrained(folder);
+  const before = backend.usage.bytes;
+  for (const dtype of ['float16', 'float32'] as const) {
+    const again = await T5ForConditionalGeneration.from_pretrained(folder, { device: 'cpu', dtype });
+    if (dtype === 'float16') assert.ok(backend.usage.bytes - before <= 512, 'used where it is mapped');
+    assert.deepEqual(await logits(again), expected, dtype);
+    const request = { ...inputs, decoder_input_ids: [[0]], max_new_tokens: 9, min_new_tokens: 9 };
+    assert.deepEqual(await again.generate(request), await half.generate(request));
+    again.dispose();
+  }
+  await assert.rejects(half.lossAndGradients({ input_ids: [[5, 1]], labels: [[4, 1]] }), /float16 cannot be trained/);
+  half.dispose();
+  made.dispose();
+});
+
+test('a tensor that two parameters read is in memory once, until the model is trained', async () => {
+  const { made, open } = await saved('shared');
+  const folder = join(root, 'shared');
+  const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as object;
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, share_input_embeddings: false }));
+  for (const dtype of ['float32', 'bfloat16', 'float16'] as const) {
+    const model = await open(dtype);
+    const [ours, theirs] = ['encoder', 'decoder'].map((s) => model.parameters.get(`${s}.embed_tokens.weight`));
+    assert.equal(ours!.memory, theirs!.memory);
+    if (dtype === 'float32') {
+      assert.deepEqual(await logits(model), await logits(made));
+      const { gradients } = await model.lossAndGradients({ input_ids: [[5, 9, 1]], labels: [[4, 17, 1]] });
+      assert.notEqual(ours!.memory, theirs!.memory);
+      assert.notDeepEqual(ours!.grad, theirs!.grad);
+      assert.ok(gradients['encoder.embed_tokens.weight'] ?? gradients['shared.weight']);
+    }
+    model.dispose();
+  }
+  made.dispose();
+});
+
 test('a file that is replaced under a model does not change it', async () => {
   const { file, made, open } = await saved('replaced');
   const model = await open();

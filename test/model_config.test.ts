@@ -153,3 +153,16 @@ test("standard deviations are Hugging Face's, with wo by d_ff and lm_head by nam
   assert.equal(std('lm_head.weight'), 1 / 8);
   assert.equal(std('lm_head.weight', t5Config({ ...c, lm_head_init: 'unit' })), 1);
 });
+
+test('what goes to the head is scaled where the transformers that wrote the configuration scales it', () => {
+  const scaled = (config: object) => t5Config({ tie_word_embeddings: true, ...config }).scale_decoder_outputs;
+  assert.equal(scaled({ model_type: 'mt5', transformers_version: '4.40.0' }), true);
+  assert.equal(
+    scaled({ model_type: 'mt5', transformers_version: '5.18.0' }),
+    false,
+    'written by 5, which never scales',
+  );
+  assert.equal(scaled({ model_type: 'umt5', transformers_version: '5.18.0' }), true);
+  assert.equal(scaled({ model_type: 'umt5', tie_word_embeddings: false, transformers_version: '4.31.0.dev0' }), false);
+  assert.equal(scaled({ model_type: 't5', scale_decoder_outputs: false, transformers_version: '5.18.0' }), false);
+});

@@ -9,6 +9,9 @@ export interface Measurement {
   unit: string;
   /** Largest resident memory of the process so far; 0 where it says nothing. */
   peakMegabytes: number;
+  /** Of that, what the program took before it had a model, and the model's weights as they are stored; absent where unknown. */
+  before?: number;
+  weightMegabytes?: number;
   /** What other programs needed for the same, where some were asked. */
   peers?: PeerMeasurement[];
 }

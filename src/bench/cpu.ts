@@ -1,17 +1,16 @@
 /**
  * On the CPU: encoding and greedy decoding of T5-v1.1-small's shape with random weights, by dtype. The dtypes take turns, so that
- * a busy moment hits all of them.
+ * a busy moment hits all of them. Memory is that of a process that does nothing else.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { T5ConfigInput } from '../model/config.ts';
+import { dtypes, type ModelDtype } from '../model/storage.ts';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import type { Measurement } from './bench.ts';
-
-export const dtypes = ['float32', 'bfloat16', 'int8'] as const;
-export type BenchDtype = (typeof dtypes)[number];
+import { memoryOf } from './cpu_memory.ts';
 
 /** T5-v1.1-small. */
 export const smallShape: T5ConfigInput = {
@@ -26,7 +25,8 @@ export const smallShape: T5ConfigInput = {
   decoder_start_token_id: 0,
 };
 
-interface Work {
+/** One thing that is measured. */
+export interface Work {
   name: string;
   rows: number;
   length: number;
@@ -40,21 +40,21 @@ const works = [encode(1, 32), encode(1, 128), encode(1, 512), encode(8, 128), wr
 const SECONDS = 6;
 const LEAST_TURNS = 3;
 
-/** Models of one set of random weights in some dtypes; `use` gets them, then they are gone. */
+/** Models of one set of random weights in some dtypes, and their folder; `use` gets them, then they are gone. */
 export async function withModels<R>(
   config: T5ConfigInput,
-  wanted: readonly BenchDtype[],
-  use: (models: Map<BenchDtype, T5ForConditionalGeneration>) => Promise<R>,
+  wanted: readonly ModelDtype[],
+  use: (models: Map<ModelDtype, T5ForConditionalGeneration>, folder: string) => Promise<R>,
 ): Promise<R> {
   const folder = mkdtempSync(join(tmpdir(), 'fat5-bench-'));
-  const models = new Map<BenchDtype, T5ForConditionalGeneration>();
+  const models = new Map<ModelDtype, T5ForConditionalGeneration>();
   try {
     const random = T5ForConditionalGeneration.from_config(config, { device: 'cpu' });
     await random.save_pretrained(folder);
     random.dispose();
     for (const dtype of wanted)
       models.set(dtype, await T5ForConditionalGeneration.from_pretrained(folder, { device: 'cpu', dtype }));
-    return await use(models);
+    return await use(models, folder);
   } finally {
     for (const model of models.values()) model.dispose();
     rmSync(folder, { recursive: true });
@@ -64,12 +64,13 @@ export async function withModels<R>(
 /** Measures the cases whose names contain one of `only`, all without. */
 export function benchCpu(only: readonly string[]): Promise<Measurement[]> {
   const chosen = (name: string) => only.length === 0 || only.some((part) => name.includes(part));
-  return withModels(smallShape, dtypes, async (models) => {
+  return withModels(smallShape, dtypes, async (models, folder) => {
     const found: Measurement[] = [];
     for (const work of works) {
       const runs = [...models]
         .map(([dtype, model]) => ({
           name: `${work.name} ${dtype}`,
+          dtype,
           run: runOf(work, model),
           best: Number.POSITIVE_INFINITY,
         }))
@@ -84,20 +85,21 @@ export function benchCpu(only: readonly string[]): Promise<Measurement[]> {
           one.best = Math.min(one.best, performance.now() - started);
         }
       const tokens = work.rows * (work.newTokens || work.length);
-      for (const { name, best } of runs)
+      for (const { name, best, dtype } of runs)
         found.push({
           case: name,
           milliseconds: best,
           rate: (1000 * tokens) / best,
           unit: 'tokens/s',
-          peakMegabytes: 0,
+          ...(await memoryOf(folder, dtype, work)),
         });
     }
     return found;
   });
 }
 
-function runOf({ rows, length, newTokens }: Work, model: T5ForConditionalGeneration): () => Promise<unknown> {
+/** What does the work on a model. */
+export function runOf({ rows, length, newTokens }: Work, model: T5ForConditionalGeneration): () => Promise<unknown> {
   const input_ids = Array.from({ length: rows }, (_, r) =>
     Array.from({ length }, (_, i) => 5 + (((r * length + i) * 7919) % 32000)),
   );

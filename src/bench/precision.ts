@@ -2,8 +2,9 @@
  * What a dtype costs in precision: quantiles of the absolute difference of the encoder's states to float32's, over all elements
  * of many prompts of up to 512 tokens (nai-t5's form, which takes one prompt).
  */
+import { dtypes, type ModelDtype } from '../model/storage.ts';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
-import { dtypes, smallShape, withModels } from './cpu.ts';
+import { smallShape, withModels } from './cpu.ts';
 
 export interface Precision {
   dtype: string;
@@ -19,9 +20,9 @@ const shares = { p50: 0.5, p90: 0.9, p99: 0.99, 'p99.9': 0.999, max: 1 };
 /** Lengths of the prompts. */
 const lengths = [3, 8, 17, 33, 64, 100, 128, 200, 256, 384, 511, 512];
 
-/** Compares bfloat16 and int8 with float32: a checkpoint's, or random weights of T5-v1.1-small's shape. */
+/** Compares the other dtypes with float32: a checkpoint's, or random weights of T5-v1.1-small's shape. */
 export async function benchPrecision(folder?: string): Promise<Precision[]> {
-  const measure = async (load: (dtype: (typeof dtypes)[number]) => Promise<T5ForConditionalGeneration>) => {
+  const measure = async (load: (dtype: ModelDtype) => Promise<T5ForConditionalGeneration>) => {
     const exact = await statesOf(await load('float32'));
     const size = Math.sqrt(exact.reduce((sum, x) => sum + x * x, 0) / exact.length);
     const found: Precision[] = [];

@@ -140,9 +140,12 @@ function peerOf(python: string, subject: string, only: readonly string[]): Map<s
 
 /** A measurement, and its peers below it with how many times as long they took. */
 function print(found: Measurement, json: string | undefined): void {
-  const figures = (m: Pick<Measurement, 'milliseconds' | 'rate' | 'peakMegabytes'>) =>
+  const figures = (m: Pick<Measurement, 'milliseconds' | 'rate' | 'peakMegabytes' | 'before' | 'weightMegabytes'>) =>
     `${m.milliseconds.toFixed(m.milliseconds < 1 ? 4 : 2)} ms, ${m.rate.toFixed(1)} ${found.unit}` +
-    (m.peakMegabytes > 0 ? `, ${m.peakMegabytes.toFixed(0)} MB` : '');
+    (m.peakMegabytes > 0 ? `, ${m.peakMegabytes.toFixed(0)} MB` : '') +
+    (m.before !== undefined && m.weightMegabytes !== undefined
+      ? ` = ${m.before.toFixed(0)} + ${((m.peakMegabytes - m.before) / m.weightMegabytes).toFixed(2)} x weights`
+      : '');
   console.log(`${found.case.padEnd(46)} ${figures(found)}`);
   for (const { peer, ...theirs } of found.peers ?? [])
     console.log(`  ${peer.padEnd(44)} ${figures(theirs)}: ${(theirs.milliseconds / found.milliseconds).toFixed(2)} x`);

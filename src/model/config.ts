@@ -146,7 +146,7 @@ export function t5Config(input: unknown, source = 'config'): T5Config {
     num_decoder_layers: c.num_decoder_layers ?? c.num_layers,
     feed_forward_proj: c.feed_forward_proj ?? (isT5 ? 'relu' : 'gated-gelu'),
     tie_word_embeddings: tied,
-    scale_decoder_outputs: c.scale_decoder_outputs ?? tied,
+    scale_decoder_outputs: c.scale_decoder_outputs ?? (tied && !isUnscaledMT5(c)),
     per_layer_position_bias: c.per_layer_position_bias ?? c.model_type === 'umt5',
     num_labels: c.num_labels ?? (c.id2label ? Object.keys(c.id2label).length : 2),
     id2label: c.id2label,
@@ -155,6 +155,15 @@ export function t5Config(input: unknown, source = 'config'): T5Config {
   checkTogether(config, source);
   return config;
 }
+
+/** Major version of the transformers that wrote a configuration, 0 if none did. */
+export function transformersMajor(config: object): number {
+  const { transformers_version } = config as { transformers_version?: unknown };
+  return Number.parseInt(String(transformers_version), 10) || 0;
+}
+
+/** transformers 5 writes "tied" into every mT5's configuration, and never scales what goes to the head. */
+const isUnscaledMT5 = (c: { model_type: string }) => c.model_type === 'mt5' && transformersMajor(c) >= 5;
 
 function checkTogether(c: T5Config, source: string): void {
   const fail = (what: string) => {

@@ -13,6 +13,7 @@ import { addRmsNorm } from '../ops/rms_norm/add_rms_norm.ts';
 import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
 import { reshape } from '../ops/shape.ts';
 import { forget } from '../tensor/autograd.ts';
+import { discard } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { feedForwardKind } from './config.ts';
 import { project, projects } from './lora.ts';
@@ -53,14 +54,19 @@ export function selfAttentionLayer(p: Attention, stream: Stream, options: SelfAt
   const { positions, segments, causal, site } = options;
   const { x, h } = normalise(stream, p.norm, pass);
   const [q, k, v] = projects(h, [p.q, p.k, p.v], pass).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
-  const y = attention(positions.rotate(q, 'query'), positions.rotate(k, 'key'), v, {
+  discard(h);
+  const [query, key] = [positions.rotate(q, 'query'), positions.rotate(k, 'key')];
+  const y = attention(query, key, v, {
     ...positions.attention,
     querySegments: segments.query,
     keySegments: segments.key,
     causal,
     ...probabilities(site + places.selfProbabilities, pass),
   });
-  return { x, added: drop(project(mergeHeads(y), p.o, pass), site + places.selfOutput, pass) };
+  discard(q, k, v, query, key);
+  const out = project(mergeHeads(y), p.o, pass);
+  discard(y);
+  return { x, added: drop(out, site + places.selfOutput, pass) };
 }
 
 /** `selfAttentionLayer` of one new token per row, x [1,R,D], whose keys and values join the caches at their positions. */
@@ -127,8 +133,11 @@ export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, p
     if (dropped !== f) forget(f);
     return dropped;
   };
+  discard(h);
   const y = hidden();
+  discard(up, gate);
   const out = project(y, p.down, pass);
+  discard(y);
   if (pass.lean) forget(y, hidden);
   return { x, added: drop(out, site + places.feedForwardOutput, pass) };
 }

@@ -36,18 +36,30 @@ export class MappedWeights {
     return mapped && { file: mapped, memory: mapped.at(type, position, length) };
   }
 
-  /** The parameters that their files (`sources`) hold in the types that are wanted; undefined if there are none. Of embeddings few rows are read. */
+  /**
+   * The parameters that need no memory of their own, undefined if all do: those that their files (`sources`) hold in the
+   * types that are wanted, and those that share a tensor with another one.
+   */
   lend(wanted: ReadonlyMap<string, DType>, sources: ReadonlyMap<string, string | undefined>): Lent | undefined {
+    if (!this.backend.map) return undefined;
     const memories = new Map<string, Memory>();
+    const aliases = new Map<string, string>();
+    const first = new Map<string, string>(); // the first parameter of a source and type
     for (const [name, source] of sources) {
+      if (source === undefined) continue;
       const dtype = wanted.get(name);
-      if (source === undefined || floatTypes[this.weights.entry(source).dtype] !== dtype) continue;
+      const use = `${dtype} ${source}`;
+      const other = first.get(use);
+      if (other !== undefined) aliases.set(name, other);
+      first.set(use, other ?? name);
+      if (other !== undefined || floatTypes[this.weights.entry(source).dtype] !== dtype) continue;
       const mapped = this.tensor(source);
       if (!mapped) continue;
       memories.set(name, mapped.memory);
-      if (!isEmbedding(name)) mapped.file.expect(mapped.memory);
+      if (!isEmbedding(name)) mapped.file.expect(mapped.memory); // of embeddings few rows are read
     }
-    return memories.size > 0 ? { memories, close: () => this.close() } : undefined;
+    if (memories.size + aliases.size === 0) return undefined;
+    return { memories, aliases, close: () => this.close() };
   }
 
   close(): void {

@@ -16,7 +16,7 @@ import {
   withAdapters,
   writeAdapterConfig,
 } from './adapter_files.ts';
-import type { T5Config } from './config.ts';
+import { type T5Config, transformersMajor } from './config.ts';
 import { flashT5Name } from './flasht5_names.ts';
 import type { Adapters } from './lora.ts';
 import type { MappedWeights } from './mapped_weights.ts';
@@ -30,7 +30,7 @@ import { openTorchFile } from './torch_file.ts';
 export const WEIGHTS_FILE = 'model.safetensors';
 
 /** Elements handed over at a time. */
-const CHUNK = 1 << 20;
+const CHUNK = 1 << 18;
 
 /** What a folder's weights may be called, the first that is there counts; an index names several files. */
 const layouts: [name: string, open: (path: string) => TensorsOnDisk][] = [
@@ -110,12 +110,6 @@ export function withSharing(config: T5Config, file: TensorsOnDisk): T5Config {
     tie_word_embeddings: tie,
     share_input_embeddings: config.share_input_embeddings && !apart,
   };
-}
-
-/** Major version of the transformers that wrote a configuration, 0 if none did. */
-function transformersMajor(config: T5Config): number {
-  const { transformers_version } = config as { transformers_version?: unknown };
-  return Number.parseInt(String(transformers_version), 10) || 0;
 }
 
 /** Whether two tensors of a file hold the same bytes. */

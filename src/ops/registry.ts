@@ -21,10 +21,11 @@ import { columnSums } from './column_sums/column_sums.ts';
 import { crossEntropyKernel } from './cross_entropy/cross_entropy.ts';
 import { dropoutKernel } from './dropout/dropout.ts';
 import { emaLoad, emaUpdate } from './ema/ema.ts';
-import { embeddingBackward, embeddingForward } from './embedding/embedding.ts';
+import { embeddingBackward, embeddingForward, embeddingHalf } from './embedding/embedding.ts';
 import { fireBiasBackward, fireBiasForward } from './fire_bias/fire_bias.ts';
 import { globalNorm, parameterNorms } from './global_norm/global_norm.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
+import { linearHalfKernel, linearRowsHalfKernel } from './linear_half/linear_half.ts';
 import { linearInt8Kernel } from './linear_int8/linear_int8.ts';
 import { quantiseRowsKernel } from './linear_int8/quantise_rows.ts';
 import { linearRowsKernel } from './linear_rows/linear_rows.ts';
@@ -52,6 +53,8 @@ export const kernels = [
   linearBackwardInput,
   linearBackwardWeight,
   linearRowsKernel,
+  linearHalfKernel,
+  linearRowsHalfKernel,
   linearInt8Kernel,
   quantiseRowsKernel,
   activationForward,
@@ -65,6 +68,7 @@ export const kernels = [
   crossEntropyKernel,
   dropoutKernel,
   embeddingForward,
+  embeddingHalf,
   embeddingBackward,
   fireBiasForward,
   fireBiasBackward,

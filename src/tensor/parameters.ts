@@ -64,6 +64,8 @@ export interface Elsewhere {
 /** Memory of others that holds parameters already. */
 export interface Lent {
   memories: ReadonlyMap<string, Memory>;
+  /** Parameters that take the memory of another one, whose values they share until they are trained. */
+  aliases: ReadonlyMap<string, string>;
   /** Ends all of it. */
   close(): void;
 }
@@ -110,12 +112,15 @@ export class Parameters {
   /** Parameters with memory: what is lent, or a place in new flat memory of zeros, which is returned. */
   private place(dtype: DType, shapes: readonly ParameterShape[]): Tensor {
     const lentOf = ({ name }: ParameterShape) => this.lent?.memories.get(name);
-    const { places, length } = layOut(shapes.filter((parameter) => !lentOf(parameter)));
+    const isAlias = ({ name }: ParameterShape) => this.lent?.aliases.has(name) ?? false;
+    const { places, length } = layOut(shapes.filter((parameter) => !lentOf(parameter) && !isAlias(parameter)));
     const flat = zeros(this.backend, dtype, length);
     const own = new Map(places.map(({ name, offset, length }) => [name, flat.part(offset, length).memory]));
     for (const parameter of shapes) {
       const { name, shape } = parameter;
-      this.byName.set(name, new Tensor(this.backend, lentOf(parameter) ?? own.get(name)!, shape));
+      const alias = this.lent?.aliases.get(name);
+      const memory = alias === undefined ? (lentOf(parameter) ?? own.get(name)!) : this.get(alias).memory;
+      this.byName.set(name, new Tensor(this.backend, memory, shape));
     }
     return flat;
   }
@@ -163,9 +168,9 @@ export class Parameters {
     return this.byName;
   }
 
-  /** Whether a parameter is used where others hold it. */
+  /** Whether a parameter has its values from elsewhere: a file or another parameter. */
   isLent(name: string): boolean {
-    return this.lent?.memories.has(name) ?? false;
+    return this.lent !== undefined && (this.lent.memories.has(name) || this.lent.aliases.has(name));
   }
 
   has(name: string): boolean {

@@ -61,6 +61,11 @@ export function scope<R extends Kept>(f: () => R): R {
   return result;
 }
 
+/** Outside a tape, frees tensors that nothing reads again before their scope ends. */
+export function discard(...tensors: readonly (Tensor | undefined)[]): void {
+  if (recording === 0) dispose(...tensors.filter((t) => t !== undefined));
+}
+
 /** Frees what stands behind tensors that no scope owns. */
 export function dispose(...tensors: Tensor[]): void {
   const done = new Set<Memory>();

@@ -1,5 +1,13 @@
 /** A tensor: contiguous row-major device memory with a shape. */
-import { type Backend, type DType, type HostArray, hostArray, type Memory, toHost } from '../backend/backend.ts';
+import {
+  type Backend,
+  bytesOf,
+  type DType,
+  type HostArray,
+  hostArray,
+  type Memory,
+  toHost,
+} from '../backend/backend.ts';
 import { ShapeError } from '../util/errors.ts';
 import { track } from './scope.ts';
 
@@ -34,6 +42,11 @@ export class Tensor {
 
   get length(): number {
     return this.memory.length;
+  }
+
+  /** Of the elements, and of the scales of a matrix in int8. */
+  get bytes(): number {
+    return this.length * bytesOf[this.dtype] + (this.scales?.bytes ?? 0);
   }
 
   /** Memory with undefined contents, freed by the innermost scope or tape. */

@@ -62,13 +62,11 @@ function cpuFlags(): Set<string> {
   }
 }
 
-/** Zeros written at a time. */
-const ZEROS_BYTES = 1 << 24;
-
 /** Functions of memory.cpp, mapping.cpp and convert.cpp. */
 const natives = {
   alloc: 'uint64_t fat5_alloc(uint64_t bytes)',
   free: 'int fat5_free(uint64_t address)',
+  zero: 'int fat5_zero(uint64_t address, uint64_t bytes)',
   write: 'int fat5_write(uint64_t to, const void *from, uint64_t bytes)',
   read: 'int fat5_read(uint64_t from, void *to, uint64_t bytes)',
   map: 'uint64_t fat5_map(int32_t descriptor, uint64_t bytes)',
@@ -134,10 +132,7 @@ class CpuBackend implements Backend {
 
   zero(memory: Memory): void {
     const { address, dtype, length } = memory as CpuMemory;
-    const bytes = length * bytesOf[dtype];
-    const zeros = new Uint8Array(Math.min(bytes, ZEROS_BYTES));
-    for (let done = 0; done < bytes; done += zeros.length)
-      this.native.write(address + done, zeros, Math.min(zeros.length, bytes - done));
+    this.native.zero(address, length * bytesOf[dtype]);
   }
 
   async read(from: Memory, into: HostArray): Promise<void> {

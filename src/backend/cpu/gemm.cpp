@@ -6,6 +6,7 @@
 #include "gemm.h"
 #include <algorithm>
 #include "gemm_rows.h"
+#include "half.h"
 #include "scratch.h"
 #if defined(__AMX_TILE__)
 #include "gemm_amx.h"
@@ -30,8 +31,9 @@ thread_local Scratch packedColumns, sums, fewRowsOf;  // of the thread that call
 template <class E> alignas(64) thread_local typename Engine<E>::Item packedRows[Engine<E>::BLOCK_ITEMS];
 
 /** One C = alpha * A B + beta * C. Blocks of K are `terms` long, the last may be shorter. */
-template <class E, class R> struct Product {
-  Operand<E> a, b;
+template <class E, class F, class R> struct Product {
+  Operand<E> a;
+  Operand<F> b;
   R *c;
   int64_t M, N, K, terms;
   float alpha, beta;
@@ -46,18 +48,18 @@ template <class E> struct Chunk {
 };
 
 /** Where the panels of a block of K begin in the packed chunk. */
-template <class E, class R> auto blockOf(const Product<E, R> &p, const Chunk<E> &chunk, int64_t k) {
+template <class E, class F, class R> auto blockOf(const Product<E, F, R> &p, const Chunk<E> &chunk, int64_t k) {
   return p.columns + Engine<E>::panelItems(k - chunk.k0) * chunk.panels();
 }
 
-template <class E, class R> void packChunk(const Product<E, R> &p, const Chunk<E> &chunk, bool serial) {
+template <class E, class F, class R> void packChunk(const Product<E, F, R> &p, const Chunk<E> &chunk, bool serial) {
   constexpr int64_t NR = Engine<E>::NR;
   const int64_t groups = ceilDiv(chunk.panels(), PACK_GROUP), blocks = ceilDiv(chunk.k1 - chunk.k0, p.terms);
   parallelFor(groups * blocks, serial ? groups * blocks : 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       const int64_t group = i % groups, k = chunk.k0 + i / groups * p.terms;
       const int64_t terms = std::min(p.terms, chunk.k1 - k), first = chunk.n0 + group * PACK_GROUP * NR;
-      const Operand<E> block = {p.b.data + k * p.b.rowStep, p.b.rowStep, p.b.columnStep};
+      const Operand<F> block = {p.b.data + k * p.b.rowStep, p.b.rowStep, p.b.columnStep};
       Engine<E>::packColumns(block, first, std::min(chunk.n1, first + PACK_GROUP * NR), terms,
                              blockOf(p, chunk, k) + group * PACK_GROUP * Engine<E>::panelItems(terms));
     }
@@ -74,7 +76,7 @@ void finish(const float *sums, bf16 *c, int64_t N, int64_t rows, int64_t columns
 }
 
 /** Factors of the block of K from k on: C = alpha * (A B) + beta * C. With a new C only the last block scales. */
-template <class E, class R> void factorsOf(const Product<E, R> &p, int64_t k, float &alpha, float &beta) {
+template <class E, class F, class R> void factorsOf(const Product<E, F, R> &p, int64_t k, float &alpha, float &beta) {
   const bool last = k + p.terms >= p.K;
   if (!std::is_same<R, float>::value) alpha = 1, beta = k > 0;
   else if (p.beta != 0) alpha = p.alpha, beta = k > 0 ? 1 : p.beta;
@@ -82,8 +84,8 @@ template <class E, class R> void factorsOf(const Product<E, R> &p, int64_t k, fl
 }
 
 /** Rows [m0, m1) and panels [p0, p1) of a chunk of C. */
-template <class E, class R>
-void task(const Product<E, R> &p, const Chunk<E> &chunk, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+template <class E, class F, class R>
+void task(const Product<E, F, R> &p, const Chunk<E> &chunk, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   constexpr bool direct = std::is_same<R, float>::value;
   constexpr int64_t NR = Engine<E>::NR;
   const int64_t n0 = chunk.n0 + p0 * NR, n1 = std::min(chunk.n1, chunk.n0 + p1 * NR);
@@ -110,7 +112,7 @@ void task(const Product<E, R> &p, const Chunk<E> &chunk, int64_t m0, int64_t m1,
     if (chunk.k1 == p.K) finish(c, p.c + m0 * p.N + n0, p.N, m1 - m0, n1 - n0, p.alpha, p.beta);
 }
 
-template <class E, class R> void runTasks(const Product<E, R> &p, const Chunk<E> &chunk, bool serial) {
+template <class E, class F, class R> void runTasks(const Product<E, F, R> &p, const Chunk<E> &chunk, bool serial) {
   constexpr int64_t MR = Engine<E>::MR;
   const int64_t rows = chunk.m1 - chunk.m0, panels = chunk.panels();
   const int64_t tasks = serial || threadCount() == 1 ? 1 : TASKS_PER_THREAD * threadCount();
@@ -128,8 +130,8 @@ template <class E, class R> void runTasks(const Product<E, R> &p, const Chunk<E>
 
 }  // namespace
 
-template <class E, class R>
-int gemm(Operand<E> a, Operand<E> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta) {
+template <class E, class F, class R>
+int gemm(Operand<E> a, Operand<F> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta) {
   if (M <= FEW_ROWS && b.rowStep == 1 && a.columnStep == 1) {
     float *x = fewRowsOf.floats(M * (K + W));
     return x ? fewRows(a, b, c, M, N, K, alpha, beta, x) : -1;
@@ -141,7 +143,7 @@ int gemm(Operand<E> a, Operand<E> b, R *c, int64_t M, int64_t N, int64_t K, floa
   const bool serial = 2.0 * M * N * K < SERIAL_OPERATIONS;
   const int64_t items = Tiles::panelItems(std::min(kChunk, ceilDiv(K, Tiles::STEP) * Tiles::STEP)) *
                         ceilDiv(std::min(N, Tiles::N_CHUNK), Tiles::NR);
-  Product<E, R> p{a, b, c, M, N, K, terms, alpha, beta, nullptr, nullptr};
+  Product<E, F, R> p{a, b, c, M, N, K, terms, alpha, beta, nullptr, nullptr};
   p.columns = reinterpret_cast<typename Tiles::Item *>(
       packedColumns.floats(ceilDiv(items * int64_t(sizeof(typename Tiles::Item)), sizeof(float))));
   if (!direct) p.sums = sums.floats(M_CHUNK * SUM_STRIDE);
@@ -160,3 +162,4 @@ int gemm(Operand<E> a, Operand<E> b, R *c, int64_t M, int64_t N, int64_t K, floa
 template int gemm(Operand<float>, Operand<float>, float *, int64_t, int64_t, int64_t, float, float);
 template int gemm(Operand<bf16>, Operand<bf16>, bf16 *, int64_t, int64_t, int64_t, float, float);
 template int gemm(Operand<bf16>, Operand<bf16>, float *, int64_t, int64_t, int64_t, float, float);
+template int gemm(Operand<float>, Operand<half>, float *, int64_t, int64_t, int64_t, float, float);

@@ -1,4 +1,4 @@
-// Matrix products: C[M,N] = alpha * A[M,K] B[K,N] + beta * C. Operands of float or bfloat16, sums in float.
+// Matrix products: C[M,N] = alpha * A[M,K] B[K,N] + beta * C. Operands of float, bfloat16 or half, sums in float.
 #pragma once
 #include "kernel.h"
 
@@ -16,8 +16,9 @@ template <class E> Operand<E> transposed(const E *data, int64_t stride) { return
 
 /**
  * C[M,N] = alpha * A[M,K] B[K,N] + beta * C, C row-major without gaps; with beta 0 the old C is not read. Uses all
- * threads; the bits of C do not depend on their number. For (E, R) = (float, float), (bf16, bf16), (bf16, float).
+ * threads; the bits of C do not depend on their number. For (A, B, C) of (float, float, float), (bf16, bf16, bf16),
+ * (bf16, bf16, float), (float, half, float).
  * Returns OK, or -1 when there is no memory for the packed operands.
  */
-template <class E, class R>
-int gemm(Operand<E> a, Operand<E> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta);
+template <class E, class F, class R>
+int gemm(Operand<E> a, Operand<F> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta);

@@ -18,8 +18,8 @@ template <class E> struct MatrixEngine {
   static constexpr int64_t BLOCK_ITEMS = MC / MR * ::panelItems<PARTS>(KC);
 
   /** Columns [first, last) of rows [0, terms) of B as panels one behind the other. */
-  static void packColumns(Operand<E> b, int64_t first, int64_t last, int64_t terms, uint16_t *out) {
-    packPanels<Side::B, PARTS, E>({b.data + first * b.columnStep, b.columnStep, b.rowStep, last - first, terms}, out);
+  template <class F> static void packColumns(Operand<F> b, int64_t first, int64_t last, int64_t terms, uint16_t *out) {
+    packPanels<Side::B, PARTS, F>({b.data + first * b.columnStep, b.columnStep, b.rowStep, last - first, terms}, out);
   }
 
   /** A block of `rows` rows of A. */

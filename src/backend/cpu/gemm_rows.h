@@ -32,19 +32,19 @@ template <int N> inline float treeSum(typename Floats<N>::type v) {
 }
 
 /** One result per row of x and column of B; x's rows are padded with zeros to whole vectors and lie `xStride` apart. */
-template <class E, class R> struct FewRows {
+template <class F, class R> struct FewRows {
   const float *x;
   int64_t xStride;
-  Operand<E> b;
+  Operand<F> b;
   R *c;
   int64_t N, K;
   float alpha, beta;
 };
 
-template <int ROWS, int COLUMNS, class E, class R> void dots(const FewRows<E, R> &p, int64_t m, int64_t n) {
+template <int ROWS, int COLUMNS, class F, class R> void dots(const FewRows<F, R> &p, int64_t m, int64_t n) {
   vec sums[ROWS][COLUMNS];
   const float *x = p.x + m * p.xStride;
-  const E *w = p.b.data + n * p.b.columnStep;
+  const F *w = p.b.data + n * p.b.columnStep;
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 8
@@ -72,8 +72,8 @@ template <int ROWS, int COLUMNS, class E, class R> void dots(const FewRows<E, R>
     }
 }
 
-template <int ROWS, class E, class R>
-void rowGroup(const FewRows<E, R> &p, int64_t m, int64_t begin, int64_t end) {
+template <int ROWS, class F, class R>
+void rowGroup(const FewRows<F, R> &p, int64_t m, int64_t begin, int64_t end) {
   constexpr int COLUMNS = columnGroup(ROWS);
   int64_t n = begin;
   for (; n + COLUMNS <= end; n += COLUMNS) dots<ROWS, COLUMNS>(p, m, n);
@@ -81,13 +81,13 @@ void rowGroup(const FewRows<E, R> &p, int64_t m, int64_t begin, int64_t end) {
 }
 
 /** gemm for at most FEW_ROWS rows; B's columns are contiguous. `x` holds M rows of K floats rounded up to W. */
-template <class E, class R>
-int fewRows(Operand<E> a, Operand<E> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta, float *x) {
+template <class E, class F, class R>
+int fewRows(Operand<E> a, Operand<F> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta, float *x) {
   const int64_t stride = (K + W - 1) / W * W;
   for (int64_t m = 0; m < M; m++)
     for (int64_t k = 0; k < stride; k++) x[m * stride + k] = k < K ? float(a.data[m * a.rowStep + k]) : 0;
-  const FewRows<E, R> p{x, stride, b, c, N, K, alpha, beta};
-  const int64_t rowBytes = K * int64_t(sizeof(E)), groups = (M + ROW_GROUP - 1) / ROW_GROUP;
+  const FewRows<F, R> p{x, stride, b, c, N, K, alpha, beta};
+  const int64_t rowBytes = K * int64_t(sizeof(F)), groups = (M + ROW_GROUP - 1) / ROW_GROUP;
   const int64_t grain = std::max<int64_t>(1, TASK_BYTES / 8 / rowBytes) * 8;
   parallelFor(N, N * rowBytes < 4 * TASK_BYTES ? N : grain, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n += 8)  // all rows of x while these rows of B^T are in the cache

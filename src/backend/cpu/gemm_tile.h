@@ -169,7 +169,7 @@ template <class E> struct VectorEngine {
 
   static constexpr int64_t panelItems(int64_t terms) { return NR * terms; }
 
-  static void packColumns(Operand<E> b, int64_t first, int64_t last, int64_t terms, float *out) {
+  template <class F> static void packColumns(Operand<F> b, int64_t first, int64_t last, int64_t terms, float *out) {
     ::packColumns(b, first, last, terms, out, NR * terms);
   }
 

@@ -89,12 +89,16 @@ inline __mmask32 firstOf(int64_t count) {
 
 inline vec masked(const float *x, __mmask16 mask) { return (vec)_mm512_maskz_loadu_ps(mask, x); }
 
+inline vec masked(const half *x, __mmask16 mask) {
+  return (vec)_mm512_maskz_cvtph_ps(mask, _mm256_maskz_loadu_epi16(mask, x));
+}
+
 inline uvec masked(const bf16 *x, __mmask16 mask) {
   return (uvec)_mm512_maskz_cvtepu16_epi32(mask, _mm256_maskz_loadu_epi16(mask, x));
 }
 
 /** 32 terms that lie side by side, as many as there are. Lane l of a float's pairs holds terms l and l + 16. */
-template <int N> Pairs<N> termsOf(const float *x, int64_t left) {
+template <int N, class X> Pairs<N> termsOf(const X *x, int64_t left) {
   const __mmask32 mask = firstOf(left);
   return pairsOf<N>(masked(x, __mmask16(mask)), masked(x + TILE, __mmask16(mask >> TILE)));
 }

@@ -22,6 +22,11 @@ extern "C" int fat5_free(uint64_t address) {
   return 0;
 }
 
+extern "C" int fat5_zero(uint64_t address, uint64_t bytes) {
+  memset(reinterpret_cast<void *>(address), 0, bytes);
+  return 0;
+}
+
 extern "C" int fat5_write(uint64_t to, const void *from, uint64_t bytes) {
   memcpy(reinterpret_cast<void *>(to), from, bytes);
   return 0;

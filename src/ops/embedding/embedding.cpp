@@ -1,5 +1,5 @@
 // embedding, CPU. Contracts: embedding.ts in this folder.
-#include "vector_math.h"
+#include "half.h"
 
 namespace {
 
@@ -15,6 +15,15 @@ KERNEL(embedding_forward)(const T *table, const int32_t *ids, T *y, int64_t V, i
   if (!allBelow(ids, N, V)) return BAD_INDEX;
   parallelFor(N, 32, [=](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++) memcpy(y + n * D, table + ids[n] * D, D * sizeof(T));
+  });
+  return OK;
+}
+
+KERNEL(embedding_half)(const half *table, const int32_t *ids, float *y, int64_t V, int64_t D, int64_t N) {
+  if (!allBelow(ids, N, V)) return BAD_INDEX;
+  parallelFor(N, 32, [=](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++)
+      forVectors(0, D, [=](int64_t d, auto part) { store(y + n * D + d, load(table + ids[n] * D + d, part), part); });
   });
   return OK;
 }

@@ -4,7 +4,7 @@
  *   y[n,d] = table[ids[n],d];   dtable[v,d] = beta * dtable[v,d] + sum over n with ids[n] = v of dy[n,d]
  *
  * table [V,D], ids int32 [N] in 0..V-1, y [N,D]. With beta 0 the old dtable is not read. An id outside the table makes
- * the CPU kernel refuse the launch.
+ * the CPU kernel refuse the launch. embedding_half reads a table in float16 for activations in float32.
  */
 import { defineKernel } from '../../backend/kernel.ts';
 import { gradientSlot, record, run } from '../../tensor/autograd.ts';
@@ -21,6 +21,17 @@ export const embeddingForward = defineKernel({
     for (let n = 0; n < N; n++) for (let d = 0; d < D; d++) y[n * D + d] = table[ids[n]! * D + d]!;
   },
   cuda: embeddingForwardPlan,
+});
+
+export const embeddingHalf = defineKernel({
+  name: 'embedding_half',
+  inputs: { table: 'f16[V,D]', ids: 'i32[N]' },
+  outputs: { y: 'f32[N,D]' },
+  cases: [{ sizes: { V: 1, D: 1, N: 1 } }, { sizes: { V: 11, D: 77, N: 23 } }],
+  fill: { ids: (random, { V }) => Math.floor(random() * V) },
+  reference({ table, ids, y }, { D, N }) {
+    for (let n = 0; n < N; n++) for (let d = 0; d < D; d++) y[n * D + d] = table[ids[n]! * D + d]!;
+  },
 });
 
 export const embeddingBackward = defineKernel({
@@ -45,10 +56,15 @@ export const embeddingBackward = defineKernel({
   cuda: embeddingBackwardPlan,
 });
 
-/** Rows of a parameter: table [V,D], ids int32 [...] -> [...,D]. @throws ShapeError */
+/**
+ * Rows of a parameter: table [V,D], ids int32 [...] -> [...,D]; of a float16 table on the CPU in float32.
+ * @throws ShapeError
+ */
 export function embedding(table: Tensor, ids: Tensor): Tensor {
   const D = table.shape.at(-1)!;
   const list = ids.view(ids.length);
+  if (table.dtype === 'f16' && table.backend.name === 'cpu')
+    return run(embeddingHalf, { table, ids: list }).y.view(...ids.shape, D);
   const y = run(embeddingForward, { table, ids: list }).y.view(...ids.shape, D);
   record([y], [table], ([dy]) => {
     const { grad, beta } = gradientSlot(table);

@@ -5,11 +5,13 @@
  *
  * x [N,I] is any [...,I] flattened to rows; weight [O,I]; y [N,O]. Sums are taken in float32, whatever the type.
  * The backward kernels add to what is there: `grad = alpha * (...) + beta * grad`, with beta 0 the old contents are not
- * read (they may be NaN). dweight is float32, as the gradients of parameters are. Weights in int8 are linear_int8's.
+ * read (they may be NaN). dweight is float32, as the gradients of parameters are. Weights in int8 are linear_int8's, those
+ * in float16 beside a float32 x linear_half's.
  */
 import { defineKernel } from '../../backend/kernel.ts';
 import { gradientSlot, recall, record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { isHalfOf, linearHalf } from '../linear_half/linear_half.ts';
 import { linearInt8 } from '../linear_int8/linear_int8.ts';
 import { linearBackwardInputPlan, linearBackwardWeightPlan, linearForwardPlan } from './linear.cuda.ts';
 
@@ -97,6 +99,7 @@ export function linears(x: Tensor, weights: readonly Tensor[]): Tensor[] {
 
 function project(x: Tensor, weights: readonly Tensor[], alpha: number): Tensor[] {
   if (weights[0]!.scales) return linearInt8(x, weights, alpha);
+  if (isHalfOf(x, weights)) return linearHalf(x, weights, alpha);
   const leading = x.shape.slice(0, -1);
   const rows = x.view(
     leading.reduce((a, b) => a * b, 1),

@@ -10,6 +10,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { isHalfOf, linearRowsHalf } from '../linear_half/linear_half.ts';
 import { linearInt8 } from '../linear_int8/linear_int8.ts';
 import { linearRowsPlan } from './linear_rows.cuda.ts';
 
@@ -53,6 +54,7 @@ export const linearRowsKernel = defineKernel({
  */
 export function linearRows(x: Tensor, weights: readonly Tensor[], { alpha = 1 }: { alpha?: number } = {}): Tensor[] {
   if (weights[0]!.scales) return linearInt8(x, weights, alpha);
+  if (isHalfOf(x, weights)) return linearRowsHalf(x, weights, alpha);
   const leading = x.shape.slice(0, -1);
   const I = x.shape.at(-1)!;
   const [first, second, third] = weights as [Tensor, Tensor?, Tensor?];
