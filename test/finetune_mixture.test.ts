@@ -124,12 +124,16 @@ test('a run on a mixture learns its sets, scores each, and chooses by their mean
   assert.equal(metric, 'mean');
   assert.ok(scores!.exact_match_copy! > 95 && scores!.rougeL_kind! > 95, JSON.stringify(scores));
   assert.ok(Math.abs(scores!.mean! - (scores!.f1_copy! + scores!.rougeL_kind!) / 2) < 1e-9);
-  const lines = small.lines<{ wanted: { set: string }; scores: Record<string, number> }>(
+  const lines = small.lines<{ row: string; wanted: { set: string }; scores: Record<string, number> }>(
     'runs/mixed/predictions.jsonl',
   );
   assert.deepEqual(
     ['copy', 'kind'].map((name) => lines.filter(({ wanted }) => wanted.set === name).length),
     [60, 12],
+  );
+  assert.deepEqual(
+    [lines[0]!, lines.at(-1)!].map(({ row }) => row),
+    [small.at('sets/copy.jsonl:1'), small.at('sets/kind.jsonl:12')],
   );
   assert.ok('f1_copy' in lines[0]!.scores && !('rougeL_kind' in lines[0]!.scores));
 });

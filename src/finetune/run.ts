@@ -217,7 +217,7 @@ export class Run {
     try {
       const predictions = await task.predict(model, examples);
       const lines = predictions.map((prediction, i) => {
-        const one = { wanted: task.wanted(examples[i]), prediction };
+        const one = { row: this.own.examples.places[i], wanted: task.wanted(examples[i]), prediction };
         return JSON.stringify({ ...one, scores: task.scores([examples[i]], [prediction]) });
       });
       writeWhole(join(directory, 'predictions.jsonl'), `${lines.join('\n')}\n`);

@@ -17,11 +17,15 @@ import { checkTokenizer, idsOf } from './tokenizer_fit.ts';
 /** What a model of any task is to the loop. */
 export type AnyTaskModel = TaskModel<{ tokens: number }>;
 
+type Split = 'train' | 'validation' | 'test';
+
 /** The examples of a task's splits, as only the task knows them; undefined for splits that the settings leave out. */
 export interface Examples {
   train: unknown[];
   validation: unknown[] | undefined;
   test: unknown[] | undefined;
+  /** The row of each test example, "path:line". */
+  places: string[];
 }
 
 /** A tokenizer and how its files get into a folder. */
@@ -50,8 +54,10 @@ export async function openTask(
   const onCut = (cut: Cut) => void cuts.push(cut);
   const tools = { tokenizer, max_length, max_target_length, rows: config.evaluate.rows, head: headOf(config), onCut };
   const task = createTask(config, tools);
-  const of = async (split: keyof Examples) => {
+  let places: string[] = [];
+  const of = async (split: Split) => {
     const rows = await splitRows(task, config, split);
+    places = rows?.map(({ place }) => place) ?? [];
     const found = rows && task.examples(rows, split === 'train' ? 'train' : 'held-out');
     for (const limit of ['max_length', 'max_target_length'] as const) {
       const those = cuts.filter((cut) => cut.limit === limit);
@@ -61,7 +67,8 @@ export async function openTask(
     return found;
   };
   const train = (await of('train'))!; // first: it says which labels there are
-  return { task, examples: { train, validation: await of('validation'), test: await of('test') } };
+  const [validation, test] = [await of('validation'), await of('test')];
+  return { task, examples: { train, validation, test, places } };
 }
 
 /** What is said about texts of a split that are cut. */
@@ -103,7 +110,7 @@ interface PreparationParts {
 async function splitRows(
   task: AnyTask & { rows?: (sources: readonly string[], split: string, limit?: number) => Promise<Row[]> },
   { data }: FinetuneConfig,
-  split: keyof Examples,
+  split: Split,
 ): Promise<Row[] | undefined> {
   const sources = data[split];
   if (!sources) return undefined;
