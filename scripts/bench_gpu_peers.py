@@ -6,6 +6,8 @@ Hugging Face and PyTorch are expected; flashT5 (catie-aq/flashT5), turboT5's src
 part where PYTHONPATH has them. Random data and weights. FAT5_PEER_DEVICE=cpu tries the script without a GPU.
 """
 import gc, importlib, json, math, os, sys, time
+
+BEGAN = time.time()
 import torch
 import torch.nn.functional as F
 
@@ -359,7 +361,7 @@ if __name__ == "__main__":
     peers = Peers()
     KINDS[WORK["kind"]](peers)
     forget()
-    say(done=True)
+    say(done=True, seconds=round(time.time() - BEGAN))
     for line in sys.stdin:
         peers.measure(line.strip())
         say(done=True)

@@ -93,8 +93,12 @@ export class GpuPeers {
     this.end();
     const group = this.works.slice(place, place + Math.max(1, Math.floor(availableParallelism() / CORES_EACH)));
     this.done = place + group.length;
+    const began = performance.now();
     for (const key of group) this.peers.set(key, new Peer(this.python, key));
     await Promise.all(group.map((key) => this.answersOf(key)));
+    console.error(
+      `${this.peers.size} of ${group.length} peers compiled, ${Math.round((performance.now() - began) / 1e3)} s`,
+    );
     if (place === 0 && this.peers.size === 0) throw this.failure;
   }
 
