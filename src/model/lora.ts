@@ -9,7 +9,7 @@
 import { add } from '../ops/add/add.ts';
 import { linear, linearBackwardInput, linears } from '../ops/linear/linear.ts';
 import { accumulate } from '../tensor/accumulate.ts';
-import { run } from '../tensor/autograd.ts';
+import { forget, run } from '../tensor/autograd.ts';
 import { type Parameters, zeros } from '../tensor/parameters.ts';
 import { dispose } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -98,7 +98,10 @@ export class Adapters {
     if (!found) return y;
     const { adapter, site } = found;
     const small = linear(drop(x, site, pass, this.options.dropout), adapter.a);
-    return add(y, linear(small, adapter.b, { alpha: this.scale }));
+    const more = linear(small, adapter.b, { alpha: this.scale });
+    const sum = add(y, more);
+    for (const part of [y, more]) forget(part); // backward functions need neither
+    return sum;
   }
 
   /** Runs f with the products added into the matrices, which have their own bits again afterwards. */
