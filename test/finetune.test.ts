@@ -141,6 +141,21 @@ test('patience ends a run that does not get better, and the best step is kept', 
   assert.equal(result.validation!.accuracy, result.test!.accuracy); // the same rows, so it is the best step's model
 });
 
+test('a run that was stopped loses no patience', async () => {
+  const task = { name: 'classification', input: 'text', target: 'label' };
+  const more = { evaluate: { every: 0.5, patience: 2 }, train: { epochs: 40, rows: 8, max_length: 32 } };
+  const whole = (await run('patience-whole', task, more))!;
+  for (let stops = 0; ; stops++) {
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(), 20);
+    const result = await run('patience-stopped', task, more, stop.signal);
+    if (!result) continue;
+    assert.ok(stops > 0);
+    assert.deepEqual([result.steps, result.best_step], [whole.steps, whole.best_step]);
+    break;
+  }
+});
+
 test('frozen parameters stay as they are', async () => {
   await run(
     'frozen',

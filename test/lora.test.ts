@@ -9,6 +9,7 @@ import { T5ForSequenceClassification } from '../src/model/heads.ts';
 import type { LoraOptions } from '../src/model/lora.ts';
 import { T5ForConditionalGeneration } from '../src/model/t5.ts';
 import { readMetrics } from '../src/train/metrics.ts';
+import { Trainer } from '../src/train/trainer.ts';
 import { at, run } from './finetune_fixture.ts';
 import { readSafetensors } from './read_safetensors.ts';
 
@@ -185,6 +186,30 @@ describe('adapters', () => {
     plain.dispose();
   });
 
+  test('learn as in PyTorch: losses and gradient norms of torch 2.13 with AdamW and clipping', async () => {
+    const targets = ['q', 'v', 'wi_1', 'wo', 'o'];
+    const model = await open({ lora: { ...lora, targets } }, 'cpu');
+    const trainer = new Trainer(model, {
+      optimizer: { name: 'adamw', learning_rate: 1e-2, weight_decay: 0 },
+      max_grad_norm: 1,
+      trainable: (name) => name.includes('lora'),
+    });
+    const golden = [
+      [4.192768, 4.504457],
+      [3.322476, 3.73763],
+      [2.789149, 2.704461],
+      [2.475285, 2.101292],
+      [2.24947, 1.56129],
+      [2.085043, 1.528117],
+    ] as const;
+    for (const [i, [loss, norm]] of golden.entries()) {
+      const got = await trainer.step(inputs);
+      assert.ok(Math.abs(got.loss - loss) < 1e-5 && Math.abs(got.grad_norm - norm) < 1e-5, `step ${i}: ${got.loss}`);
+    }
+    trainer.dispose();
+    model.dispose();
+  });
+
   test('lie in files of their own, in PEFT’s form, and `convert` writes the model with them added', async () => {
     const model = await open({}, 'cpu');
     fill(model);
@@ -260,11 +285,20 @@ describe('a run with adapters', () => {
     const trained = [...readSafetensors(join(best, 'adapter_model.safetensors')).values()];
     const bytes = trained.reduce((sum, tensor) => sum + Math.ceil(tensor.length / 256) * 256, 0);
     assert.equal(state.get('first_moment')!.length, bytes);
-    const opened = await T5ForSequenceClassification.from_pretrained(best, { device: 'cpu' });
+    // complete: as pipelines open it, with a head on the encoder alone
+    const opened = await T5ForSequenceClassification.from_pretrained(best, { device: 'cpu', complete: true });
     const plain = readSafetensors(at('model/model.safetensors')).get('encoder.block.0.layer.0.SelfAttention.k.weight')!;
     const same = opened.parameters.get('transformer.encoder.block.0.layer.0.SelfAttention.k.weight');
     assert.deepEqual(await numbers(same), [...new Float32Array(Uint8Array.from(plain).buffer)]);
     opened.dispose();
+  });
+
+  test('that writes texts predicts with adapters added, while it trains as at the end', async () => {
+    const texts = { name: 'text_to_text', input: 'text', target: 'label', metrics: ['squad', 'chrf'] };
+    const few = { ...train, epochs: 4, max_target_length: 6, lora: { ...adapters, targets: ['q', 'v', 'wo', 'wi'] } };
+    const result = (await run('lora-texts', texts, { train: few, evaluate: { metric: 'chrf' } }))!;
+    assert.deepEqual(result.test, result.validation);
+    assert.ok(result.test!.chrf! > 5, JSON.stringify(result.test));
   });
 
   test('goes on with the same bits where it was stopped', async () => {

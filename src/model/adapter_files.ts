@@ -151,6 +151,10 @@ class MergedTensors implements TensorsOnDisk {
         this.products.set(target, product);
       }
     }
+    const isDecoder = (name: string) => /(^|\.)decoder\./.test(name);
+    // A head that was trained while no adapter touched the decoder reads the encoder: the decoder is no part of the model.
+    if ([...this.replaced.keys()].some(isHead) && ![...this.products.keys()].some(isDecoder))
+      for (const name of entries.keys()) if (isDecoder(name)) entries.delete(name);
     this.entries = entries;
   }
 
