@@ -55,12 +55,8 @@ export const attentionForwardPlan: CudaPlan = (site) => {
 
 /** Ways to launch attention_keys_sm90.cu, the fastest first, of those whose blocks fit beside each other. */
 function keysOnHopper(site: CudaSite): CudaLaunch[] {
-  const tunes = [
-    { GROUPS: 1, STAGES: 4, BLOCKS: 2, held: true },
-    { GROUPS: 1, STAGES: 3, BLOCKS: 2, held: true },
-    { GROUPS: 1, STAGES: 4, BLOCKS: 2, held: false },
-  ];
-  const wide = [true, false].map((held) => ({ GROUPS: 2, STAGES: 3, BLOCKS: 1, held }));
+  const tunes = [4, 3].map((STAGES) => ({ GROUPS: 1, STAGES, BLOCKS: 2, held: false }));
+  const wide = [{ GROUPS: 2, STAGES: 3, BLOCKS: 1, held: false }];
   // Each block takes 1 KiB more than it asks for.
   const room = site.device.sharedBytes + 1024;
   return (site.sizes.D === 64 ? tunes : wide)
