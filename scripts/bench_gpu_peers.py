@@ -138,7 +138,7 @@ def ids(rows, columns):
 
 def made(kind, config):
     with torch.device(DEVICE):
-        return kind(config).to(HALF)
+        return kind(config).to(DEVICE, HALF)
 
 
 def train(peers):
@@ -149,7 +149,7 @@ def train(peers):
 
     def trained(model, optimizer, forward):
         def step():
-            loss = forward(input_ids=source, labels=labels).loss
+            loss = forward(input_ids=source, labels=labels)["loss"]
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
             optimizer.step()

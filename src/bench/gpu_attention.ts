@@ -1,4 +1,5 @@
-/** Attention with T5's bias on a GPU, in bfloat16: forward, and backward with the gradient of the bias. */
+/** Attention with T5's bias on a GPU, in bfloat16 and some of it in the other types: forward, and backward with the gradient of the bias. */
+import type { FloatType } from '../backend/backend.ts';
 import { attentionBackward, attentionForward } from '../ops/attention/attention.ts';
 import { saturationRadius } from '../ops/relative_bias/relative_bias.ts';
 import { run } from '../tensor/autograd.ts';
@@ -29,27 +30,32 @@ const [BUCKETS, MAX_DISTANCE] = [32, 128];
 /** Launches in a recording: a short kernel is not to wait for the next graph. */
 const LAUNCHES = 8;
 
-export const attentionCases: GpuCase[] = [...square, ...others].flatMap((shape) => [
-  attend(shape, 'forward'),
-  attend(shape, 'backward'),
-]);
+type What = 'forward' | 'backward';
+const both = ['forward', 'backward'] as const;
 
-export function attentionName([B, H, M, N, D, causal]: Shape, what: string): string {
+export const attentionCases: GpuCase[] = [
+  ...[...square, ...others].flatMap((shape) => both.map((what) => attend(shape, what, 'bf16'))),
+  ...(['f16', 'f32'] as const).flatMap((type) =>
+    both.map((what) => attend([16, 32, 1024, 1024, 64, false], what, type)),
+  ),
+];
+
+export function attentionName([B, H, M, N, D, causal]: Shape, what: What): string {
   const length = M === N ? `S${N}` : `M${M} N${N}`;
   return `attention B${B} H${H} ${length} D${D}${causal ? ' causal' : ''} ${what}`;
 }
 
-function attend(shape: Shape, what: 'forward' | 'backward'): GpuCase {
+function attend(shape: Shape, what: What, type: FloatType): GpuCase {
   const [B, H, M, N, D, causal] = shape;
   const flops = 4 * B * H * M * N * D * (causal ? 0.5 : 1) * (what === 'forward' ? 1 : 2.5);
   const measure: GpuCase['measure'] = async (backend, name) => {
     const P = 2 * saturationRadius(BUCKETS, { bidirectional: !causal, maxDistance: MAX_DISTANCE }) + 1;
-    const filled = (type: 'f32' | 'bf16', ...dims: number[]) => {
-      const tensor = Tensor.empty(backend, type, dims);
+    const filled = (dtype: FloatType, ...dims: number[]) => {
+      const tensor = Tensor.empty(backend, dtype, dims);
       fillWithNoise(backend, tensor.memory);
       return tensor;
     };
-    const [q, k, v, dout] = [M, N, N, M].map((length) => filled('bf16', B, length, H, D)) as [Tensor, ...Tensor[]];
+    const [q, k, v, dout] = [M, N, N, M].map((length) => filled(type, B, length, H, D)) as [Tensor, ...Tensor[]];
     const inputs = { q, k: k!, v: v!, bias: filled('f32', H, P) };
     const scalars = { scale: 1, causal: causal ? 1 : 0, queryOffset: 0, dropout: 0, site: 0 };
     const { out, lse } = run(attentionForward, inputs, { scalars });
@@ -62,5 +68,7 @@ function attend(shape: Shape, what: 'forward' | 'backward'): GpuCase {
     dispose(...Object.values(given));
     return measured(backend, name, milliseconds, { rate: flops / milliseconds / 1e9, unit: 'TFLOP/s' });
   };
-  return { name: attentionName(shape, what), measure, peer: { kind: 'attention', part: what, B, H, M, N, D, causal } };
+  const name = attentionName(shape, what);
+  if (type !== 'bf16') return { name: `${name} ${type}`, measure };
+  return { name, measure, peer: { kind: 'attention', part: what, B, H, M, N, D, causal } };
 }

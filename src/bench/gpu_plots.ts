@@ -41,7 +41,7 @@ export function writePlots(found: readonly Measurement[], folder: string): strin
 const attentionPlots = (): Plot[] =>
   attention.widths.flatMap((D) =>
     attention.causal.flatMap((causal) =>
-      ['forward', 'backward'].map((what) => ({
+      (['forward', 'backward'] as const).map((what) => ({
         file: `attention_d${D}${causal ? '_causal' : ''}_${what}.svg`,
         labels: {
           title: `Attention with T5's bias, ${what}, head width ${D}${causal ? ', causal' : ''}`,
