@@ -48,7 +48,7 @@ test('the precision of bfloat16 and int8 is that of their steps', async () => {
   const model = T5ForConditionalGeneration.from_config({ ...published.v1_1, vocab_size: 300 }, { device: 'cpu' });
   await model.save_pretrained(root);
   model.dispose();
-  for (const { size, quantiles, elements } of await benchPrecision(root)) {
+  for (const { size, quantiles, elements } of await benchPrecision({ folder: root })) {
     const { p50, p90, p99, 'p99.9': most, max } = quantiles as Record<string, number>;
     assert.equal(elements, 2216 * published.v1_1.d_model);
     assert.ok(p50! > 1e-4 * size && p50! < 0.02 * size, `${p50} of ${size}`);

@@ -40,10 +40,9 @@ const works = [encode(1, 32), encode(1, 128), encode(1, 512), encode(8, 128), wr
 const SECONDS = 6;
 const LEAST_TURNS = 3;
 
-/** Models of one set of random weights in some dtypes, and their folder; `use` gets them, then they are gone. */
+/** Models of one set of random weights in some dtypes on a device, and their folder; `use` gets them, then they are gone. */
 export async function withModels<R>(
-  config: T5ConfigInput,
-  wanted: readonly ModelDtype[],
+  { config, dtypes, device }: { config: T5ConfigInput; dtypes: readonly ModelDtype[]; device: 'cpu' | 'cuda' },
   use: (models: Map<ModelDtype, T5ForConditionalGeneration>, folder: string) => Promise<R>,
 ): Promise<R> {
   const folder = mkdtempSync(join(tmpdir(), 'fat5-bench-'));
@@ -52,8 +51,8 @@ export async function withModels<R>(
     const random = T5ForConditionalGeneration.from_config(config, { device: 'cpu' });
     await random.save_pretrained(folder);
     random.dispose();
-    for (const dtype of wanted)
-      models.set(dtype, await T5ForConditionalGeneration.from_pretrained(folder, { device: 'cpu', dtype }));
+    for (const dtype of dtypes)
+      models.set(dtype, await T5ForConditionalGeneration.from_pretrained(folder, { device, dtype }));
     return await use(models, folder);
   } finally {
     for (const model of models.values()) model.dispose();
@@ -64,7 +63,7 @@ export async function withModels<R>(
 /** Measures the cases whose names contain one of `only`, all without. */
 export function benchCpu(only: readonly string[]): Promise<Measurement[]> {
   const chosen = (name: string) => only.length === 0 || only.some((part) => name.includes(part));
-  return withModels(smallShape, dtypes, async (models, folder) => {
+  return withModels({ config: smallShape, dtypes, device: 'cpu' }, async (models, folder) => {
     const found: Measurement[] = [];
     for (const work of works) {
       const runs = [...models]

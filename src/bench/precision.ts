@@ -2,7 +2,7 @@
  * What a dtype costs in precision: quantiles of the absolute difference of the encoder's states to float32's, over all elements
  * of many prompts of up to 512 tokens (nai-t5's form, which takes one prompt).
  */
-import { dtypes, type ModelDtype } from '../model/storage.ts';
+import type { ModelDtype } from '../model/storage.ts';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
 import { smallShape, withModels } from './cpu.ts';
 
@@ -12,21 +12,31 @@ export interface Precision {
   elements: number;
   /** Root mean square of float32's own states, to which the differences are to be held. */
   size: number;
-  /** By name: p50, p90, p99, p99.9, max. */
+  /** By name: p50, p75, p90, p95, p99, p99.9, p99.99, max. */
   quantiles: Record<string, number>;
 }
 
-const shares = { p50: 0.5, p90: 0.9, p99: 0.99, 'p99.9': 0.999, max: 1 };
+const shares = { p50: 0.5, p75: 0.75, p90: 0.9, p95: 0.95, p99: 0.99, 'p99.9': 0.999, 'p99.99': 0.9999, max: 1 };
+/** What is compared with float32 on a device. */
+const compared = { cpu: ['bfloat16', 'float16', 'int8'], cuda: ['bfloat16', 'float16'] } as const;
+export type PrecisionDevice = keyof typeof compared;
 /** Lengths of the prompts. */
 const lengths = [3, 8, 17, 33, 64, 100, 128, 200, 256, 384, 511, 512];
 
-/** Compares the other dtypes with float32: a checkpoint's, or random weights of T5-v1.1-small's shape. */
-export async function benchPrecision(folder?: string): Promise<Precision[]> {
+/** Compares a device's dtypes with float32 on it: a checkpoint's, or random weights of T5-v1.1-small's shape. */
+export async function benchPrecision({
+  folder,
+  device = 'cpu',
+}: {
+  folder?: string | undefined;
+  device?: PrecisionDevice;
+}): Promise<Precision[]> {
+  const dtypes = compared[device];
   const measure = async (load: (dtype: ModelDtype) => Promise<T5ForConditionalGeneration>) => {
     const exact = await statesOf(await load('float32'));
     const size = Math.sqrt(exact.reduce((sum, x) => sum + x * x, 0) / exact.length);
     const found: Precision[] = [];
-    for (const dtype of dtypes.slice(1)) {
+    for (const dtype of dtypes) {
       const states = await statesOf(await load(dtype));
       const differences = states.map((x, i) => Math.abs(x - exact[i]!)).sort();
       const quantiles = Object.fromEntries(
@@ -37,8 +47,10 @@ export async function benchPrecision(folder?: string): Promise<Precision[]> {
     return found;
   };
   if (folder !== undefined)
-    return measure((dtype) => T5ForConditionalGeneration.from_pretrained(folder, { device: 'cpu', dtype }));
-  return withModels(smallShape, dtypes, (models) => measure(async (dtype) => models.get(dtype)!));
+    return measure((dtype) => T5ForConditionalGeneration.from_pretrained(folder, { device, dtype }));
+  return withModels({ config: smallShape, dtypes: ['float32', ...dtypes], device }, (models) =>
+    measure(async (dtype) => models.get(dtype)!),
+  );
 }
 
 /** Of sorted values, linear between neighbours. */

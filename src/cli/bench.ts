@@ -3,10 +3,11 @@ import { appendFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Measurement } from '../bench/bench.ts';
 import type { GpuCase } from '../bench/gpu_case.ts';
+import type { PrecisionDevice } from '../bench/precision.ts';
 import { modelFolder } from '../train/model_folder.ts';
 import { UsageError } from '../util/errors.ts';
 import { suggestion } from '../util/suggest.ts';
-import { defineCommand, many, optional, path, text } from './command.ts';
+import { choice, defineCommand, many, optional, path, text } from './command.ts';
 
 const subjects: Record<string, (only: readonly string[]) => Promise<Measurement[]>> = {
   gemm: async () => (await import('../bench/gemm.ts')).benchGemm(),
@@ -41,12 +42,16 @@ export const bench = defineCommand({
     model: optional(path('precision: folder of a model; random weights when left out')),
     json: optional(path('add the measurements to this file, as JSON lines')),
     plots: optional(path('gpu, gpu-kernels: folder for plots (SVG)')),
+    device: choice('precision: where it runs', ['cpu', 'cuda'], 'cpu'),
   },
   async run(flags, [subject, ...more]) {
     const names = [...Object.keys(subjects), ...Object.keys(gpuSubjects), PRECISION];
     if (subject === undefined || more.length > 0) throw new UsageError(`bench: expected one of ${names.join(', ')}`);
-    if (subject === PRECISION) return printPrecision(flags.model && modelFolder(flags.model), flags.json);
     if (Object.hasOwn(gpuSubjects, subject)) return benchGpu(await gpuSubjects[subject]!(), subject, flags);
+    if (subject === PRECISION) {
+      const folder = flags.model && modelFolder(flags.model);
+      return printPrecision({ folder, device: flags.device }, flags.json);
+    }
     if (!Object.hasOwn(subjects, subject))
       throw new UsageError(`bench: unknown "${subject}", ${suggestion(subject, names)}`);
     if (subject === 'train' && flags.only.length !== 1) {
@@ -105,9 +110,12 @@ async function benchGpu(
     for (const file of (await import('../bench/gpu_plots.ts')).writePlots(found, plots)) console.log(file);
 }
 
-async function printPrecision(folder: string | undefined, json: string | undefined): Promise<void> {
+async function printPrecision(
+  of: { folder: string | undefined; device: PrecisionDevice },
+  json: string | undefined,
+): Promise<void> {
   const { benchPrecision } = await import('../bench/precision.ts');
-  for (const found of await benchPrecision(folder)) {
+  for (const found of await benchPrecision(of)) {
     const quantiles = Object.entries(found.quantiles).map(([name, value]) => `${name} ${value.toExponential(2)}`);
     const about = `${found.dtype.padEnd(9)} ${quantiles.join('  ')}`;
     console.log(`${about}  (${found.elements} elements, root mean square ${found.size.toFixed(3)})`);

@@ -10,6 +10,7 @@ import {
   type Segments,
   type Stream,
   selfAttentionLayer,
+  streamOf,
 } from './layers.ts';
 import type { DecoderBlock, StackParameters } from './parameter_tree.ts';
 import { drop, type Pass, places, siteOf } from './pass.ts';
@@ -25,7 +26,7 @@ export function decoder(p: StackParameters<DecoderBlock>, input: DecoderInput, s
   const { ids } = input;
   const span = spanOf('decoder', input);
   const site = siteOf('decoder', 0);
-  let stream: Stream = { x: drop(embedding(p.embedding, ids), site + places.embedding, pass) };
+  let stream = streamOf(drop(embedding(p.embedding, ids), site + places.embedding, pass), pass);
   let positions: PositionBias | undefined;
   for (const [i, block] of p.blocks.entries()) {
     const at = positionBias(block.positions, positions, span, pass);

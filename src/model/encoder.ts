@@ -2,10 +2,11 @@
 
 import { add } from '../ops/add/add.ts';
 import { embedding } from '../ops/embedding/embedding.ts';
+import { widen } from '../ops/widen/widen.ts';
 import { checkpoint, isRecording } from '../tensor/autograd.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { feedForwardLayer, normalise, type Segments, type Stream, selfAttentionLayer } from './layers.ts';
+import { feedForwardLayer, normalise, type Segments, type Stream, selfAttentionLayer, streamOf } from './layers.ts';
 import type { Stack } from './parameter_table.ts';
 import type { EncoderBlock, StackParameters } from './parameter_tree.ts';
 import { drop, type Pass, places, siteOf } from './pass.ts';
@@ -21,10 +22,25 @@ export interface StackInput {
 
 /** States [B,S,D] of the tokens after the final norm. */
 export function encoder(p: StackParameters<EncoderBlock>, input: StackInput, pass: Pass): Tensor {
+  return drop(
+    normalise(encoderStream(p, input, pass), p.finalNorm, pass).h,
+    siteOf('encoder', 0) + places.finalNorm,
+    pass,
+  );
+}
+
+/** The same without dropout, in float32 where the stream is wide: for those who read the states themselves. */
+export function encoderOutput(p: StackParameters<EncoderBlock>, input: StackInput, pass: Pass): Tensor {
+  const stream = encoderStream(p, input, pass);
+  const weight = stream.x.dtype === 'f32' ? widen(p.finalNorm) : p.finalNorm;
+  return normalise(stream, weight, pass).h;
+}
+
+function encoderStream(p: StackParameters<EncoderBlock>, input: StackInput, pass: Pass): Stream {
   const { ids, segments } = input;
   const span = spanOf('encoder', input);
   const site = siteOf('encoder', 0);
-  let stream: Stream = { x: drop(embedding(p.embedding, ids), site + places.embedding, pass) };
+  let stream = streamOf(drop(embedding(p.embedding, ids), site + places.embedding, pass), pass);
   let positions: PositionBias | undefined;
   for (const [i, block] of p.blocks.entries()) {
     const at = positionBias(block.positions, positions, span, pass);
@@ -33,7 +49,7 @@ export function encoder(p: StackParameters<EncoderBlock>, input: StackInput, pas
       encoderBlock(block, s, at, segments, siteOf('encoder', i), pass),
     );
   }
-  return drop(normalise(stream, p.finalNorm, pass).h, site + places.finalNorm, pass);
+  return stream;
 }
 
 /** The self-attention of a whole sequence. */

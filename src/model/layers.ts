@@ -8,11 +8,15 @@
 import { activation, gatedActivation } from '../ops/activation/activation.ts';
 import { attention } from '../ops/attention/attention.ts';
 import { appendToCache, attendCache, type Cache } from '../ops/attention_decode/attention_decode.ts';
+import { linearAdd } from '../ops/linear/linear_add.ts';
+import { linearGroup } from '../ops/linear/linear_group.ts';
 import { linearRows } from '../ops/linear_rows/linear_rows.ts';
 import { addRmsNorm } from '../ops/rms_norm/add_rms_norm.ts';
 import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
+import { wideRmsNorm } from '../ops/rms_norm/wide_rms_norm.ts';
 import { reshape } from '../ops/shape.ts';
-import { forget } from '../tensor/autograd.ts';
+import { widen } from '../ops/widen/widen.ts';
+import { forget, isRecording } from '../tensor/autograd.ts';
 import { discard } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { feedForwardKind } from './config.ts';
@@ -27,14 +31,28 @@ export interface Segments {
   key: Tensor | undefined; // [B, keys]
 }
 
-/** The residual stream [B,S,D]: x, plus the last layer's output where that is still to be added: the next norm does it. */
+/**
+ * The residual stream [B,S,D]: x, plus the last layer's output where that is still to be added: the next norm does it. A wide
+ * stream is in float32 beside layers in 16 bits, which add to it in place.
+ */
 export interface Stream {
   x: Tensor;
   added?: Tensor;
 }
 
+/**
+ * The stream of embedded tokens: wide in inference, but for what adapters add. What layers put out exceeds float16 in some
+ * checkpoints of T5, and is coarse in bfloat16.
+ */
+export const streamOf = (x: Tensor, { random, adapters }: Pass): Stream => ({
+  x: x.dtype === 'f32' || isRecording() || random || adapters ? x : widen(x),
+});
+
+const isWide = (x: Tensor, { norm }: { norm: Tensor }): boolean => x.dtype !== norm.dtype;
+
 /** The stream's value and its norm. */
 export function normalise({ x, added }: Stream, weight: Tensor, { config }: Pass): { x: Tensor; h: Tensor } {
+  if (x.dtype !== weight.dtype) return { x, h: wideRmsNorm(x, weight, config.layer_norm_epsilon) };
   if (!added) return { x, h: rmsNorm(x, weight, config.layer_norm_epsilon) };
   const { sum, normed } = addRmsNorm(x, added, weight, config.layer_norm_epsilon);
   forget(added);
@@ -53,7 +71,8 @@ export interface SelfAttentionOptions {
 export function selfAttentionLayer(p: Attention, stream: Stream, options: SelfAttentionOptions, pass: Pass): Stream {
   const { positions, segments, causal, site } = options;
   const { x, h } = normalise(stream, p.norm, pass);
-  const [q, k, v] = projects(h, [p.q, p.k, p.v], pass).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
+  const projected = isWide(x, p) && p.qkv ? linearGroup(h, p.qkv) : projects(h, [p.q, p.k, p.v], pass);
+  const [q, k, v] = projected.map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
   discard(h);
   const [query, key] = [positions.rotate(q, 'query'), positions.rotate(k, 'key')];
   const y = attention(query, key, v, {
@@ -64,6 +83,7 @@ export function selfAttentionLayer(p: Attention, stream: Stream, options: SelfAt
     ...probabilities(site + places.selfProbabilities, pass),
   });
   discard(q, k, v, query, key);
+  if (isWide(x, p)) return widened(x, mergeHeads(y), p.o);
   const out = project(mergeHeads(y), p.o, pass);
   discard(y);
   return { x, added: drop(out, site + places.selfOutput, pass) };
@@ -81,7 +101,7 @@ export function selfAttentionStep(
   const [q, k, v] = linearRows(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
   appendToCache(cache, rotate(k, 'key'), v, position);
   const y = attendCache(rotate(q, 'query'), cache, { position, origins, bias, scale: pass.config.attention_scale });
-  return { x, added: linearRows(mergeHeads(y), [p.o])[0]! };
+  return isWide(x, p) ? widened(x, mergeHeads(y), p.o) : { x, added: linearRows(mergeHeads(y), [p.o])[0]! };
 }
 
 /** Keys and values of the encoder's states [B,S,D] for cross-attention, [B,S,H,K] each. */
@@ -105,6 +125,7 @@ export function crossAttentionLayer(
     keySegments: segments.key,
     ...probabilities(site + places.crossProbabilities, pass),
   });
+  if (isWide(x, p)) return widened(x, mergeHeads(y), p.o);
   return { x, added: drop(project(mergeHeads(y), p.o, pass), site + places.crossOutput, pass) };
 }
 
@@ -119,14 +140,14 @@ export function crossAttentionStep(
   const { x, h } = normalise(stream, p.norm, pass);
   const q = splitHeads(linearRows(h, [p.q])[0]!, pass);
   const y = attendCache(q, cache, { keySegments, scale: pass.config.attention_scale });
-  return { x, added: linearRows(mergeHeads(y), [p.o])[0]! };
+  return isWide(x, p) ? widened(x, mergeHeads(y), p.o) : { x, added: linearRows(mergeHeads(y), [p.o])[0]! };
 }
 
 /** x [B,S,D] plus down(f(up(h))), or down(f(gate(h)) * up(h)) where gated. */
 export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, pass: Pass): Stream {
   const kind = feedForwardKind(pass.config).activation;
   const { x, h } = normalise(stream, p.norm, pass);
-  const [up, gate] = projects(h, p.gate ? [p.up, p.gate] : [p.up], pass) as [Tensor, Tensor?];
+  const [up, gate] = upAndGate(p, h, isWide(x, p), pass);
   const hidden = () => {
     const f = gate ? gatedActivation(gate, up, kind) : activation(up, kind); // [B,S,F]
     const dropped = drop(f, site + places.hidden, pass);
@@ -136,10 +157,23 @@ export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, p
   discard(h);
   const y = hidden();
   discard(up, gate);
+  if (isWide(x, p)) return widened(x, y, p.down);
   const out = project(y, p.down, pass);
   discard(y);
   if (pass.lean) forget(y, hidden);
   return { x, added: drop(out, site + places.feedForwardOutput, pass) };
+}
+
+function upAndGate(p: FeedForward, h: Tensor, wide: boolean, pass: Pass): [Tensor, Tensor?] {
+  if (wide && p.gateUp) return linearGroup(h, p.gateUp).reverse() as [Tensor, Tensor];
+  return projects(h, p.gate ? [p.up, p.gate] : [p.up], pass) as [Tensor, Tensor?];
+}
+
+/** The wide stream x after a layer that ends with `weight` on y. */
+function widened(x: Tensor, y: Tensor, weight: Tensor): Stream {
+  linearAdd(y, weight, x);
+  discard(y);
+  return { x };
 }
 
 /** `feedForwardLayer` of one new token per row, x [1,R,D]. */
@@ -148,7 +182,7 @@ export function feedForwardStep(p: FeedForward, stream: Stream, pass: Pass): Str
   const { x, h } = normalise(stream, p.norm, pass);
   const [up, gate] = linearRows(h, p.gate ? [p.up, p.gate] : [p.up]) as [Tensor, Tensor?];
   const y = gate ? gatedActivation(gate, up, kind) : activation(up, kind); // [1,R,F]
-  return { x, added: linearRows(y, [p.down])[0]! };
+  return isWide(x, p) ? widened(x, y, p.down) : { x, added: linearRows(y, [p.down])[0]! };
 }
 
 /** The scale of attention's scores and the dropout of its probabilities. */

@@ -11,6 +11,8 @@ export interface Attention {
   k: Tensor; // [H K, D]
   v: Tensor; // [H K, D]
   o: Tensor; // [D, H K]
+  /** q, k and v as one, where they lie together. */
+  qkv?: Tensor | undefined; // [3, H K, D]
 }
 
 export interface FeedForward {
@@ -19,6 +21,8 @@ export interface FeedForward {
   gate: Tensor | undefined; // [F, D]
   up: Tensor; // [F, D]
   down: Tensor; // [D, F]
+  /** Gate and up as one, where they lie together. */
+  gateUp?: Tensor | undefined; // [2, F, D]
 }
 
 export type Fire = FireParameters;
@@ -73,18 +77,25 @@ function block(p: Parameters, c: T5Config, path: string, stack: Stack): EncoderB
 }
 
 function attention(p: Parameters, path: string, kind: 'SelfAttention' | 'EncDecAttention'): Attention {
-  const weight = (leaf: string) => p.get(`${path}.${kind}.${leaf}.weight`);
-  return { norm: p.get(`${path}.layer_norm.weight`), q: weight('q'), k: weight('k'), v: weight('v'), o: weight('o') };
+  const name = (leaf: string) => `${path}.${kind}.${leaf}.weight`;
+  const weight = (leaf: string) => p.get(name(leaf));
+  return {
+    norm: p.get(`${path}.layer_norm.weight`),
+    ...{ q: weight('q'), k: weight('k'), v: weight('v'), o: weight('o') },
+    qkv: p.group(['q', 'k', 'v'].map(name)),
+  };
 }
 
 function feedForward(p: Parameters, c: T5Config, path: string): FeedForward {
   const { gated } = feedForwardKind(c);
-  const weight = (leaf: string) => p.get(`${path}.DenseReluDense.${leaf}.weight`);
+  const name = (leaf: string) => `${path}.DenseReluDense.${leaf}.weight`;
+  const weight = (leaf: string) => p.get(name(leaf));
   return {
     norm: p.get(`${path}.layer_norm.weight`),
     gate: gated ? weight('wi_0') : undefined,
     up: weight(gated ? 'wi_1' : 'wi'),
     down: weight('wo'),
+    gateUp: gated ? p.group(['wi_0', 'wi_1'].map(name)) : undefined,
   };
 }
 

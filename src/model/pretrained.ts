@@ -12,8 +12,9 @@ import { FormatError, UsageError } from '../util/errors.ts';
 import { makeFolder, writeWhole } from '../util/new_file.ts';
 import { baseFolder, baseOf, hasAdapters } from './adapter_files.ts';
 import { configText, savedConfig, type T5Config, type T5ConfigInput, t5Config } from './config.ts';
-import { encoder } from './encoder.ts';
+import { encoderOutput } from './encoder.ts';
 import { fromFlashT5Config } from './flasht5_names.ts';
+import { normsOf } from './fold_norms.ts';
 import { checkGenerationConfig, type GenerationConfig, legacyGenerationConfig } from './generation/options.ts';
 import { initialize } from './initialize.ts';
 import { type EncoderInputs, sourceOf } from './inputs.ts';
@@ -51,6 +52,11 @@ export interface NewModelOptions extends ModelOptions {
   lora?: LoraOptions | undefined;
   /** from_pretrained: begin a new head although the folder has one. */
   new_head?: boolean;
+  /**
+   * from_pretrained: whether the scales of norms are multiplied into the projections that read them, once and in float32. The norms'
+   * own become 1, so that the model is the same one and can be saved; in 16 bits the products are rounded.
+   */
+  fold_norms?: boolean;
   /** from_pretrained: whether a folder without the model's head is an error, instead of the start of a new one. */
   complete?: boolean;
 }
@@ -136,7 +142,7 @@ export class PretrainedT5 {
   async encode(inputs: EncoderInputs): Promise<{ last_hidden_state: ResultTensor }> {
     const source = sourceOf(inputs, this.config);
     const states = scope(() => {
-      return encoder(this.encoderParameters, uploadSource(this.backend, source), this.pass());
+      return encoderOutput(this.encoderParameters, uploadSource(this.backend, source), this.pass());
     });
     return { last_hidden_state: await takeResult(states) };
   }
@@ -203,7 +209,9 @@ function fromConfig<M extends PretrainedT5>(model: ModelClass<M>, config: T5Conf
 }
 
 /** The table with the adapters that the options ask for behind it. @throws UsageError */
-function withLora(table: ParameterSpec[], { lora, dtype }: NewModelOptions): ParameterSpec[] {
+function withLora(table: ParameterSpec[], { lora, dtype, fold_norms }: NewModelOptions): ParameterSpec[] {
+  if (lora && fold_norms)
+    throw new UsageError('lora: the norms of the model are to be folded, expected the matrices that adapters are for');
   if (lora && dtype === 'int8')
     throw new UsageError('lora: the model is to be in int8, expected float32 or bfloat16, which can be trained');
   return lora ? [...table, ...adapterTable(table, lora)] : table;
@@ -243,11 +251,12 @@ function fromFolder<M extends PretrainedT5>(model: ModelClass<M>, folder: string
     if (storage.compact?.matrices.some(({ name }) => name === HEAD))
       sources.set(HEAD, sources.get(HEAD) ?? sources.get(SHARED));
     const mapped = new MappedWeights(backend, file);
-    const lent = mapped.lend(typesOf(storage), sources);
+    const norms = options.fold_norms ? normsOf(table) : undefined;
+    const lent = norms ? undefined : mapped.lend(typesOf(storage), sources);
     try {
       const parameters = new Parameters(backend, storage.dtype, storage.floats, { compact: storage.compact, lent });
       try {
-        loadWeights(file, mapped, parameters, sources);
+        loadWeights(file, mapped, parameters, sources, norms);
         const fresh = all.filter(({ name }) => sources.get(name) === undefined);
         initialize(parameters, fresh, seedOf(options));
         return made(model, config, parameters, options, resolve(folder));

@@ -18,6 +18,7 @@ import {
 } from './adapter_files.ts';
 import { type T5Config, transformersMajor } from './config.ts';
 import { flashT5Name } from './flasht5_names.ts';
+import { foldedReader, type Reader } from './fold_norms.ts';
 import type { Adapters } from './lora.ts';
 import type { MappedWeights } from './mapped_weights.ts';
 import { type Architecture, HEAD, type ParameterSpec, prefixOf, SHARED } from './parameter_table.ts';
@@ -153,7 +154,8 @@ export function matchWeights(
 }
 
 /**
- * Fills the parameters that the file has and that are not lent, some rows at a time.
+ * Fills the parameters that the file has and that are not lent, some rows at a time. `norms` says which projections take up
+ * the scales of which norm.
  * @throws FormatError if a tensor is not of a float type
  */
 export function loadWeights(
@@ -161,11 +163,18 @@ export function loadWeights(
   mapped: MappedWeights,
   parameters: Parameters,
   sources: ReadonlyMap<string, string | undefined>,
+  norms: ReadonlyMap<string, string> = new Map(),
 ): void {
+  const folded = new Set(norms.values());
   for (const [name, source] of sources) {
     if (source === undefined || parameters.isLent(name)) continue;
     const tensor = parameters.get(name);
-    const read = reader(file, mapped, source);
+    if (folded.has(name)) {
+      tensor.write(new Float32Array(tensor.length).fill(1));
+      continue;
+    }
+    const norm = sources.get(norms.get(name) ?? '');
+    const read = norm === undefined ? reader(file, mapped, source) : foldedReader(file, source, norm);
     const [rows, width] = tensor.scales ? [tensor.shape[0]!, tensor.shape[1]!] : [tensor.length, 1];
     const step = Math.max(1, Math.floor(CHUNK / width));
     for (let row = 0; row < rows; row += step) {
@@ -185,7 +194,7 @@ export function loadWeights(
 }
 
 /** Fills tensors with elements of a file's tensor, from one on: on the device where that has mapped the file. */
-function reader(file: TensorsOnDisk, mapped: MappedWeights, source: string): (start: number, into: Tensor) => void {
+function reader(file: TensorsOnDisk, mapped: MappedWeights, source: string): Reader {
   const found = mapped.tensor(source);
   if (!found) return (start, into) => into.write(file.readFloats(source, start, into.length));
   return (start, into) => {

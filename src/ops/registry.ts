@@ -25,6 +25,8 @@ import { embeddingBackward, embeddingForward, embeddingHalf } from './embedding/
 import { fireBiasBackward, fireBiasForward } from './fire_bias/fire_bias.ts';
 import { globalNorm, parameterNorms } from './global_norm/global_norm.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
+import { linearAddKernel } from './linear/linear_add.ts';
+import { linearGroupKernel } from './linear/linear_group.ts';
 import { linearHalfKernel, linearRowsHalfKernel } from './linear_half/linear_half.ts';
 import { linearInt8Kernel } from './linear_int8/linear_int8.ts';
 import { quantiseRowsKernel } from './linear_int8/quantise_rows.ts';
@@ -37,11 +39,14 @@ import { preferenceKernel } from './preference/preference.ts';
 import { relativeBiasBackward, relativeBiasForward } from './relative_bias/relative_bias.ts';
 import { addRmsNormBackward, addRmsNormForward } from './rms_norm/add_rms_norm.ts';
 import { rmsNormBackward, rmsNormForward } from './rms_norm/rms_norm.ts';
+import { wideRmsNormKernel } from './rms_norm/wide_rms_norm.ts';
 import { ropeKernel } from './rope/rope.ts';
+import { sampleTokenKernel } from './sample_token/sample_token.ts';
 import { scaleKernel } from './scale/scale.ts';
 import { selectRowsBackward } from './select_rows/select_rows.ts';
 import { topKKernel } from './top_k/top_k.ts';
 import { transposeKernel } from './transpose/transpose.ts';
+import { widenKernel } from './widen/widen.ts';
 
 export const kernels = [
   accumulate,
@@ -52,6 +57,8 @@ export const kernels = [
   linearForward,
   linearBackwardInput,
   linearBackwardWeight,
+  linearAddKernel,
+  linearGroupKernel,
   linearRowsKernel,
   linearHalfKernel,
   linearRowsHalfKernel,
@@ -84,11 +91,14 @@ export const kernels = [
   rmsNormBackward,
   addRmsNormForward,
   addRmsNormBackward,
+  wideRmsNormKernel,
   ropeKernel,
+  sampleTokenKernel,
   scaleKernel,
   selectRowsBackward,
   topKKernel,
   transposeKernel,
+  widenKernel,
   adafactor,
   adafactorMoments,
   adamw,

@@ -163,6 +163,16 @@ export class Parameters {
     return tensor;
   }
 
+  /** Matrices [O,I] that lie one behind the other in flat memory of everything, as [G,O,I]; undefined where they do not. */
+  group(names: readonly string[]): Tensor | undefined {
+    const places = names.map((name) => this.places.find((place) => place.name === name));
+    const [first] = places;
+    const follows = (place: ParameterPlace | undefined, g: number) =>
+      first && String(place?.shape) === String(first.shape) && place?.offset === first.offset + g * first.length;
+    if (this.lent || !first || !places.every(follows)) return undefined;
+    return this.flat.part(first.offset, names.length * first.length).view(names.length, ...first.shape);
+  }
+
   /** Every parameter by name. */
   get all(): ReadonlyMap<string, Tensor> {
     return this.byName;

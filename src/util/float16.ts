@@ -42,5 +42,12 @@ export function toFloat16(values: ArrayLike<number>): Uint16Array {
   return halves;
 }
 
+let table: Float32Array | undefined;
+
 /** The values of halves. */
-export const fromFloat16 = (values: Uint16Array): Float32Array => Float32Array.from(values, fromFloat16Bits);
+export function fromFloat16(values: Uint16Array): Float32Array {
+  table ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => fromFloat16Bits(bits));
+  const floats = new Float32Array(values.length);
+  for (let i = 0; i < floats.length; i++) floats[i] = table[values[i]!]!;
+  return floats;
+}

@@ -20,6 +20,7 @@ const cudaTypes: Record<DType, number> = { f32: 0, f16: 2, bf16: 14, i32: 10, i8
 const COMPUTE_FLOAT = 68;
 const COMPUTE_TF32 = 77;
 const TRANSPOSE = { a: 3, b: 4 };
+const BATCH = { count: 5, stride: 6 };
 const WORKSPACE_LIMIT = 1;
 const ALIGNMENTS = [5, 6, 7, 8];
 /** cublasLtMatmulHeuristicResult_t: the algorithm, its workspace, a status, and what we do not read. */
@@ -31,6 +32,7 @@ interface Calls {
   descriptor: NativeFunction;
   setDescriptor: NativeFunction;
   layout: NativeFunction;
+  setLayout: NativeFunction;
   preference: NativeFunction;
   setPreference: NativeFunction;
   destroyPreference: NativeFunction;
@@ -85,6 +87,9 @@ export class Blas {
       layout: library.bind(
         'int cublasLtMatrixLayoutCreate(void *layout, int type, uint64_t rows, uint64_t columns, int64_t leading)',
       ),
+      setLayout: library.bind(
+        'int cublasLtMatrixLayoutSetAttribute(uint64_t layout, int attribute, void *value, uint64_t bytes)',
+      ),
       preference: library.bind('int cublasLtMatmulPreferenceCreate(void *preference)'),
       setPreference: library.bind(
         'int cublasLtMatmulPreferenceSetAttribute(uint64_t preference, int attribute, void *value, uint64_t bytes)',
@@ -112,14 +117,15 @@ export class Blas {
     const { m, n, k, beta, resultType } = product;
     if (m === 0 || n === 0) return;
     if (k === 0) {
-      if (beta === 0) this.driver.zero(at.c, m * n * bytesOf[resultType]);
+      if (beta === 0) this.driver.zero(at.c, (product.batch?.count ?? 1) * m * n * bytesOf[resultType]);
       else if (beta !== 1) throw new BackendError(`gemm: k is 0 with beta ${beta}, expected 0 or 1`);
       return;
     }
     // Leading dimensions of 16-byte rows and 16-byte addresses allow the fast algorithms.
     const aligned = [at.a, at.b, at.c].every((address) => address % 16 === 0);
     const { transposeA, transposeB, type } = product;
-    const key = [type, resultType, transposeA, transposeB, m, n, k, beta !== 0, aligned, this.tf32].join(' ');
+    const batch = product.batch ? Object.values(product.batch) : [];
+    const key = [type, resultType, transposeA, transposeB, m, n, k, beta !== 0, aligned, this.tf32, ...batch].join(' ');
     let ready = this.ready.get(key);
     if (!ready) {
       ready = this.prepare(product, aligned, key, at, borrow);
@@ -170,13 +176,20 @@ export class Blas {
       this.check(calls.setDescriptor(descriptor, attribute, Int32Array.of(on ? 1 : 0), 4), 'cublasLtMatmulDesc');
     set(TRANSPOSE.a, transposeB);
     set(TRANSPOSE.b, transposeA);
-    const layout = (t: DType, rows: number, columns: number) =>
-      this.get(calls.layout, cudaTypes[t], rows, columns, rows);
+    const { count, ...strides } = product.batch ?? { count: 1, a: 0, b: 0, c: 0 };
+    const layout = (t: DType, rows: number, columns: number, stride: number) => {
+      const made = this.get(calls.layout, cudaTypes[t], rows, columns, rows);
+      if (count > 1) {
+        this.check(calls.setLayout(made, BATCH.count, Int32Array.of(count), 4), 'cublasLtMatrixLayout');
+        this.check(calls.setLayout(made, BATCH.stride, BigInt64Array.of(BigInt(stride)), 8), 'cublasLtMatrixLayout');
+      }
+      return made;
+    };
     const shape = {
       descriptor,
-      first: transposeB ? layout(type, k, n) : layout(type, n, k),
-      second: transposeA ? layout(type, m, k) : layout(type, k, m),
-      result: layout(resultType, n, m),
+      first: transposeB ? layout(type, k, n, strides.b) : layout(type, n, k, strides.b),
+      second: transposeA ? layout(type, m, k, strides.a) : layout(type, k, m, strides.a),
+      result: layout(resultType, n, m, strides.c),
     };
     const file = `cublas/${createHash('sha256').update(`${this.version} ${this.driver.device.name} ${key}`).digest('hex').slice(0, 32)}`;
     const known = readCached(file);
@@ -184,7 +197,7 @@ export class Blas {
     const candidates = this.candidates(shape, aligned);
     if (candidates.length === 0)
       throw new BackendError(`cublasLt: has no algorithm for ${key} (types, transposes, m, n, k)`);
-    const scratch = candidates.length > 1 ? borrow?.(m * n * bytesOf[resultType]) : undefined;
+    const scratch = candidates.length > 1 ? borrow?.(count * m * n * bytesOf[resultType]) : undefined;
     if (!scratch) return { ...shape, algorithm: candidates[0]! };
     const times = candidates.map((algorithm) =>
       this.time(product, { ...shape, algorithm }, { ...at, c: scratch.address }),

@@ -57,6 +57,8 @@ export interface CudaGemm {
     transposeB: boolean;
     alpha: number;
     beta: number;
+    /** Several products in one launch: each one's matrices lie so many elements behind the last one's. */
+    batch?: { count: number; a: number; b: number; c: number };
   };
 }
 

@@ -10,7 +10,7 @@ const PURPOSE = 0x67656e;
 
 export class Draw {
   private readonly seed: number;
-  private readonly words = new Uint32Array(4);
+  private readonly block = new Uint32Array(4);
 
   /** @throws UsageError */
   constructor(seed: number) {
@@ -20,8 +20,14 @@ export class Draw {
 
   /** Uniform in (0, 1), 52 bits. */
   private uniform(row: number, step: number, place: number): number {
-    philoxInto(this.words, place, step, row, Math.floor(this.seed / 2 ** 32) | 0, this.seed | 0, PURPOSE);
-    return ((this.words[0]! >>> 6) * 2 ** 26 + (this.words[1]! >>> 6) + 0.5) / 2 ** 52;
+    const [high, low] = this.words(row, step, place);
+    return ((high >>> 6) * 2 ** 26 + (low >>> 6) + 0.5) / 2 ** 52;
+  }
+
+  /** The two words of a draw, int32; their upper 26 bits count. */
+  words(row: number, step: number, place = 0): readonly [number, number] {
+    philoxInto(this.block, place, step, row, Math.floor(this.seed / 2 ** 32) | 0, this.seed | 0, PURPOSE);
+    return [this.block[0]! | 0, this.block[1]! | 0];
   }
 
   /** A token drawn with probability softmax(scores). @throws UsageError when there is none to draw */

@@ -21,6 +21,7 @@ import { type PrefixAllowedTokens, processorsOf } from './processors_of.ts';
 import { canRecord, recordedGreedy } from './recorded.ts';
 import type { GenerateOutput, Run } from './run.ts';
 import { sample } from './sample.ts';
+import { drawsPlainly } from './sampling.ts';
 import { type Decoder, type StoppingCriteria, type StoppingCriteriaList, stoppingOf } from './stopping.ts';
 import type { Streamer } from './streamer.ts';
 
@@ -93,6 +94,13 @@ function prepare(p: Seq2Seq, source: Source, c: T5Config, options: GenerateOptio
   if (settings.num_beams > 1 && options.streamer)
     throw new UsageError('generate: a streamer needs num_beams 1, since beams may still change their first tokens');
   const beams = settings.num_beams > 1;
+  const processors = {
+    prompt: prompts[0]!.length,
+    sources: sourceTokens(source),
+    rowsPerSource: beams ? settings.num_beams : settings.num_return_sequences,
+    custom: options.logits_processor,
+    prefixAllowed: options.prefix_allowed_tokens_fn,
+  };
   return {
     p,
     c,
@@ -100,13 +108,8 @@ function prepare(p: Seq2Seq, source: Source, c: T5Config, options: GenerateOptio
     source,
     settings,
     prompts,
-    process: processorsOf(settings, {
-      prompt: prompts[0]!.length,
-      sources: sourceTokens(source),
-      rowsPerSource: beams ? settings.num_beams : settings.num_return_sequences,
-      custom: options.logits_processor,
-      prefixAllowed: options.prefix_allowed_tokens_fn,
-    }),
+    process: processorsOf(settings, processors),
+    drawsPlainly: drawsPlainly(settings, processorsOf({ ...settings, do_sample: false }, processors)),
     ended: stoppingOf(settings, { custom: options.stopping_criteria, tokenizer: options.tokenizer }),
     draw: new Draw(options.seed ?? Math.floor(Math.random() * 2 ** 32)),
     streamer: options.streamer,

@@ -13,9 +13,8 @@ const STREAMED_BURST = 4;
 export function canRecord(run: Run): boolean {
   const { p, c, process, settings: s } = run;
   const { scores, logits } = keptScores(run);
-  return Boolean(
-    p.head.backend.capture && !process && !s.do_sample && !scores && !logits && c.position_encoding_type !== 'fire',
-  );
+  const chooses = run.drawsPlainly ? s.num_return_sequences === 1 : !process && !s.do_sample;
+  return Boolean(p.head.backend.capture && chooses && !scores && !logits && c.position_encoding_type !== 'fire');
 }
 
 /** As `sample`, for calls that `canRecord` accepts. */

@@ -1,5 +1,6 @@
 /** What the ways of decoding share: inputs, outputs, and one step of the model for all rows. */
 import { logSoftmax } from '../../ops/log_softmax/log_softmax.ts';
+import { widen } from '../../ops/widen/widen.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import type { T5Config } from '../config.ts';
@@ -26,6 +27,8 @@ export interface Run {
   process: Process | undefined;
   ended: Ended;
   draw: Draw;
+  /** Whether the device can draw tokens by itself. */
+  drawsPlainly: boolean;
   streamer: Streamer | undefined;
   signal: AbortSignal | undefined;
 }
@@ -83,11 +86,9 @@ export function stepAt(
   positions: Int32Array,
 ): Tensor {
   moveTo(decoding, positions);
-  const { backend } = decoding.position;
-  return scope(() => {
-    const tokens = ids instanceof Tensor ? ids : Tensor.from(backend, 'i32', [1, ids.length], ids);
-    return decodeStep(p, decoding, tokens, pass);
-  });
+  const step = (tokens: Tensor) => decodeStep(p, decoding, tokens, pass);
+  if (ids instanceof Tensor) return scope(() => step(ids));
+  return decoding.replay.step(ids, decoding.capacity - decoding.place, step);
 }
 
 /** Lets timers and requests of the process have their turn. @throws the signal's reason if it was aborted */
@@ -98,9 +99,9 @@ export async function breathe({ signal }: Pick<Run, 'signal'>): Promise<void> {
 
 /** Float32 copies on the host of logits [1,R,V], or of their log-probabilities. */
 export async function hostScores(logits: Tensor, { log }: { log: boolean }): Promise<Float32Array> {
-  const wanted = log ? scope(() => logSoftmax(logits)) : logits;
+  const wanted = scope(() => widen(log ? logSoftmax(logits) : logits));
   const { data } = await toResult(wanted);
-  if (log) dispose(wanted);
+  if (wanted !== logits) dispose(wanted);
   return data as Float32Array;
 }
 

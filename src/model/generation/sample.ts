@@ -3,7 +3,18 @@ import { argmax } from '../../ops/top_k/top_k.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { likeliest } from './draw.ts';
-import { breathe, type GenerateOutput, hostScores, keptScores, type Run, readPrompt, snapshot, stepOn } from './run.ts';
+import {
+  breathe,
+  type GenerateOutput,
+  hostScores,
+  type Kept,
+  keptScores,
+  type Run,
+  readPrompt,
+  snapshot,
+  stepOn,
+} from './run.ts';
+import { DeviceDraws } from './sampling.ts';
 import { endDecoding, startDecoding } from './step.ts';
 
 export async function sample(run: Run): Promise<GenerateOutput> {
@@ -14,13 +25,15 @@ export async function sample(run: Run): Promise<GenerateOutput> {
   const kept = keptScores(run);
   const shape = { capacity: s.max_length - 1, rows: perSource, caches: 'own' } as const;
   const decoding = startDecoding(run.p, source, shape, run.pass);
+  const draws = run.drawsPlainly ? new DeviceDraws(run.p.head.backend, rows.length, shape.capacity) : undefined;
   let logits: Tensor | undefined;
   try {
+    draws?.write(run);
     streamer?.put(rows.map((row) => [...row]));
     logits = readPrompt(run, decoding, perSource);
     await breathe(run);
     while (logits) {
-      const chosen = await choose(run, logits, rows, kept);
+      const chosen = await choose(run, logits, rows, { kept, draws, position: decoding.position });
       const ids = chosen.ids.map((id, r) => (unfinished[r] ? id : s.pad_token_id));
       for (const [r, id] of ids.entries()) rows[r]!.push(id);
       streamer?.put(ids.map((id) => [id]));
@@ -41,6 +54,7 @@ export async function sample(run: Run): Promise<GenerateOutput> {
     };
   } finally {
     if (logits) dispose(logits);
+    draws?.dispose();
     endDecoding(decoding);
   }
 }
@@ -50,10 +64,10 @@ async function choose(
   { settings: s, process, draw, prompts }: Run,
   logits: Tensor,
   rows: readonly number[][],
-  kept: ReturnType<typeof keptScores>,
+  { kept, draws, position }: { kept: Kept; draws: DeviceDraws | undefined; position: Tensor },
 ): Promise<{ ids: number[]; next: Tensor | undefined }> {
-  if (!process && !s.do_sample && !kept.scores && !kept.logits) {
-    const next = scope(() => argmax(logits));
+  if ((draws || (!process && !s.do_sample)) && !kept.scores && !kept.logits) {
+    const next = scope(() => (draws ? draws.choose(logits, position) : argmax(logits)));
     return { ids: Array.from(await next.read()), next }; // what ended rows go on with touches no other row
   }
   const raw = await hostScores(logits, { log: false });

@@ -16,6 +16,7 @@ import type { Pass } from '../pass.ts';
 import { decodingBiases } from '../positions.ts';
 import type { Seq2Seq } from '../seq2seq.ts';
 import type { Run } from './run.ts';
+import { DeviceDraws } from './sampling.ts';
 import { type Decoding, decodeStep, endDecoding, positionsOf, startDecoding } from './step.ts';
 
 /** Sources are padded to a multiple of this many columns, and room for answers likewise, so that sessions fit again. */
@@ -28,7 +29,10 @@ const bucketed = (source: Source): Source => widened(source, roundUp(source.colu
 
 /** What a session must agree with a call in. */
 const shapeOf = ({ rows, columns, segments }: Source, { settings: s }: Run): string =>
-  [rows, columns, segments ? 'segments' : '', roundUp(s.max_length - 1), s.pad_token_id, 'eos', ...s.eos].join(' ');
+  [
+    ...[rows, columns, segments ? 'segments' : '', s.do_sample ? 'drawn' : '', roundUp(s.max_length - 1)],
+    ...[s.pad_token_id, 'eos', ...s.eos],
+  ].join(' ');
 
 export class GreedySession {
   readonly shape: string;
@@ -41,6 +45,7 @@ export class GreedySession {
   private readonly decoding: Decoding;
   private readonly state: Record<'token' | 'ended' | 'position' | 'history', Tensor>;
   private readonly eos: Tensor | undefined;
+  private readonly draws: DeviceDraws | undefined;
   private readonly prefill: Captured;
   private readonly next: Captured;
 
@@ -64,6 +69,8 @@ export class GreedySession {
       history: ints([R, this.capacity], new Int32Array(R * this.capacity)),
     };
     this.eos = s.eos.length > 0 ? ints([s.eos.length], s.eos) : undefined;
+    this.draws = s.do_sample ? new DeviceDraws(backend, R, this.capacity) : undefined;
+    this.draws?.write(run);
     const key = this.decoding.crossSegments;
     this.input = { ids: ints([R, columns], source.values), segments: { query: undefined, key } };
     const works = [() => this.readSource(), () => this.takeStep()] as const;
@@ -73,13 +80,15 @@ export class GreedySession {
   }
 
   /** Reads a call's source and prompts: the first new token of every row is chosen. */
-  start({ source, prompts }: Run): void {
+  start(run: Run): void {
+    const { source, prompts } = run;
     const { ids, segments } = this.input;
     const { token, ended, position } = this.state;
     const wide = bucketed(source);
     ids.write(wide.values);
     if (wide.segments) segments.key!.write(wide.segments);
     position.write(new Int32Array(position.length));
+    this.draws?.write(run);
     this.prefill.run();
     for (let i = 0; i < prompts[0]!.length; i++) {
       token.write(prompts.map((prompt) => prompt[i]!));
@@ -114,11 +123,12 @@ export class GreedySession {
   }
 
   private takeStep(): void {
-    const { p, pass, decoding, state, eos, pad } = this;
+    const { p, pass, decoding, state, eos, pad, draws } = this;
     const R = state.token.length;
     scope(() => {
       const logits = decodeStep(p, decoding, state.token.view(1, R), pass);
-      runKernel(advanceKernel, { chosen: argmax(logits).view(R), eos, ...state }, { scalars: { pad } });
+      const chosen = draws ? draws.choose(logits, state.position) : argmax(logits);
+      runKernel(advanceKernel, { chosen: chosen.view(R), eos, ...state }, { scalars: { pad } });
       return undefined;
     });
   }
@@ -134,6 +144,7 @@ export class GreedySession {
     this.next.dispose();
     endDecoding(this.decoding);
     const { token, ended, history } = this.state;
+    this.draws?.dispose();
     dispose(token, ended, history, this.input.ids, ...(this.eos ? [this.eos] : []));
   }
 }

@@ -18,10 +18,12 @@ import {
   normalise,
   type Stream,
   selfAttentionStep,
+  streamOf,
 } from '../layers.ts';
 import type { Pass } from '../pass.ts';
 import { decodingBiases, rotation, stepBiases } from '../positions.ts';
 import { headScale, type Seq2Seq, uploadSource } from '../seq2seq.ts';
+import { Replay } from './replay.ts';
 
 /** What is kept from token to token. */
 export interface Decoding {
@@ -36,6 +38,7 @@ export interface Decoding {
   readonly cross: Cache[];
   readonly crossSegments: Tensor | undefined; // i32 [B,S]
   readonly biases: (Tensor | undefined)[]; // of each block
+  readonly replay: Replay;
 }
 
 export interface DecodingShape {
@@ -81,13 +84,16 @@ export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, 
       biases: decodingBiases(positionsOf(p), backend, capacity, c),
     };
   });
-  return { ...kept, place: 0, capacity };
+  const recordable = c.position_encoding_type !== 'fire'; // whose biases depend on the place
+  const replay = new Replay(p.head.backend, { recordable });
+  return { ...kept, place: 0, capacity, replay };
 }
 
 /** What each block of the decoder knows of positions. */
 export const positionsOf = (p: Seq2Seq) => p.decoder.blocks.map((block) => block.positions);
 
-export function endDecoding({ position, origins, self, cross, crossSegments, biases }: Decoding): void {
+export function endDecoding({ position, origins, self, cross, crossSegments, biases, replay }: Decoding): void {
+  replay.dispose();
   const caches = [...self, ...cross].flatMap(({ keys, values }) => [keys, values]);
   dispose(position, ...caches, ...[origins, crossSegments, ...biases].filter((t) => t !== undefined));
 }
@@ -109,7 +115,8 @@ export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pa
     const fire = c.position_encoding_type === 'fire';
     const biases = fire ? stepBiases(positionsOf(p), position, { at: place, capacity }, c) : decoding.biases;
     const rotate = rotation(c, position);
-    let stream: Stream = { x: embedding(p.decoder.embedding, ids) };
+    const x = embedding(p.decoder.embedding, ids);
+    let stream: Stream = x.dtype === 'f16' ? streamOf(x, pass) : { x }; // bfloat16 cannot overflow here, and adds faster as it is
     for (const [i, block] of p.decoder.blocks.entries()) {
       stream = selfAttentionStep(
         block.selfAttention,

@@ -1,4 +1,4 @@
-// linear, CPU: three products of one engine. Contract and formula: linear.ts in this folder.
+// linear, CPU: products of one engine. Contracts and formulas: linear.ts, linear_add.ts, linear_group.ts in this folder.
 #include "gemm.h"
 
 KERNEL(linear_forward)(const T *x, const T *weight, T *y, int64_t N, int64_t I, int64_t O, float alpha) {
@@ -13,4 +13,16 @@ KERNEL(linear_backward_input)(const T *dy, const T *weight, T *dx, int64_t N, in
 KERNEL(linear_backward_weight)(const T *dy, const T *x, float *dweight, int64_t N, int64_t O, int64_t I, float alpha,
                                float beta) {
   return gemm(transposed(dy, O), rowMajor(x, I), dweight, O, I, N, alpha, beta);
+}
+
+KERNEL(linear_add)(const T *x, const T *weight, float *y, int64_t N, int64_t I, int64_t O, float alpha, float beta) {
+  return gemm(rowMajor(x, I), transposed(weight, I), y, N, O, I, alpha, beta);
+}
+
+KERNEL(linear_group)(const T *x, const T *weight, T *y, int64_t N, int64_t I, int64_t G, int64_t O) {
+  for (int64_t g = 0; g < G; g++) {
+    const int code = gemm(rowMajor(x, I), transposed(weight + g * O * I, I), y + g * N * O, N, O, I, 1, 0);
+    if (code != OK) return code;
+  }
+  return OK;
 }

@@ -1,11 +1,11 @@
-// rms_norm, add_rms_norm, CPU. Contracts, formulas and source: rms_norm.ts and add_rms_norm.ts in this folder.
+// rms_norm, add_rms_norm, wide_rms_norm, CPU. Contracts, formulas and source: the .ts files of these names.
 #include "scratch.h"
 #include "vector_math.h"
 
 namespace {
 
 /** y and rstd of a row. */
-void normalise(const T *x, const T *weight, T *y, float &rstd, int64_t D, float eps) {
+template <class X> void normalise(const X *x, const T *weight, T *y, float &rstd, int64_t D, float eps) {
   const float sumSq = vectorSum(D, [=](int64_t d, auto c) { return load(x + d, c) * load(x + d, c); });
   const float r = rstd = 1 / sqrtf(sumSq / D + eps);
   forVectors(0, D, [=](int64_t d, auto c) { store(y + d, load(x + d, c) * r * load(weight + d, c), c); });
@@ -63,6 +63,14 @@ KERNEL(add_rms_norm_forward)(const T *x, const T *y, const T *weight, T *normed,
       forVectors(n * D, n * D + D, [=](int64_t i, auto c) { store(sum + i, load(x + i, c) + load(y + i, c), c); });
       normalise(sum + n * D, weight, normed + n * D, rstd[n], D, eps);
     }
+  });
+  return OK;
+}
+
+KERNEL(wide_rms_norm)(const float *x, const T *weight, T *y, int64_t N, int64_t D, float eps) {
+  parallelFor(N, 16, [=](int64_t begin, int64_t end) {
+    float rstd;
+    for (int64_t n = begin; n < end; n++) normalise(x + n * D, weight, y + n * D, rstd, D, eps);
   });
   return OK;
 }

@@ -1,4 +1,4 @@
-/** rms_norm, add_rms_norm, CUDA: how the kernels of rms_norm.cu are launched. */
+/** rms_norm, add_rms_norm, wide_rms_norm, CUDA: how the kernels of rms_norm.cu and wide_rms_norm.cu are launched. */
 import { bytesOf, type FloatType } from '../../backend/backend.ts';
 import { BLOCK, blocksFor, WARP } from '../../backend/cuda/launch.ts';
 import type { CudaPlan } from '../../backend/cuda/plan.ts';
@@ -73,3 +73,19 @@ export const rmsNormForwardPlan = forwardPlan('rms_norm_forward', 'FORWARD_BLOCK
 export const rmsNormBackwardPlan = backwardPlan('rms_norm_backward', ['dy', 'x']);
 export const addRmsNormForwardPlan = forwardPlan('add_rms_norm_forward', 'ADD_FORWARD_BLOCKS');
 export const addRmsNormBackwardPlan = backwardPlan('add_rms_norm_backward', ['dnormed', 'dsum', 'sum']);
+
+export const wideRmsNormPlan: CudaPlan = ({ sizes: { N, D }, type }) => {
+  const { WIDTH, EACH, LANES, THREADS } = layout(D!, type);
+  return {
+    launches: [
+      {
+        source: 'rms_norm/wide_rms_norm.cu',
+        entry: 'wide_rms_norm',
+        defines: { WIDTH, EACH, LANES, THREADS },
+        grid: [blocksFor(N!, THREADS / LANES)],
+        block: THREADS,
+        arguments: ['x', 'weight', 'y', 'N', 'eps'],
+      },
+    ],
+  };
+};
