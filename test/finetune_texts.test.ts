@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { loadFinetuneConfig } from '../src/finetune/config.ts';
 import { finetune } from '../src/finetune/finetune.ts';
+import { textAnswers } from '../src/finetune/tasks/text_answers.ts';
 import { textToText } from '../src/finetune/tasks/text_to_text.ts';
 import { openTokenizer } from '../src/tokenizer/auto_tokenizer.ts';
 import { makeFolder } from '../src/util/new_file.ts';
@@ -14,7 +15,7 @@ const kindOf = (noun: string) => (nouns.indexOf(noun) < 3 ? 'animal' : 'plant');
 
 let small: SmallRun;
 before(async () => {
-  small = await smallRun([...nouns.map((noun) => `say ${noun} what is it in`), 'animal plant']);
+  small = await smallRun([...nouns.map((noun) => `say ${noun} what is it in question: what context:`), 'animal plant']);
 });
 after(() => small.remove());
 
@@ -124,4 +125,69 @@ test('instructions of task files are learnt and scored as a whole, by category a
   assert.equal(scores!.rougeL_echo, scores!.rougeL_task2_say);
   assert.ok(Math.abs(scores!.rougeL! - (scores!.rougeL_echo! + scores!.rougeL_word_kind!) / 2) < 1e-9);
   assert.ok(scores!.nanot5_rougeL! <= scores!.rougeL!, 'one reference is no better than the best of all');
+});
+
+describe('questions answered by writing', () => {
+  const rowsOf = (count: number) =>
+    Array.from({ length: count }, (_, i) => {
+      const noun = nouns[i % 6]!;
+      const filler = 'say what '.repeat(i % 3 === 0 ? 0 : 7);
+      const context = i % 2 ? `${filler}it is ${noun} ${filler}` : `${noun} it is ${filler}`;
+      const there = { text: [noun], answer_start: [context.indexOf(noun)] };
+      return { question: 'what', context, answers: i % 4 === 3 ? { text: [], answer_start: [] } : there };
+    }).map((one) =>
+      one.answers.text.length ? one : { ...one, context: one.context.replace(/cat|dog|cow|oak|fir|elm/, 'it') },
+    );
+  const settings = {
+    ...{ question: 'question', context: 'context', answers: 'answers', stride: 4, num_beams: 1 },
+  };
+
+  test('read windows of a long context: the one with the answer wants it, the others nothing', () => {
+    const context = `${'say what '.repeat(12)}cat${' what say'.repeat(12)}`;
+    const asked = row('qa.jsonl:1', {
+      question: 'what',
+      context,
+      answers: { text: ['cat'], answer_start: [context.indexOf('cat')] },
+    });
+    const examples = textAnswers(settings, tools(24)).examples([asked], 'train');
+    assert.ok(examples.length > 2);
+    const { tokenizer } = tools();
+    const decoded = (ids: readonly number[]) => tokenizer.decode(ids, { skip_special_tokens: true }).trim();
+    for (const { windows } of examples) {
+      assert.ok(windows[0]!.source.length <= 24);
+      const source = decoded(windows[0]!.source);
+      assert.ok(source.startsWith('question: what context:'), source);
+      assert.equal(decoded(windows[0]!.target), source.includes('cat') ? 'cat' : '', source);
+    }
+    assert.equal(textAnswers(settings, tools(24)).examples([asked], 'held-out').length, 1);
+  });
+
+  test('are learnt, those without an answer too', async () => {
+    const train = small.jsonl('answers.jsonl', rowsOf(48));
+    const { test: scores } = (await small.run('answers', {
+      task: { name: 'question_answering', kind: 'text', stride: 8 },
+      data: { train, test: small.jsonl('answers-test.jsonl', rowsOf(12)) },
+      train: { epochs: 24, rows: 16, max_length: 40, max_target_length: 6 },
+    }))!;
+    assert.ok(scores!.exact_match! >= 75 && scores!.no_answer_f1! >= 60, JSON.stringify(scores));
+    const lines = small.lines<{ wanted: string[]; prediction: string }>('runs/answers/predictions.jsonl');
+    assert.equal(lines.length, 12);
+    const right = lines.filter(({ wanted, prediction }) => prediction === (wanted[0] ?? '')).length;
+    assert.equal((100 * right) / 12, scores!.exact_match);
+  });
+
+  test('are refused where an answer is not in its context, with where it is', () => {
+    const wrong =
+      (text: string, answer_start: number, context = 'a 😀 cat') =>
+      () =>
+        textAnswers(settings, tools()).examples(
+          [row('qa.jsonl:3', { question: 'what', context, answers: { text: [text], answer_start: [answer_start] } })],
+          'train',
+        );
+    assert.doesNotThrow(wrong('cat', 4));
+    assert.throws(wrong('cat', 5), /qa\.jsonl:3: the context does not have "cat" at character 5, .*; it is at 4/);
+    assert.throws(wrong('dog', 4), /; it is nowhere in it/);
+    for (const start of [-1, 4.5, 99]) assert.throws(wrong('cat', start), /does not have "cat"/, String(start));
+    assert.throws(wrong('', 0), /qa\.jsonl:3: an answer is empty, expected empty lists/);
+  });
 });

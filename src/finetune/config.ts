@@ -100,7 +100,7 @@ export type FinetuneConfig = z.output<typeof finetuneConfigSchema>;
 export function loadFinetuneConfig(path: string, overrides: readonly string[] = []): FinetuneConfig {
   const config = checkSettings(finetuneConfigSchema, readSettings(path, overrides), path);
   const { name, kind } = config.task as { name: string; kind?: string };
-  const smooth = name !== 'question_answering' && name !== 'similarity' && (kind ?? 'single_label') === 'single_label';
+  const smooth = name !== 'similarity' && name !== 'preferences' && ['single_label', 'text', undefined].includes(kind);
   if (config.train.label_smoothing && !smooth)
     throw new UsageError(
       `${path}: train.label_smoothing means nothing to ${kind ?? name}, expected 0, or a task that predicts texts or one class`,

@@ -55,11 +55,15 @@ export const taskSettings = {
   }),
   question_answering: z.strictObject({
     name: z.literal('question_answering'),
+    kind: oneOf('extractive', 'text')
+      .default('extractive')
+      .describe('extractive: a part of the context, by the encoder alone; text: written by encoder and decoder'),
     question: text.default('question').describe('column of the question'),
     context: text.default('context').describe('column of the text that has the answer'),
     answers: text.default('answers').describe('column of {text: [...], answer_start: [...]}; empty lists: no answer'),
     stride: countOrZero.default(128).describe('tokens that windows of a long context share'),
-    max_answer_length: count.default(30).describe('longest predicted answer, tokens'),
+    max_answer_length: count.default(30).describe('extractive: longest predicted answer, tokens'),
+    num_beams: count.default(1).describe('text: beams while predicting'),
   }),
   similarity: z.strictObject({
     name: z.literal('similarity'),

@@ -7,6 +7,7 @@ import { mixture } from './tasks/mixture.ts';
 import { preferences } from './tasks/preferences.ts';
 import { questionAnswering } from './tasks/question_answering.ts';
 import { similarity } from './tasks/similarity.ts';
+import { textAnswers } from './tasks/text_answers.ts';
 import { textToText } from './tasks/text_to_text.ts';
 import { tokenClassification } from './tasks/token_classification.ts';
 
@@ -20,7 +21,7 @@ export function createTask({ task, train }: FinetuneConfig, tools: TaskTools): A
     case 'token_classification':
       return tokenClassification(task, tools);
     case 'question_answering':
-      return questionAnswering(task, tools);
+      return task.kind === 'text' ? textAnswers(task, tools) : questionAnswering(task, tools);
     case 'similarity':
       return similarity(task, tools);
     case 'preferences':
