@@ -235,6 +235,36 @@ describe('adapters', () => {
     model.dispose();
   });
 
+  test('from Python open the same, also without a config.json and scaled by the root of the rank', async () => {
+    const model = await open({}, 'cpu');
+    fill(model);
+    const folder = join(root, 'python');
+    await model.save_pretrained(folder);
+    rmSync(join(folder, 'config.json'));
+    const path = join(folder, 'adapter_config.json');
+    const config = JSON.parse(readFileSync(path, 'utf8')) as object;
+    const python = {
+      ...config,
+      use_rslora: true,
+      rank_pattern: {},
+      task_type: 'SEQ_2_SEQ_LM',
+      base_model_name_or_path: '../base',
+    };
+    writeFileSync(path, JSON.stringify(python));
+    const opened = await T5ForConditionalGeneration.from_pretrained(folder, { device: 'cpu' });
+    const { path: name, weight, a, b } = model.adapters!.list[3]!;
+    const [W, A, B] = [await numbers(weight), await numbers(a), await numbers(b)];
+    const got = await numbers(opened.parameters.get(`${name}.weight`));
+    const I = weight.shape[1]!;
+    const wanted = W.map((w, e) => {
+      const [o, i] = [Math.floor(e / I), e % I];
+      return w + (6 / Math.sqrt(3)) * [0, 1, 2].reduce((sum, r) => sum + B[o * 3 + r]! * A[r * I + i]!, 0);
+    });
+    assert.ok(worst(got, wanted) < 1e-7 && worst(got, W) > 1e-2);
+    model.dispose();
+    opened.dispose();
+  });
+
   test('that do not fit are refused in one line', async () => {
     await assert.rejects(
       open({ lora: { ...lora, targets: ['q', 'query'] } }, 'cpu'),

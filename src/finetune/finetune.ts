@@ -9,38 +9,11 @@
  *   runs/NAME/predictions.jsonl              every test row's prediction beside what was wanted
  */
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
 import { lockFolder } from '../util/lock.ts';
 import type { FinetuneConfig } from './config.ts';
-import type { Cost } from './cost.ts';
-import { openRun } from './run.ts';
-import { finetuneSeeds, type SeedScores } from './seeds.ts';
-import type { Scores } from './task.ts';
-
-/** What a run tells and asks its caller. */
-export interface FinetuneParts {
-  /** One line about what happened. */
-  note(line: string): void;
-  /** What is going on now. */
-  progress(line: string): void;
-  /** Aborted to stop after the step in work, with a checkpoint. */
-  signal: AbortSignal;
-}
-
-/** What scores.json holds. */
-export interface FinetuneResult extends Cost {
-  task: string;
-  model: string;
-  weights: FinetuneConfig['weights'];
-  seed: number;
-  metric: string;
-  best_step: number;
-  steps: number;
-  validation: Scores | undefined;
-  test: Scores | undefined;
-  /** With train.seeds: what lies behind the means above. */
-  over_seeds?: SeedScores;
-}
+import type { FinetuneParts, FinetuneResult } from './result.ts';
+import { runOnce } from './run.ts';
+import { finetuneSeeds } from './seeds.ts';
 
 /**
  * Fine-tunes a model and scores it. Undefined where the signal ended it before its last step.
@@ -51,32 +24,8 @@ export async function finetune(config: FinetuneConfig, parts: FinetuneParts): Pr
   const unlock = lockFolder(directory, 'give this run another name=');
   try {
     const { seeds } = config.train;
-    return await (seeds ? finetuneSeeds(directory, config, seeds, parts) : finetuneOnce(directory, config, parts));
+    return await (seeds ? finetuneSeeds(directory, config, seeds, parts) : runOnce(directory, config, parts));
   } finally {
     unlock();
   }
-}
-
-/** One run, in a folder that nobody else uses. */
-export async function finetuneOnce(
-  directory: string,
-  config: FinetuneConfig,
-  parts: FinetuneParts,
-): Promise<FinetuneResult | undefined> {
-  const run = await openRun(directory, config, parts);
-  if (!run) return undefined;
-  try {
-    while (!run.done) {
-      await run.step();
-      await setImmediate(); // lets signals in
-      if (run.isScored) await run.score();
-      if (parts.signal.aborted && !run.done) {
-        await run.save();
-        return undefined;
-      }
-    }
-  } finally {
-    run.close();
-  }
-  return run.result();
 }

@@ -1,5 +1,6 @@
 /** A run in one folder: its parts opened, one step, the scores on the validation rows, checkpoints, the result. */
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { inAdapterFile } from '../model/adapter_files.ts';
 import { latestCheckpoint, pruneCheckpoints, saveCheckpoint } from '../train/checkpoint.ts';
@@ -11,9 +12,9 @@ import { makeFolder, writeWhole } from '../util/new_file.ts';
 import { recoverFolder, replaceFolder } from '../util/new_folder.ts';
 import type { FinetuneConfig } from './config.ts';
 import { CostMeter } from './cost.ts';
-import type { FinetuneParts, FinetuneResult } from './finetune.ts';
 import { layerDecay, namedBy } from './frozen.ts';
 import { BatchOrder } from './order.ts';
+import type { FinetuneParts, FinetuneResult } from './result.ts';
 import { type Best, bestOf, noneYet } from './selection.ts';
 import {
   type AnyTaskModel,
@@ -36,15 +37,35 @@ interface RunParts {
   model: AnyTaskModel;
 }
 
+/** Takes a run in a folder that nobody else uses to its end. Undefined where the signal ended it before that. */
+export async function runOnce(
+  directory: string,
+  config: FinetuneConfig,
+  parts: FinetuneParts,
+): Promise<FinetuneResult | undefined> {
+  const run = await openRun(directory, config, parts);
+  if (!run) return undefined;
+  try {
+    while (!run.done) {
+      await run.step();
+      await setImmediate(); // lets signals in
+      if (run.isScored) await run.score();
+      if (parts.signal.aborted && !run.done) {
+        await run.save();
+        return undefined;
+      }
+    }
+  } finally {
+    run.close();
+  }
+  return run.result();
+}
+
 /**
  * Opens a run where its last process left it, or at its beginning. Undefined where the signal ended what comes before
  * training. @throws UsageError, FormatError
  */
-export async function openRun(
-  directory: string,
-  config: FinetuneConfig,
-  parts: FinetuneParts,
-): Promise<Run | undefined> {
+async function openRun(directory: string, config: FinetuneConfig, parts: FinetuneParts): Promise<Run | undefined> {
   const files = await openFiles(config);
   const { task, examples } = await openTask(config, files.tokenizer, parts.note);
   if (!(await prepared(task, examples, { directory, config, parts, tokenizer: files.tokenizer }))) return undefined;
@@ -60,7 +81,7 @@ export async function openRun(
 }
 
 /** A run that is open: `step` until `done`, `score` after steps that `isScored`, `close`, `result`. */
-export class Run {
+class Run {
   /** Steps of the whole run. */
   readonly steps: number;
   private readonly own: RunParts;

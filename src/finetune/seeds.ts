@@ -10,16 +10,9 @@ import { join } from 'node:path';
 import { writeWhole } from '../util/new_file.ts';
 import { type Estimate, estimate } from '../util/statistics.ts';
 import type { FinetuneConfig } from './config.ts';
-import { type FinetuneParts, type FinetuneResult, finetuneOnce } from './finetune.ts';
-import { settingsText } from './run.ts';
+import type { FinetuneParts, FinetuneResult, SeedScores } from './result.ts';
+import { runOnce, settingsText } from './run.ts';
 import type { Scores } from './task.ts';
-
-/** Every score over the seeds. */
-export interface SeedScores {
-  seeds: readonly number[];
-  validation: Record<string, Estimate> | undefined;
-  test: Record<string, Estimate> | undefined;
-}
 
 /** Runs every seed. Scores of the result are means, its costs sums. Undefined where the signal ended it. */
 export async function finetuneSeeds(
@@ -34,7 +27,7 @@ export async function finetuneSeeds(
     const { seeds: _, ...train } = config.train;
     const own = { ...config, name: join(config.name, `seed-${seed}`), train: { ...train, seed } };
     const place = join(directory, `seed-${seed}`);
-    const result = finished(place, own) ?? (await finetuneOnce(place, own, withSeed(parts, seed)));
+    const result = finished(place, own) ?? (await runOnce(place, own, withSeed(parts, seed)));
     if (!result) return undefined;
     results.push(result);
   }

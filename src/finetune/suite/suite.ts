@@ -9,7 +9,8 @@ import { openDevice } from '../../backend/devices.ts';
 import { expandSources } from '../../data/glob.ts';
 import { FormatError, UsageError } from '../../util/errors.ts';
 import type { FinetuneConfig } from '../config.ts';
-import { type FinetuneParts, type FinetuneResult, finetune } from '../finetune.ts';
+import { finetune } from '../finetune.ts';
+import type { FinetuneParts, FinetuneResult } from '../result.ts';
 import type { Compared } from './checkpoints.ts';
 import { configOfTask, type Suite, type SuiteTask } from './settings.ts';
 
