@@ -72,7 +72,18 @@ export const taskSettings = {
       .optional()
       .describe('column of how alike they are; left out: each row belongs together, no two rows do'),
     max_score: positive.default(5).describe('target that means a cosine of 1'),
-    temperature: positive.default(0.05).describe('without target: cosines are divided by this'),
+    loss: oneOf('cosine', 'contrastive')
+      .optional()
+      .describe("cosine: the target's; contrastive: the partner among those of the batch. By the target when left out"),
+    positive_from: z
+      .number('a number in [0, 1]')
+      .min(0, 'a number in [0, 1]')
+      .max(1, 'a number in [0, 1]')
+      .default(0.8)
+      .describe(
+        'contrastive with target: share of max_score from which the sentences of a training row belong together',
+      ),
+    temperature: positive.default(0.05).describe('contrastive: cosines are divided by this'),
   }),
   instructions: z.strictObject({
     name: z.literal('instructions'),
