@@ -247,32 +247,41 @@ test('a training step is recorded as it was launched: the same kernels on the sa
   assert.equal(uploads(steps[2]!), 5 + 1 + 1 + 1 + 1); // batch, rng, factor, hyper; in the graph: the seed of the loss
 });
 
-test('greedy decoding is two recordings that later calls replay', async () => {
-  const { backend, driver } = fakeCuda();
-  const { bytes } = backend.usage;
-  const config = t5Config({ vocab_size: 100, d_model: 64, d_kv: 64, d_ff: 128, num_layers: 2, num_heads: 2 });
-  const parameters = new Parameters(backend, 'bf16', parameterTable(config, 'conditional_generation'));
-  const model = new T5ForConditionalGeneration(config, parameters);
-  const mapped = driver.mappedBytes;
-  const generate = async (columns: number, max_new_tokens = 20) => {
-    driver.log.length = 0;
-    const rows = await model.generate({ input_ids: [new Array<number>(columns).fill(5)], max_new_tokens });
-    assert.deepEqual(rows, [new Array<number>(max_new_tokens + 1).fill(0)]); // the fake device holds zeros
-    return driver.log.filter((line) => line.startsWith('launch'));
-  };
-  const first = await generate(40);
-  const second = await generate(40);
-  const shorter = await generate(33); // padded to the same width
-  assert.ok(second.length < first.length);
-  assert.deepEqual(shorter, second);
-  const choices = (log: string[]) => log.filter((line) => line.startsWith('launch 1x1x1 256 0')).length;
-  assert.ok(choices(second) >= 20);
-  const wider = await generate(100);
-  assert.notDeepEqual(wider, second);
-  model.dispose();
-  assert.equal(backend.usage.bytes, bytes);
-  assert.ok(driver.mappedBytes <= mapped);
-});
+for (const [rows, taken, steps] of [
+  [65, 'recorded steps that later calls replay', /^launch 1x1x1 256 0/], // `advance`
+  [9, 'recorded launches of fewer kernels', /^launch 9x1x1 256 0/],
+  [1, 'launches of many steps', /^launch 64x1x1 512/],
+] as const)
+  test(`greedy decoding of ${rows} rows is ${taken}`, async () => {
+    const { backend, driver } = fakeCuda();
+    const { bytes } = backend.usage;
+    const config = t5Config({ vocab_size: 100, d_model: 64, d_kv: 64, d_ff: 128, num_layers: 2, num_heads: 2 });
+    const parameters = new Parameters(backend, 'bf16', parameterTable(config, 'conditional_generation'));
+    const model = new T5ForConditionalGeneration(config, parameters);
+    const mapped = driver.mappedBytes;
+    const generate = async (columns: number, max_new_tokens = 20) => {
+      driver.log.length = 0;
+      const input_ids = new Array<number[]>(rows).fill(new Array<number>(columns).fill(5));
+      const answers = await model.generate({ input_ids, max_new_tokens });
+      const zeros = new Array<number>(max_new_tokens + 1).fill(0); // what the fake device holds
+      assert.deepEqual(answers, new Array<number[]>(rows).fill(zeros));
+      return driver.log.filter((line) => line.startsWith('launch'));
+    };
+    const first = await generate(40);
+    const second = await generate(40);
+    const shorter = await generate(33); // padded to the same width
+    assert.ok(second.length < first.length);
+    assert.deepEqual(shorter, second);
+    const found = second.filter((line) => steps.test(line)).length;
+    if (rows === 1)
+      assert.equal(found, 3); // the prompt, 16 tokens, 3 tokens
+    else assert.ok(found >= 20);
+    const wider = await generate(100);
+    assert.notDeepEqual(wider, second);
+    model.dispose();
+    assert.equal(backend.usage.bytes, bytes);
+    assert.ok(driver.mappedBytes <= mapped);
+  });
 
 test('a rehearsal finds what a run compiles, without a device, and compiles it at once', async () => {
   const work = async (on: Backend) => {

@@ -1,6 +1,6 @@
 /** A driver without a device: host memory instead of the GPU's, and a list of what was asked. Copies happen at once. */
 import { CudaBackend } from '../src/backend/cuda/cuda.ts';
-import { DEFAULT_SHARED, type Driver, type Grid, type PackedArguments } from '../src/backend/cuda/driver.ts';
+import { DEFAULT_SHARED, type Driver, type LaunchShape, type PackedArguments } from '../src/backend/cuda/driver.ts';
 import { KeptUploads, Staging } from '../src/backend/cuda/staging.ts';
 
 /** Page-locked addresses start here, so that they are told from device addresses. */
@@ -112,7 +112,7 @@ export class FakeDriver implements Driver {
   allowShared(entry: number, bytes: number): void {
     this.allowed.set(entry, bytes);
   }
-  launch(entry: number, grid: Grid, block: number, sharedBytes: number, args: PackedArguments): void {
+  launch(entry: number, { grid, block, sharedBytes }: LaunchShape, args: PackedArguments): void {
     if (sharedBytes > (this.allowed.get(entry) ?? DEFAULT_SHARED))
       throw new Error(`${sharedBytes} bytes of shared memory`);
     const addresses = Array.from({ length: args.bytes >> 3 }, (_, i) => Number(args.view.getBigUint64(8 * i, true)));

@@ -134,6 +134,25 @@ describe('on a GPU', { skip: testedDevice !== 'cuda' && 'FAT5_DEVICE is not cuda
     assert.deepEqual(await generate('cuda'), await generate('cpu'));
   });
 
+  for (const dtype of ['float32', 'bfloat16'] as const)
+    test(`a row in a batch is decoded as it is alone, twice the same (${dtype})`, async () => {
+      const model = T5ForConditionalGeneration.from_config(
+        { ...config, initializer_factor: 3 },
+        { device: testedDevice, dtype, seed: 3 },
+      );
+      const random = uniform(4);
+      const ids = Array.from({ length: 7 }, () => Array.from({ length: 64 }, () => 3 + Math.floor(random() * 900)));
+      const generate = (input_ids: number[][]) => model.generate({ input_ids, max_new_tokens: 40, eos_token_id: null });
+      const all = await generate(ids);
+      assert.deepEqual(await generate(ids), all);
+      for (const rows of [[2], [0, 6, 3]])
+        assert.deepEqual(
+          await generate(rows.map((r) => ids[r]!)),
+          rows.map((r) => all[r]!),
+        );
+      model.dispose();
+    });
+
   test('running out of memory is an error that says so, and the next allocation works', () => {
     const backend = testedBackend() as CudaBackend;
     assert.throws(() => backend.alloc('f32', 2 ** 37), /out of memory for 512\.00 GiB/);

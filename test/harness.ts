@@ -40,9 +40,13 @@ export const testBackends = (): { backend: Backend; types: FloatType[] }[] => [
   { backend: testedBackend(), types: testedDevice === 'cuda' ? ['f32', 'bf16', 'f16'] : ['f32', 'bf16'] },
 ];
 
-/** Why a backend cannot run a kernel at all, false where it can. */
-export const cannotRun = (backend: Backend, kernel: AnyKernel): string | false =>
-  backend.name === 'cuda' && !kernel.cuda && 'no CUDA implementation yet';
+/** Why a backend cannot run a kernel in a type, false where it can. */
+export function cannotRun(backend: Backend, kernel: AnyKernel, type: FloatType): string | false {
+  if (kernel.types && !kernel.types.includes(type)) return `not for ${type}`;
+  return backend.name === 'cuda'
+    ? !kernel.cuda && 'no CUDA implementation yet'
+    : kernel.only === 'cuda' && 'for CUDA devices alone';
+}
 
 /** Compiles all that the cases of some kernels need on a GPU, many at a time: one after another takes minutes. */
 export async function compileCases(backend: Backend, kernels: readonly AnyKernel[], types: readonly FloatType[]) {
@@ -61,7 +65,8 @@ export function specialisations(kernel: AnyKernel, types: readonly FloatType[], 
 /** A kernel's cases, prepared for a device. */
 export function preparedCases(kernel: AnyKernel, types: readonly FloatType[], device: CudaDevice): Prepared[] {
   if (!kernel.cuda) return [];
-  return types.flatMap((type) =>
+  const wanted = types.filter((type) => kernel.types?.includes(type) ?? true);
+  return wanted.flatMap((type) =>
     kernel.cases.map(({ sizes, scalars = {}, absent = [] }) =>
       prepare(kernel, { sizes, scalars, type, absent: new Set(absent) }, device),
     ),

@@ -9,7 +9,7 @@ for (const { backend, types } of testBackends()) {
     for (const kernel of kernels)
       for (const type of types)
         for (const c of kernel.cases)
-          test(`${kernel.name} ${type} ${JSON.stringify(c)}`, { skip: cannotRun(backend, kernel) }, () =>
+          test(`${kernel.name} ${type} ${JSON.stringify(c)}`, { skip: cannotRun(backend, kernel, type) }, () =>
             compare(backend, kernel, type, c),
           );
   });

@@ -8,6 +8,7 @@
  * marks an argument that may be absent (a null pointer in C, undefined in the reference).
  */
 import { ShapeError } from '../util/errors.ts';
+import type { FloatType } from './backend.ts';
 import type { CudaPlan } from './cuda/plan.ts';
 
 type Trim<S extends string> = S extends ` ${infer R}` ? Trim<R> : S extends `${infer R} ` ? Trim<R> : S;
@@ -66,6 +67,10 @@ export interface Kernel<
   reference(arrays: Arrays<I> & Arrays<U> & Arrays<O>, sizes: Sizes<I, U, O>, scalars: Numbers<S>): void;
   /** How a CUDA device runs it. */
   cuda?: CudaPlan;
+  /** Where it is for CUDA devices alone, which it saves launches. */
+  only?: 'cuda';
+  /** Compute types that it is for, where not for all. */
+  types?: readonly FloatType[];
 }
 
 type Optional = 'updates' | 'scalars' | 'requires' | 'fill' | 'toleranceFactor';

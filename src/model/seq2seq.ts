@@ -25,6 +25,8 @@ export interface Seq2Seq {
   decoder: StackParameters<DecoderBlock>;
   /** Output embedding: the shared one where it is tied, unless in int8. */
   head: Tensor; // [V,D]
+  /** Where all of them lie. */
+  parameters: Parameters;
 }
 
 export function seq2seqParameters(p: Parameters, c: T5Config): Seq2Seq {
@@ -32,6 +34,7 @@ export function seq2seqParameters(p: Parameters, c: T5Config): Seq2Seq {
     encoder: encoderParameters(p, c, ''),
     decoder: decoderParameters(p, c),
     head: p.get(p.has(HEAD) ? HEAD : SHARED),
+    parameters: p,
   };
 }
 

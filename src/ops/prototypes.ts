@@ -7,7 +7,9 @@ import { kernels } from './registry.ts';
 const header = [
   '// Generated from the kernel contracts in src/ops.',
   '#pragma once',
-  ...kernels.map((kernel) => `KERNEL(${kernel.name})(${parameters(kernel, 'T').join(', ')});`),
+  ...kernels
+    .filter(({ only }) => !only)
+    .map((kernel) => `KERNEL(${kernel.name})(${parameters(kernel, 'T').join(', ')});`),
   '',
 ].join('\n');
 const path = `${nativeDirectory}prototypes.h`;

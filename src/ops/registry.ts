@@ -24,6 +24,7 @@ import { emaLoad, emaUpdate } from './ema/ema.ts';
 import { embeddingBackward, embeddingForward, embeddingHalf } from './embedding/embedding.ts';
 import { fireBiasBackward, fireBiasForward } from './fire_bias/fire_bias.ts';
 import { globalNorm, parameterNorms } from './global_norm/global_norm.ts';
+import { greedyRows, greedySteps } from './greedy_steps/greedy_steps.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import { linearAddKernel } from './linear/linear_add.ts';
 import { linearGroupKernel } from './linear/linear_group.ts';
@@ -105,6 +106,8 @@ export const kernels = [
   adamwCompact,
   globalNorm,
   parameterNorms,
+  greedySteps,
+  greedyRows,
   emaUpdate,
   emaLoad,
   muonMomentum,

@@ -187,6 +187,11 @@ export class Parameters {
     return this.byName.has(name);
   }
 
+  /** Where each tensor that `get` gives begins in `values`, in elements, unless matrices lie apart. */
+  offsets(): Map<Tensor, number> {
+    return new Map(this.places.map(({ name, offset }) => [this.get(name), offset]));
+  }
+
   /**
    * Gives every parameter that `wanted` accepts a gradient buffer; those that have one keep it.
    * @throws UsageError if some are in int8

@@ -244,16 +244,17 @@ export class CudaBackend implements Backend {
     return module;
   }
 
-  private start({ handle, grid, block, sharedBytes, template, pointers }: Ready, places: readonly number[]): void {
+  private start(ready: Ready, places: readonly number[]): void {
+    const { handle, template, pointers } = ready;
     const { view } = this.packed;
     this.packedBytes.set(template);
-    for (const [offset, place] of pointers) {
-      const address = places[place]!;
+    for (const [offset, place, bytes = 0] of pointers) {
+      const address = places[place]! + bytes;
       view.setUint32(offset, address % 2 ** 32, true);
       view.setUint32(offset + 4, address / 2 ** 32, true);
     }
     this.packed.bytes = template.length;
-    this.driver.launch(handle, grid, block, sharedBytes, this.packed);
+    this.driver.launch(handle, ready, this.packed);
   }
 
   private readonly borrow: Borrow = (bytes) => {

@@ -48,7 +48,7 @@ export interface Driver {
   /** Lets a kernel's launches use up to this much dynamic shared memory, and no more, whatever was allowed before. */
   allowShared(entry: number, bytes: number): void;
   /** `args` are the packed arguments. */
-  launch(entry: number, grid: Grid, block: number, sharedBytes: number, args: PackedArguments): void;
+  launch(entry: number, shape: LaunchShape, args: PackedArguments): void;
   synchronize(): void;
   beginCapture(): void;
   endCapture(): GraphHandle;
@@ -58,6 +58,15 @@ export interface Driver {
 
 /** Blocks of a launch. */
 export type Grid = readonly [x: number, y: number, z: number];
+
+/** How a kernel is launched, as in CudaLaunch. */
+export interface LaunchShape {
+  grid: Grid;
+  block: number;
+  sharedBytes: number;
+  together: boolean;
+  ahead: boolean;
+}
 
 /** Most bytes of a kernel's arguments. */
 export const ARGUMENT_BYTES = 4096;
@@ -135,7 +144,23 @@ const prototypes = {
   cuLaunchKernel:
     'uint64_t entry, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t bx, uint32_t by, uint32_t bz, uint32_t shared, ' +
     'uint64_t stream, void *parameters, void *extra',
+  cuLaunchKernelEx: 'void *config, uint64_t entry, void *parameters, void *extra',
 } as const;
+
+/** CUlaunchAttributeID. */
+const COOPERATIVE = 2;
+const PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+
+/** CUlaunchConfig with one CUlaunchAttribute that is switched on. */
+function oneAttribute() {
+  const attribute = new Uint32Array(new ArrayBuffer(72));
+  attribute[2] = 1;
+  const config = new ArrayBuffer(56);
+  const longs = new BigUint64Array(config);
+  longs[5] = BigInt(addressOf(attribute.buffer));
+  longs[6] = 1n;
+  return { attribute, ints: new Uint32Array(config), longs };
+}
 
 type Calls = Record<keyof typeof prototypes, NativeFunction>;
 
@@ -150,6 +175,7 @@ class NativeDriver implements Driver {
   private readonly describe: (code: number) => string;
   private readonly ordinal: number;
   private readonly out = new BigUint64Array(new ArrayBuffer(8));
+  private readonly launchConfig = oneAttribute();
 
   constructor(ordinal: number) {
     const library = openDriverLibrary();
@@ -285,8 +311,18 @@ class NativeDriver implements Driver {
     this.check(this.calls.cuFuncSetAttribute(entry, MAX_DYNAMIC_SHARED, bytes), 'cuFuncSetAttribute');
   }
 
-  launch(entry: number, [x, y, z]: Grid, block: number, sharedBytes: number, args: PackedArguments): void {
+  launch(entry: number, shape: LaunchShape, args: PackedArguments): void {
+    const { grid, block, sharedBytes, together, ahead } = shape;
+    const [x, y, z] = grid;
     const { stream } = this;
+    if (together || ahead) {
+      const { attribute, ints, longs } = this.launchConfig;
+      attribute[0] = together ? COOPERATIVE : PROGRAMMATIC_STREAM_SERIALIZATION;
+      ints.set([x, y, z, block, 1, 1, sharedBytes]);
+      longs[4] = BigInt(stream);
+      this.check(this.calls.cuLaunchKernelEx(ints, entry, null, args.extra), 'cuLaunchKernelEx');
+      return;
+    }
     const code = this.calls.cuLaunchKernel(entry, x, y, z, block, 1, 1, sharedBytes, stream, null, args.extra);
     if (code !== 0) this.check(code, 'cuLaunchKernel');
   }

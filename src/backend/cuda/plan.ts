@@ -36,11 +36,21 @@ export interface CudaLaunch {
   block: number;
   /** Dynamic shared memory in bytes. */
   sharedBytes?: number;
+  /** Whether the blocks wait for each other: all of them run at the same time, or the launch fails. */
+  together?: boolean;
+  /** Whether it may begin before the launch ahead of it has ended: it waits by itself (ahead.cuh). For sm_90 and newer. */
+  ahead?: boolean;
   /**
    * Names of what the entry point takes: the contract's arguments and workspaces (pointers, null where absent), letters
    * (long long), scalars (float or int). The contract's whole order, then the workspaces, when left out.
    */
-  arguments?: readonly string[];
+  arguments?: readonly (string | PartOf)[];
+}
+
+/** A pointer into an argument or workspace, some bytes behind its beginning. */
+export interface PartOf {
+  of: string;
+  bytes: number;
 }
 
 /** A matrix product by cublasLt: c = alpha a b + beta c, matrices row-major and named as arguments of the contract. */

@@ -17,10 +17,13 @@ export interface PreparedLaunch {
   grid: Grid;
   block: number;
   sharedBytes: number;
+  /** As in CudaLaunch. */
+  together: boolean;
+  ahead: boolean;
   /** The packed arguments with letters and scalars filled in. */
   template: Uint8Array;
-  /** Where addresses go: pairs of byte offset and place, a place as in `Prepared`. */
-  pointers: readonly (readonly [offset: number, place: number])[];
+  /** Where addresses go: byte offset and place, a place as in `Prepared`, and what is added to the address. */
+  pointers: readonly (readonly [offset: number, place: number, bytes?: number])[];
 }
 
 /** What NVRTC compiles: a source under constants. */
@@ -123,7 +126,7 @@ interface LaunchContext extends Call {
 
 function kernelLaunch(kernel: AnyKernel, launch: CudaLaunch, context: LaunchContext): PreparedLaunch {
   const { sizes, scalars, type, device, places, program, fail } = context;
-  const { source, entry, defines = {}, block, sharedBytes = 0 } = launch;
+  const { source, entry, defines = {}, block, sharedBytes = 0, together = false, ahead = false } = launch;
   const [x, y = 1, z = 1] = launch.grid;
   const within = (n: number, most: number) => Number.isSafeInteger(n) && n >= 1 && n <= most;
   if (!within(x, MOST.x) || !within(y, MOST.y) || !within(z, MOST.z))
@@ -138,7 +141,7 @@ function kernelLaunch(kernel: AnyKernel, launch: CudaLaunch, context: LaunchCont
     ...Object.keys(program.workspace ?? {}),
   ];
   const bytes = new DataView(new ArrayBuffer(ARGUMENT_BYTES));
-  const pointers: [number, number][] = [];
+  const pointers: [offset: number, place: number, bytes?: number][] = [];
   let at = 0;
   const next = (size: number) => {
     const offset = Math.ceil(at / size) * size;
@@ -146,9 +149,13 @@ function kernelLaunch(kernel: AnyKernel, launch: CudaLaunch, context: LaunchCont
     if (at > ARGUMENT_BYTES) fail(`gives ${entry} more than ${ARGUMENT_BYTES} bytes of arguments`);
     return offset;
   };
-  for (const name of launch.arguments ?? everything) {
+  for (const argument of launch.arguments ?? everything) {
+    const name = typeof argument === 'string' ? argument : argument.of;
     const place = places.indexOf(name);
-    if (place >= 0) pointers.push([next(8), place]);
+    if (typeof argument !== 'string') {
+      if (place < 0) fail(`gives ${entry} a part of "${name}", which is no argument or workspace`);
+      pointers.push([next(8), place, argument.bytes]);
+    } else if (place >= 0) pointers.push([next(8), place]);
     else if (Object.hasOwn(sizes, name)) bytes.setBigInt64(next(8), BigInt(sizes[name]!), true);
     else if (kernel.scalars[name] === 'i32') bytes.setInt32(next(4), scalars[name]!, true);
     else if (kernel.scalars[name] === 'f32') bytes.setFloat32(next(4), scalars[name]!, true);
@@ -161,6 +168,8 @@ function kernelLaunch(kernel: AnyKernel, launch: CudaLaunch, context: LaunchCont
     grid: [x, y, z],
     block,
     sharedBytes,
+    together,
+    ahead,
     template: new Uint8Array(bytes.buffer.slice(0, at)),
     pointers,
   };

@@ -43,7 +43,7 @@ export async function recordedGreedy(run: Run): Promise<GenerateOutput> {
       const looked = { history: session.history(), until: written };
       looked.history.catch(() => {}); // thrown where it is awaited
       const burst = Math.min(streamer ? STREAMED_BURST : BURST, s.max_length - written);
-      for (let i = 0; i < burst; i++) session.step();
+      session.take(burst);
       written += burst;
       if (before) collect(await before.history, before.until);
       before = looked;

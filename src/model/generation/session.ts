@@ -1,14 +1,12 @@
 /**
- * A greedy decoding that can be started again: the encoder with what cross-attention reads of it, and one step with the choice
- * of its tokens, each recorded once for a shape. A model keeps the session of the last shape.
+ * A greedy decoding that can be started again: the encoder with what cross-attention reads of it, recorded once for a shape, and
+ * the steps of steps.ts. A model keeps the session of the last shape.
  */
 import type { Captured } from '../../backend/backend.ts';
-import { advanceKernel } from '../../ops/advance/advance.ts';
-import { argmax } from '../../ops/top_k/top_k.ts';
 import { accumulate } from '../../tensor/accumulate.ts';
 import { run as runKernel } from '../../tensor/autograd.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
-import { Tensor } from '../../tensor/tensor.ts';
+import { elements, Tensor } from '../../tensor/tensor.ts';
 import { encoder, type StackInput } from '../encoder.ts';
 import { type Source, widened } from '../inputs.ts';
 import { crossKeysValues } from '../layers.ts';
@@ -17,7 +15,8 @@ import { decodingBiases } from '../positions.ts';
 import type { Seq2Seq } from '../seq2seq.ts';
 import type { Run } from './run.ts';
 import { DeviceDraws } from './sampling.ts';
-import { type Decoding, decodeStep, endDecoding, positionsOf, startDecoding } from './step.ts';
+import { positionsOf } from './step.ts';
+import { launchedSteps, recordedSteps, type Steps, type Written } from './steps.ts';
 
 /** Sources are padded to a multiple of this many columns, and room for answers likewise, so that sessions fit again. */
 const COLUMNS = 64;
@@ -40,14 +39,12 @@ export class GreedySession {
   busy = true;
   private readonly p: Seq2Seq;
   private readonly pass: Pass;
-  private readonly pad: number;
   private readonly input: StackInput;
-  private readonly decoding: Decoding;
-  private readonly state: Record<'token' | 'ended' | 'position' | 'history', Tensor>;
+  private readonly written: Written;
   private readonly eos: Tensor | undefined;
   private readonly draws: DeviceDraws | undefined;
+  private readonly steps: Steps;
   private readonly prefill: Captured;
-  private readonly next: Captured;
 
   /** For sources of this one's shape; `source` is bucketed. */
   constructor(run: Run, source: Source) {
@@ -58,32 +55,28 @@ export class GreedySession {
     this.capacity = roundUp(s.max_length - 1);
     this.p = p;
     this.pass = pass;
-    this.pad = s.pad_token_id;
-    this.decoding = startDecoding(p, source, { capacity: this.capacity, rows: 1, caches: 'own' }, pass);
     const { rows: R, columns } = source;
-    const zeros = () => ints([R], new Int32Array(R));
-    this.state = {
-      token: zeros(),
-      ended: zeros(),
-      position: this.decoding.position,
-      history: ints([R, this.capacity], new Int32Array(R * this.capacity)),
-    };
+    const zeros = (...shape: number[]) => ints(shape, new Int32Array(elements(shape)));
+    this.written = { token: zeros(R), ended: zeros(R), position: zeros(R), history: zeros(R, this.capacity) };
     this.eos = s.eos.length > 0 ? ints([s.eos.length], s.eos) : undefined;
     this.draws = s.do_sample ? new DeviceDraws(backend, R, this.capacity) : undefined;
     this.draws?.write(run);
-    const key = this.decoding.crossSegments;
+    const room = { source, capacity: this.capacity, written: this.written, eos: this.eos, draws: this.draws };
+    this.steps = launchedSteps(run, room) ?? recordedSteps(run, room);
+    const key = this.steps.crossSegments;
+    if (source.segments) key!.write(source.segments);
     this.input = { ids: ints([R, columns], source.values), segments: { query: undefined, key } };
-    const works = [() => this.readSource(), () => this.takeStep()] as const;
-    for (const work of works) work(); // kernels are compiled
-    this.prefill = backend.capture!(works[0]);
-    this.next = backend.capture!(works[1]);
+    const read = () => this.readSource();
+    read(); // kernels are compiled
+    this.prefill = backend.capture!(read);
+    this.steps.prepare();
   }
 
   /** Reads a call's source and prompts: the first new token of every row is chosen. */
   start(run: Run): void {
     const { source, prompts } = run;
     const { ids, segments } = this.input;
-    const { token, ended, position } = this.state;
+    const { token, ended, position } = this.written;
     const wide = bucketed(source);
     ids.write(wide.values);
     if (wide.segments) segments.key!.write(wide.segments);
@@ -93,42 +86,31 @@ export class GreedySession {
     for (let i = 0; i < prompts[0]!.length; i++) {
       token.write(prompts.map((prompt) => prompt[i]!));
       ended.write(new Int32Array(ended.length));
-      this.next.run();
+      this.steps.take(1);
     }
   }
 
-  /** One more token of every row. */
-  step(): void {
-    this.next.run();
+  /** Some more tokens of every row. */
+  take(tokens: number): void {
+    if (tokens > 0) this.steps.take(tokens);
   }
 
   /** The tokens so far, [rows, capacity]: at n the one that follows the token at place n. */
   history(): Promise<ArrayLike<number>> {
-    return this.state.history.read();
+    return this.written.history.read();
   }
 
   private readSource(): void {
-    const { p, pass, decoding } = this;
+    const { p, pass, steps } = this;
     scope(() => {
       const states = encoder(p.encoder, this.input, pass);
       for (const [i, block] of p.decoder.blocks.entries()) {
         const { k, v } = crossKeysValues(block.crossAttention, states, pass);
-        copy(k, decoding.cross[i]!.keys);
-        copy(v, decoding.cross[i]!.values);
+        copy(k, steps.cross[i]!.keys);
+        copy(v, steps.cross[i]!.values);
       }
       const biases = decodingBiases(positionsOf(p), p.head.backend, this.capacity, pass.config);
-      for (const [i, bias] of biases.entries()) if (bias && bias !== biases[i - 1]) copy(bias, decoding.biases[i]!);
-      return undefined;
-    });
-  }
-
-  private takeStep(): void {
-    const { p, pass, decoding, state, eos, pad, draws } = this;
-    const R = state.token.length;
-    scope(() => {
-      const logits = decodeStep(p, decoding, state.token.view(1, R), pass);
-      const chosen = draws ? draws.choose(logits, state.position) : argmax(logits);
-      runKernel(advanceKernel, { chosen: chosen.view(R), eos, ...state }, { scalars: { pad } });
+      for (const [i, bias] of biases.entries()) if (bias && bias !== biases[i - 1]) copy(bias, steps.biases[i]!);
       return undefined;
     });
   }
@@ -141,11 +123,9 @@ export class GreedySession {
 
   dispose(): void {
     this.prefill.dispose();
-    this.next.dispose();
-    endDecoding(this.decoding);
-    const { token, ended, history } = this.state;
+    this.steps.dispose();
     this.draws?.dispose();
-    dispose(token, ended, history, this.input.ids, ...(this.eos ? [this.eos] : []));
+    dispose(...Object.values(this.written), this.input.ids, ...(this.eos ? [this.eos] : []));
   }
 }
 

@@ -11,14 +11,19 @@ const WARP = 32;
 const problem = ['q', 'keys', 'values', 'position', 'bias', 'keySegments', 'origins', 'out'];
 const letters = ['R', 'H', 'D', 'B', 'C', 'P', 'scale'];
 
-export const attentionDecodePlan: CudaPlan = ({ sizes }) => {
+/** Warps of a block where there are more blocks than multiprocessors: some load while others compute. */
+const FEW_WARPS = 4;
+
+export const attentionDecodePlan: CudaPlan = ({ sizes, device }) => {
   const { R, H, D, C } = sizes as Record<string, number>;
   const chunks = blocksFor(C!, CHUNK);
   const source = 'attention_decode/attention_decode.cu';
   const resultBytes = (D! + 2) * 4;
   if (chunks <= MOST_CHUNKS) {
-    const WARPS = Math.min(chunks, D! > 128 ? 8 : D! > 64 ? 16 : 20); // wider rows take more registers
-    const defines = { HEAD_WIDTH: D!, WARPS };
+    const most = D! > 128 ? 8 : D! > 64 ? 16 : 20; // wider rows take more registers
+    const many = R! * H! > device.multiprocessors;
+    const WARPS = Math.min(chunks, many ? FEW_WARPS : most);
+    const defines = { HEAD_WIDTH: D!, WARPS, RESIDENT: many ? Math.floor(Math.min(most, 16) / WARPS) : 1 };
     const sharedBytes = chunks * (resultBytes + 4);
     const [grid, block] = [[H!, R!] as const, WARPS * WARP];
     return {
@@ -28,7 +33,7 @@ export const attentionDecodePlan: CudaPlan = ({ sizes }) => {
     };
   }
   const WARPS = 8;
-  const defines = { HEAD_WIDTH: D!, WARPS };
+  const defines = { HEAD_WIDTH: D!, WARPS, RESIDENT: 1 };
   const shared = { source, defines, arguments: [...problem, ...letters, 'results'] };
   return {
     workspace: { results: R! * H! * chunks * resultBytes },

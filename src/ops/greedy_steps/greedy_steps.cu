@@ -1,0 +1,488 @@
+// greedy_steps, CUDA. Contract: greedy_steps.ts in this folder.
+//
+// One launch for many tokens. There is one block per multiprocessor, all at the same time, and each has a share of the rows
+// of every matrix; a product's results are sent to all blocks (mail.cuh), which each keep the whole residual stream. So a
+// layer is a chain of eight exchanges, while what is read of device memory arrives ahead of its use (feed.cuh). A head's
+// attention is one block's. Sums have one order whatever ROWS is.
+#include "activation/functions.cuh"
+#include "choice.cuh"
+#include "feed.cuh"
+#include "mail.cuh"
+#include "shapes.cuh"
+
+namespace {
+
+/** Inputs of products; half precision has no room for what is not normalised yet. */
+template <class X> struct InputOf {
+  using Type = X;
+};
+template <> struct InputOf<f16> {
+  using Type = float;
+};
+using Input = InputOf<T>::Type;
+
+constexpr float LOG2E = 1.4426950408889634f;
+constexpr int EACH = (WIDTH + THREADS - 1) / THREADS;  // elements of a row of the residual stream in a thread
+
+/** Letter boxes of a launch: what is sent in a layer, and every block's best token. */
+constexpr i64 WORDS = ROWS * (6 * INNER + 3 * WIDTH + HIDDEN + 2 * BLOCKS);
+
+DEVICE void unpackPiece(const uint4 &piece, float (&v)[PER]) {
+  constexpr int EACH_WORD = 4 / int(sizeof(T));
+  const T *type = nullptr;
+  unpack(piece.x, v, type);
+  unpack(piece.y, v + EACH_WORD, type);
+  unpack(piece.z, v + 2 * EACH_WORD, type);
+  unpack(piece.w, v + 3 * EACH_WORD, type);
+}
+
+/** The mean of values by the softmax of scores, of some of the keys. */
+struct Mean {
+  float top = -infinity(), total = 0, sums[PER] = {};
+
+  /** Scores in powers of 2, -infinity where a key is not seen. */
+  template <int N> DEVICE void add(const float (&scores)[N], const uint4 (&values)[N]) {
+    float highest = top;
+#pragma unroll
+    for (int i = 0; i < N; i++) highest = fmaxf(highest, scores[i]);
+    const float from = highest == -infinity() ? 0 : highest, keep = exponential2(top - from);
+    top = highest;
+    total *= keep;
+#pragma unroll
+    for (int k = 0; k < PER; k++) sums[k] *= keep;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+      const float share = exponential2(scores[i] - from);
+      float v[PER];
+      unpackPiece(values[i], v);
+      total += share;
+#pragma unroll
+      for (int k = 0; k < PER; k++) sums[k] += scores[i] == -infinity() ? 0 : share * v[k];
+    }
+  }
+};
+
+class Decoder {
+  const Problem &p;
+  Shared &shared;
+  const int *places;
+  Input *const normed, *const plain;  // inputs of products: [ROWS, NORMED] and [ROWS, PLAIN], in turn
+  Feed &feed;
+  Word *const mail;
+  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  float x[ROWS][EACH];  // this thread's elements of the residual stream
+  unsigned tag = 1;  // of what is sent next
+
+  // Letter boxes.
+  DEVICE Word *qkv() const { return mail; }
+  DEVICE Word *attended() const { return qkv() + ROWS * 3 * INNER; }
+  DEVICE Word *out() const { return attended() + ROWS * INNER; }
+  DEVICE Word *crossQuery() const { return out() + ROWS * WIDTH; }
+  DEVICE Word *crossAttended() const { return crossQuery() + ROWS * INNER; }
+  DEVICE Word *crossOut() const { return crossAttended() + ROWS * INNER; }
+  DEVICE Word *hidden() const { return crossOut() + ROWS * WIDTH; }
+  DEVICE Word *down() const { return hidden() + ROWS * HIDDEN; }
+  DEVICE Word *best() const { return down() + ROWS * WIDTH; }
+
+  DEVICE const T *parameter(int layer, int place) const {
+    return p.parameters + i64(places[layer * PLACES + place]) * 64;
+  }
+
+  /** The residual stream, plus what was sent last where `from` says where, times the norm's weight: the next product's input. */
+  DEVICE void normalise(const Word *from, const T *weight) {
+    float scale[EACH];
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+      const int i = threadIdx.x + j * THREADS;
+      scale[j] = i < WIDTH ? float(weight[i]) : 0;
+    }
+    feed.refill();
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+      float added[EACH] = {};
+      if (from) receive(from + r * WIDTH, threadIdx.x, THREADS, WIDTH, tag - 1, added);
+      float square = 0;
+#pragma unroll
+      for (int j = 0; j < EACH; j++) {
+        const int i = threadIdx.x + j * THREADS;
+        if (i >= WIDTH) break;
+        x[r][j] += added[j];
+        square += x[r][j] * x[r][j];
+        normed[r * NORMED + i] = Input(x[r][j] * scale[j]);
+      }
+      square = acrossLanes<Sum>(square);
+      if (lane == 0) shared.squares[r][warp] = square;
+    }
+    __syncthreads();
+  }
+  /** What a normalised product is multiplied by in the end. */
+  DEVICE void factors(float (&factor)[ROWS]) const {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+      float square = 0;
+#pragma unroll
+      for (int w = 0; w < WARPS; w++) square += shared.squares[r][w];
+      factor[r] = rsqrtf(square / WIDTH + p.eps);
+    }
+  }
+
+  /** What was sent last, of N elements a row: the next product's input. */
+  template <int N> DEVICE void gather(const Word *from) {
+    constexpr int COUNT = (N + THREADS - 1) / THREADS;
+    feed.refill();
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+      float v[COUNT];
+      receive(from + r * N, threadIdx.x, THREADS, N, tag - 1, v);
+#pragma unroll
+      for (int j = 0; j < COUNT; j++) {
+        const int i = threadIdx.x + j * THREADS;
+        if (i < N) plain[r * PLAIN + i] = Input(v[j]);
+      }
+    }
+    __syncthreads();
+  }
+
+  /** The next row of a matrix, of N elements, times the inputs; in every lane. */
+  template <int N> DEVICE void multiply(const Input *input, int stride, float (&product)[ROWS]) {
+    constexpr int SLOTS = slotsFor(N);
+    float sums[ROWS][2] = {};
+#pragma unroll
+    for (int first = 0; first < SLOTS; first += BITE) {
+      feed.wait(SLOTS - first < BITE ? SLOTS - first : BITE);
+#pragma unroll
+      for (int s = first; s < first + BITE && s < SLOTS; s++) {
+        float w[PER];
+        unpackPiece(feed.take(), w);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+          float v[PER];
+          load(input + r * stride + s * SLOT + lane * PER, v);
+#pragma unroll
+          for (int k = 0; k < PER; k++) sums[r][k % 2] += w[k] * v[k];
+        }
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) product[r] = acrossLanes<Sum>(sums[r][0] + sums[r][1]);
+  }
+
+  /** Sends an element of every row. */
+  DEVICE void deliver(Word *to, int width, int index, const float (&v)[ROWS]) const {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+      if (lane == r) send(to + r * width + index, v[r], tag);
+  }
+
+  /** This block's rows of a product whose input is normalised, or is not. */
+  template <int N, bool NORMALISED> DEVICE void product(int work, Word *to, int width) {
+    float factor[ROWS];
+    if (NORMALISED) factors(factor);
+    for (int row = feed.firstRow(work); row < shared.end[work]; row += WARPS) {
+      float y[ROWS];
+      multiply<N>(NORMALISED ? normed : plain, NORMALISED ? NORMED : PLAIN, y);
+      if (NORMALISED)
+        for (int r = 0; r < ROWS; r++) y[r] *= factor[r];
+      deliver(to, width, row, y);
+    }
+    tag++;
+  }
+
+  DEVICE void upward() {
+    float factor[ROWS];
+    factors(factor);
+    for (int row = feed.firstRow(UP); row < shared.end[UP]; row += WARPS) {
+      float gate[ROWS], up[ROWS];
+      if (GATED) multiply<WIDTH>(normed, NORMED, gate);
+      multiply<WIDTH>(normed, NORMED, up);
+      with(ACTIVATION, [&](auto f) {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+          up[r] = GATED ? f.value(gate[r] * factor[r]) * (up[r] * factor[r]) : f.value(up[r] * factor[r]);
+      });
+      deliver(hidden(), HIDDEN, row, up);
+    }
+    tag++;
+  }
+
+  /** This lane's part of a product of query and key, and of all lanes that share a key. */
+  DEVICE float score(const float (&query)[PER], const uint4 &key) const {
+    float k[PER], dot = 0;
+    unpackPiece(key, k);
+#pragma unroll
+    for (int i = 0; i < PER; i++) dot += query[i] * k[i];
+    return acrossLanes<Sum, LANES>(dot) * p.scale;
+  }
+
+  /** Puts the warps' means together and sends a head's result. */
+  DEVICE void finish(Mean mean, Word *to) {
+    float top = mean.top;
+#pragma unroll
+    for (int apart = LANES; apart < WARP; apart *= 2) top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, apart));
+    const float weight = top == -infinity() ? 0 : exponential2(mean.top - top);
+    float total = mean.total * weight;
+#pragma unroll
+    for (int k = 0; k < PER; k++) mean.sums[k] *= weight;
+#pragma unroll
+    for (int apart = LANES; apart < WARP; apart *= 2) {
+      total += __shfl_xor_sync(ALL_LANES, total, apart);
+#pragma unroll
+      for (int k = 0; k < PER; k++) mean.sums[k] += __shfl_xor_sync(ALL_LANES, mean.sums[k], apart);
+    }
+    float *partial = shared.partial[warp];
+    if (lane < LANES)
+      for (int k = 0; k < PER; k++) partial[lane * PER + k] = mean.sums[k];
+    if (lane == 0) {
+      partial[HEAD_WIDTH] = top;
+      partial[HEAD_WIDTH + 1] = total;
+    }
+    __syncthreads();
+    for (int d = threadIdx.x; d < HEAD_WIDTH; d += THREADS) {
+      float highest = -infinity(), whole = 0, sum = 0;
+#pragma unroll
+      for (int w = 0; w < WARPS; w++) highest = fmaxf(highest, shared.partial[w][HEAD_WIDTH]);
+      const float from = highest == -infinity() ? 0 : highest;
+#pragma unroll
+      for (int w = 0; w < WARPS; w++) {
+        const float share = exponential2(shared.partial[w][HEAD_WIDTH] - from);
+        whole += share * shared.partial[w][HEAD_WIDTH + 1];
+        sum += share * shared.partial[w][d];
+      }
+      send(to + d, float(T(whole > 0 || whole != whole ? sum / whole : 0)), tag);
+    }
+  }
+
+  /** A head's vectors of the new token, `count` of them, `apart` from each other, to shared memory. */
+  DEVICE void receiveFresh(const Word *from, int count, int apart) {
+    for (int i = threadIdx.x; i < count * HEAD_WIDTH; i += THREADS) {
+      float v[1];
+      receive(from + i / HEAD_WIDTH * apart + i % HEAD_WIDTH, 0, 1, 1, tag - 1, v);
+      shared.fresh[i] = T(v[0]);
+    }
+    __syncthreads();
+  }
+  DEVICE uint4 freshPiece(int vector) const {
+    return *reinterpret_cast<const uint4 *>(shared.fresh + vector * HEAD_WIDTH + lane % LANES * PER);
+  }
+
+  DEVICE void selfAttention(int layer) {
+    for (int task = blockIdx.x; task < ROWS * HEADS; task += BLOCKS) {
+      const int r = task / HEADS, h = task % HEADS, position = shared.position[r], radius = (p.P - 1) / 2;
+      const i64 cache = (i64(layer * ROWS + r) * p.C * HEADS + h) * HEAD_WIDTH;
+      const int groups = position / TOGETHER + 1;
+      Mean mean;
+      float query[PER];
+      for (int first = warp; first < groups || first == warp; first += WARPS * GROUPS) {
+        uint4 key[GROUPS], value[GROUPS];
+        float scores[GROUPS], extra[GROUPS];
+#pragma unroll
+        for (int i = 0; i < GROUPS; i++) {
+          const int n = (first + i * WARPS) * TOGETHER + lane / LANES;
+          const i64 at = cache + i64(n) * INNER + lane % LANES * PER;
+          const bool cached = n < position && n < p.C;
+          key[i] = cached ? *reinterpret_cast<const uint4 *>(p.keys + at) : make_uint4(0, 0, 0, 0);
+          value[i] = cached ? *reinterpret_cast<const uint4 *>(p.values + at) : make_uint4(0, 0, 0, 0);
+          extra[i] = p.bias && n <= position ? p.bias[h * p.P + max(n - position, -radius) + radius] : 0;
+        }
+        if (first == warp) {
+          receiveFresh(qkv() + r * 3 * INNER + h * HEAD_WIDTH, 3, INNER);
+          unpackPiece(freshPiece(0), query);
+          const int lanes = 2 * LANES;  // those of this block that keep the new key and value
+          if (int(threadIdx.x) < lanes && position < p.C)
+            *reinterpret_cast<uint4 *>((int(threadIdx.x) < LANES ? p.keys : p.values) + cache + i64(position) * INNER +
+                                       lane % LANES * PER) = freshPiece(1 + threadIdx.x / LANES);
+        }
+#pragma unroll
+        for (int i = 0; i < GROUPS; i++) {
+          const int n = (first + i * WARPS) * TOGETHER + lane / LANES;
+          if (n == position) {
+            key[i] = freshPiece(1);
+            value[i] = freshPiece(2);
+          }
+          const float s = (score(query, key[i]) + extra[i]) * LOG2E;
+          scores[i] = n <= position ? s : -infinity();
+        }
+        mean.add(scores, value);
+      }
+      finish(mean, attended() + r * INNER + h * HEAD_WIDTH);
+    }
+    tag++;
+  }
+
+  DEVICE void crossAttention() {
+    for (int task = blockIdx.x; task < ROWS * HEADS; task += BLOCKS) {
+      const int r = task / HEADS, h = task % HEADS;
+      Mean mean;
+      float query[PER];
+      feed.refill();
+      receiveFresh(crossQuery() + r * INNER + h * HEAD_WIDTH, 1, INNER);
+      unpackPiece(freshPiece(0), query);
+      int n;
+      for (int first = warp; (n = feed.groupsFrom(first)) > 0; first += n * WARPS) {
+        uint4 value[GROUPS];
+        float scores[GROUPS];
+        feed.wait(2 * n);
+#pragma unroll
+        for (int i = 0; i < GROUPS; i++) {
+          const int key = (first + i * WARPS) * TOGETHER + lane / LANES;
+          const bool seen = i < n && key < p.S && (!p.crossSegments || p.crossSegments[r * p.S + key] >= 0);
+          const float s = score(query, i < n ? feed.take() : make_uint4(0, 0, 0, 0)) * LOG2E;
+          scores[i] = seen ? s : -infinity();
+        }
+#pragma unroll
+        for (int i = 0; i < GROUPS; i++) value[i] = i < n ? feed.take() : make_uint4(0, 0, 0, 0);
+        mean.add(scores, value);
+      }
+      finish(mean, crossAttended() + r * INNER + h * HEAD_WIDTH);
+    }
+    tag++;
+  }
+
+  /** The best token of every row among this block's, then among all: the rows go on. */
+  DEVICE void choose() {
+    Key mine[ROWS] = {};
+    float factor[ROWS];
+    factors(factor);
+    for (int row = feed.firstRow(LOGITS); row < shared.end[LOGITS]; row += WARPS) {
+      float y[ROWS];
+      multiply<WIDTH>(normed, NORMED, y);
+#pragma unroll
+      for (int r = 0; r < ROWS; r++)
+        mine[r] = LargestKey::of(mine[r], keyOf(float(T(y[r] * factor[r] * p.alpha)), row));
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+      if (lane == r) shared.best[r][warp] = mine[r];
+    __syncthreads();
+    if (threadIdx.x < ROWS) {
+      const Key key = best(threadIdx.x);
+      Word *to = best() + (threadIdx.x * BLOCKS + blockIdx.x) * 2;
+      send(to, unsigned(key >> 32), tag);
+      send(to + 1, unsigned(key), tag);
+    }
+    feed.refill();
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+      Key largest = 0;
+      for (int b = threadIdx.x; b < BLOCKS; b += THREADS) {
+        unsigned halves[2];
+        receive(best() + (r * BLOCKS + b) * 2, 0, 1, 2, tag, halves);
+        largest = LargestKey::of(largest, Key(halves[0]) << 32 | halves[1]);
+      }
+      largest = acrossLanes<LargestKey>(largest);
+      if (lane == 0) shared.best[r][warp] = largest;
+    }
+    tag++;
+    __syncthreads();
+    if (threadIdx.x < ROWS) advance(threadIdx.x, indexOf(best(threadIdx.x)));
+    __syncthreads();
+  }
+  DEVICE Key best(int r) const {
+    Key key = shared.best[r][0];
+    for (int w = 1; w < WARPS; w++) key = LargestKey::of(key, shared.best[r][w]);
+    return key;
+  }
+
+  /** As the op of this name. */
+  DEVICE void advance(int r, int chosen) {
+    const int at = shared.position[r];
+    if (at >= p.C) return;
+    const int id = shared.ended[r] ? p.pad : chosen;
+    if (blockIdx.x == 0) p.history[r * p.C + at] = id;
+    shared.position[r] = at + 1;
+    shared.token[r] = id;
+    for (int e = 0; e < p.E; e++)
+      if (id == p.eos[e]) shared.ended[r] = 1;
+  }
+
+  DEVICE void embed() {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+      const int id = shared.token[r];
+      const bool known = id >= 0 && id < p.V;
+#pragma unroll
+      for (int j = 0; j < EACH; j++) {
+        const int i = threadIdx.x + j * THREADS;
+        x[r][j] = i >= WIDTH ? 0 : known ? float(p.embedding[i64(id) * WIDTH + i]) : notANumber();
+      }
+    }
+  }
+
+ public:
+  DEVICE Decoder(const Problem &problem, Shared &sharedMemory, const int *placesOfLayers, Input *inputs, Feed &itsFeed,
+                 Word *letters)
+      : p(problem), shared(sharedMemory), places(placesOfLayers), normed(inputs), plain(inputs + ROWS * NORMED), feed(itsFeed), mail(letters) {}
+
+  DEVICE void step() {
+    embed();
+    for (int layer = 0; layer < p.L; layer++) {
+      normalise(layer > 0 ? down() : nullptr, parameter(layer, SELF_NORM));
+      product<WIDTH, true>(QKV, qkv(), 3 * INNER);
+      selfAttention(layer);
+      gather<INNER>(attended());
+      product<INNER, false>(OUT, out(), WIDTH);
+      normalise(out(), parameter(layer, CROSS_NORM));
+      product<WIDTH, true>(CROSS_QUERY, crossQuery(), INNER);
+      crossAttention();
+      gather<INNER>(crossAttended());
+      product<INNER, false>(CROSS_OUT, crossOut(), WIDTH);
+      normalise(crossOut(), parameter(layer, FEED_NORM));
+      upward();
+      gather<HIDDEN>(hidden());
+      product<HIDDEN, false>(DOWN, down(), WIDTH);
+    }
+    normalise(down(), p.norm);
+    choose();
+  }
+};
+
+}  // namespace
+
+/** Makes every word's tag one that is never sent. */
+KERNEL greedy_steps_clear(Word *mail) {
+  const i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < WORDS) mail[i] = 0;
+}
+
+KERNEL __launch_bounds__(THREADS, 1)
+greedy_steps(const T *parameters, const int *places, const T *embedding, const T *head, const T *norm, const float *bias,
+             const T *crossKeys, const T *crossValues, const int *crossSegments, const int *eos, int *token, int *ended,
+             int *position, int *history, T *keys, T *values, Word *mail, i64 L, i64 V, i64 P, i64 S, i64 E, i64 C,
+             float alpha, float scale, float eps, int pad, int steps) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  const Problem p{parameters,    places, embedding, head,     norm,    bias, crossKeys, crossValues,
+                  crossSegments, eos,    token,     ended,    position, history, keys,  values,
+                  int(L),        int(V), int(P),    int(S),   int(E),  int(C), steps,  pad,
+                  alpha,         scale,  eps};
+  uint4 *slots = reinterpret_cast<uint4 *>(memory);
+  Input *inputs = reinterpret_cast<Input *>(slots + WARPS * DEPTH * WARP);
+  Shared &shared = *reinterpret_cast<Shared *>(inputs + ROWS * (NORMED + PLAIN));
+  int *placesOfLayers = reinterpret_cast<int *>(&shared + 1);
+  for (int i = threadIdx.x; i < p.L * PLACES; i += THREADS) placesOfLayers[i] = places[i];
+  for (int i = threadIdx.x; i < ROWS * (NORMED + PLAIN); i += THREADS) inputs[i] = Input(0);  // also behind rows' ends
+  if (threadIdx.x < ROWS) {
+    shared.token[threadIdx.x] = token[threadIdx.x];
+    shared.ended[threadIdx.x] = ended[threadIdx.x];
+    shared.position[threadIdx.x] = position[threadIdx.x];
+  }
+  if (threadIdx.x == 0) {
+    int turn = 0;
+    for (int work = 0; work < WORKS; work++) {
+      const i64 rows = p.outputs(work);
+      shared.begin[work] = int(rows * blockIdx.x / BLOCKS);
+      shared.end[work] = int(rows * (blockIdx.x + 1) / BLOCKS);
+      shared.turn[work] = turn;
+      turn = (turn + shared.end[work] - shared.begin[work]) % WARPS;
+    }
+  }
+  __syncthreads();
+  Feed feed(p, shared, placesOfLayers, slots);
+  Decoder decoder(p, shared, placesOfLayers, inputs, feed, mail);
+  for (int step = 0; step < steps; step++) decoder.step();
+  if (blockIdx.x == 0 && threadIdx.x < ROWS) {
+    token[threadIdx.x] = shared.token[threadIdx.x];
+    ended[threadIdx.x] = shared.ended[threadIdx.x];
+    position[threadIdx.x] = shared.position[threadIdx.x];
+  }
+}
