@@ -71,6 +71,19 @@ test('added tokens that strip spaces, and those looked for after the normalizer'
   assert.deepEqual(tokenizer.encode('as>b</s>', { add_special_tokens: false, split_special_tokens: true }), [1, 2]);
 });
 
+test('a word of a pattern is what Oniguruma takes for one', () => {
+  const tokenizer = changed((document) => {
+    const split = { type: 'Split', pattern: { Regex: '\\w+' }, behavior: 'Isolated', invert: true };
+    Object.assign(document, { pre_tokenizer: split, post_processor: null });
+    Object.assign(document.model, { type: 'WordLevel', merges: undefined });
+  })();
+  const { offsets } = tokenizer.encodePlus('x²³ ﬁ Ⅳ ½ ①');
+  assert.deepEqual(
+    offsets.map(([start, end]) => [...'x²³ ﬁ Ⅳ ½ ①'].slice(start, end).join('')),
+    ['x²³', ' ', 'ﬁ', ' ', 'Ⅳ', ' ', '½', ' ①'],
+  );
+});
+
 const refused: [string, RegExp, () => unknown][] = [
   ['a truncated file', /tokenizer\.json: not JSON/, () => open(JSON.stringify(small()).slice(0, 200))],
   ['no object', /file is 7, which is not supported or not valid/, () => open('7')],

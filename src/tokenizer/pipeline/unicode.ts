@@ -2,10 +2,11 @@
 
 /** Inside of a class: the property White_Space. JavaScript's \s has U+FEFF and lacks U+0085. */
 export const SPACES = '\\p{White_Space}';
-/** Inside of a class: \w of Oniguruma, which patterns of files are written for. */
-export const WORD = '\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}';
+const LETTERS = '\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}';
+/** Inside of a class: \w of Oniguruma, which patterns of files are written for. Latin-1's ¹²³¼½¾ are words to it, ④ is not. */
+export const WORD = `${LETTERS}\\u00b2\\u00b3\\u00b9\\u00bc-\\u00be`;
 /** Inside of a class: \w of Rust, which joiners belong to. */
-export const RUST_WORD = `${WORD}\\u200c\\u200d`;
+export const RUST_WORD = `${LETTERS}\\u200c\\u200d`;
 
 export const isSpace = (character: string) => SPACE.test(character);
 export const SPACE = new RegExp(`^[${SPACES}]$`, 'u');
