@@ -40,7 +40,7 @@ export const tokenizerTrain = defineCommand({
     "Learn a BPE or Unigram vocabulary from text by FAT5's or T5's recipe; writes tokenizer.json and spiece.model.",
   positionals: {
     usage: 'SOURCE…',
-    doc: 'text and JSON Lines files (plain, .gz, .zst), folders, globs, - for standard input',
+    doc: 'text files (each is one text) and JSON Lines files (plain, .gz, .zst), folders, globs, - for the lines of standard input',
   },
   flags: {
     output: path('folder to write'),

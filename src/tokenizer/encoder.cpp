@@ -106,7 +106,10 @@ void Encoder::encodeSum(const uint8_t *p, const uint8_t *end, const uint8_t *lim
                                        [&](const auto &run) { return run.id == unigram.unknown; });
       // Each step rounds twice by 2^-24 of the sum, both ways: 2^-22 per byte; a fourth of that is kept in reserve.
       const double room = gap * double(1 << 20) / double(bytes) + s.unigram.nodes[bytes].score;
-      const float safe = unknown ? -1.0f : float(std::min(room, 1e30));
+      double least = 0; // nowhere in the word may a sum start again
+      for (const auto &node : s.unigram.nodes)
+        if (node.score > LEAST_SUM) least = std::min(least, node.score); // -infinity: no way leads there
+      const float safe = unknown ? -1.0f : float(std::min(room, least - LEAST_SUM - 1));
       const size_t start = s.ids.size();
       unigram.write(p, s.unigram, s.ids);
       remember(e, key, bytes, s.ids.data() + start, s.ids.size() - start, safe);

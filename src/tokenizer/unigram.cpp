@@ -81,24 +81,28 @@ void Unigram::bestFloat32(const uint8_t *p, const uint8_t *end, float &total, Un
   const uint32_t size = uint32_t(end - p);
   prepare(size, s);
   s.nodes[0].score = total;
-  uint32_t from = 0;
-  double here = total;
-  const auto offer = [&](uint32_t to, int32_t id, double sum) {
+  uint32_t from = 0, reached = 0;
+  float here = total;
+  const auto offer = [&](uint32_t to, int32_t id) {
     auto &node = s.nodes[to];
+    const float sum = add(here, id);
     if (node.start == NONE || sum > node.score) {
-      node.score = float(sum);
+      node.score = sum;
       node.start = from;
       node.id = id;
     }
+    reached = std::max(reached, to);
   };
   walk(
       pieces, p, end,
       [&](uint32_t at) {
         from = at;
-        here = s.nodes[at].score;
+        here = float(s.nodes[at].score);
+        if (here >= LEAST_SUM) return;
+        for (uint32_t i = at; i <= reached; i++) s.nodes[i].score = float(s.nodes[i].score - here);
+        here = 0;
       },
-      [&](uint32_t to, int32_t id) { offer(to, id, scores[size_t(id)] + here); },
-      [&](uint32_t to) { offer(to, unknown, double(float(unknownScore) + float(here))); });
+      [&](uint32_t to, int32_t id) { offer(to, id); }, [&](uint32_t to) { offer(to, unknown); });
   trace(size, s);
   total = float(s.nodes[size].score);
 }

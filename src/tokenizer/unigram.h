@@ -22,6 +22,9 @@ struct UnigramScratch {
   std::vector<Run> runs; // the best cut, from the end to the start
 };
 
+/** Where a sum of sentencepiece's falls below this, it starts from zero again, and so do those of the other ways. */
+constexpr float LEAST_SUM = -100000;
+
 class Unigram {
 public:
   DoubleArray pieces;         // value: id
@@ -40,7 +43,7 @@ public:
   void write(const uint8_t *p, const UnigramScratch &scratch, IdBuffer &ids) const;
   /** Sum after a piece, as sentencepiece rounds it. */
   float add(float total, int32_t id) const {
-    return id == unknown ? float(unknownScore) + total : float(scores[size_t(id)] + double(total));
+    return float((id == unknown ? unknownScore : scores[size_t(id)]) + double(total));
   }
 };
 

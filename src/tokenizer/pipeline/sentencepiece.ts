@@ -14,24 +14,19 @@ import type { Pipeline } from './pipeline.ts';
 import { spaceMark, spNormalizer, userSymbols } from './sp_normalizer.ts';
 import { byteTokens, UNKNOWN_PENALTY, unigramModel } from './unigram.ts';
 
-/** Smallest normal float32: the score that sentencepiece starts its search for the greatest with. */
-const FLT_MIN = 2 ** -126;
 const FLT_MAX = 3.4028234663852886e38;
+/** What a user-defined piece gets for every byte after its first. */
+const USER_SCORE = 0.1;
 
-/** Scores as sentencepiece counts them: user-defined pieces are better than all others. */
+/** Scores as sentencepiece 0.2.2 counts them: user-defined pieces are better than all others. */
 export function pieceScores(columns: PieceColumns): { scores: Float64Array; unknownScore: number } {
   const { types } = columns;
   const scores = columns.scores.slice();
-  let greatest = FLT_MIN;
   let least = FLT_MAX;
-  for (let id = 0; id < scores.length; id++) {
-    if (types[id] !== PieceType.NORMAL) continue;
-    const score = scores[id]!;
-    if (score > greatest) greatest = score;
-    if (score < least) least = score;
-  }
+  for (let id = 0; id < scores.length; id++)
+    if (types[id] === PieceType.NORMAL && scores[id]! < least) least = scores[id]!;
   for (let id = types.indexOf(PieceType.USER_DEFINED); id >= 0; id = types.indexOf(PieceType.USER_DEFINED, id + 1))
-    scores[id] = Math.fround(Buffer.byteLength(columns.pieceOf(id)!) * greatest) - 0.1;
+    scores[id] = Math.fround(USER_SCORE * (Buffer.byteLength(columns.pieceOf(id)!) - 1));
   return { scores, unknownScore: Math.fround(least - UNKNOWN_PENALTY) };
 }
 

@@ -1,12 +1,15 @@
 /**
  * Unigram: the cut of a text into pieces with the greatest sum of log probabilities (Viterbi), time n times the length
  * of the longest piece. Ties and rounding follow the two implementations, which differ:
- *   sentencepiece   sums in float32 over the whole sentence, a candidate is compared before it is rounded
+ *   sentencepiece   sums in float32 over the whole sentence, and starts from zero again below -100000
  *   tokenizers      sums in float64 within a word
+ * That is sentencepiece 0.2.2's arithmetic; up to 0.2.0 a sum was compared before it was rounded.
  * What unigram.cpp does natively. Source: google/sentencepiece, unigram_model.cc (EncodeOptimized).
  */
 import type { Model, Token } from './model.ts';
 
+/** Where a float32 sum falls below this, it starts from zero again, and so do those of the other ways. */
+const LEAST_SUM = -100000;
 /** How far below the worst piece an unknown character is. */
 export const UNKNOWN_PENALTY = 10;
 
@@ -47,7 +50,8 @@ class Trie {
 
 export function unigramModel(options: UnigramOptions): Model {
   const { pieces, unknown, unknownScore, bytes } = options;
-  const round = options.arithmetic === 'float32' ? Math.fround : (sum: number) => sum;
+  const float32 = options.arithmetic === 'float32';
+  const round = float32 ? Math.fround : (sum: number) => sum;
   const trie = new Trie();
   pieces.forEach((entry, id) => {
     if (entry) trie.add(entry[0], id);
@@ -59,13 +63,17 @@ export function unigramModel(options: UnigramOptions): Model {
     const scores = new Float64Array(size + 1);
     const starts = new Int32Array(size + 1).fill(-1);
     const ids = new Int32Array(size + 1);
+    let reached = 0;
     const offer = (start: number, end: number, id: number, sum: number) => {
+      reached = Math.max(reached, end);
       if (starts[end] !== -1 && sum <= scores[end]!) return;
-      scores[end] = round(sum);
+      scores[end] = sum;
       starts[end] = start;
       ids[end] = id;
     };
     for (let start = 0; start < size; ) {
+      const sum = scores[start]!;
+      if (float32 && sum < LEAST_SUM) for (let i = start; i <= reached; i++) scores[i] = Math.fround(scores[i]! - sum);
       const here = scores[start]!;
       const width = text.codePointAt(start)! > 0xffff ? 2 : 1;
       let single = false;
@@ -77,7 +85,7 @@ export function unigramModel(options: UnigramOptions): Model {
         at += c > 0xffff ? 2 : 1;
         const id = trie.values[node]!;
         if (id < 0) continue;
-        offer(start, at, id, pieces[id]![1] + here);
+        offer(start, at, id, round(pieces[id]![1] + here));
         if (at === start + width) single = true;
       }
       if (!single) offer(start, start + width, unknown, round(unknownScore + here));
