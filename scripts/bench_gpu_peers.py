@@ -8,6 +8,7 @@ part where PYTHONPATH has them. Random data and weights. FAT5_PEER_DEVICE=cpu tr
 import gc, importlib, json, math, os, sys, time
 
 BEGAN = time.time()
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")  # many of these compile beside each other
 import torch
 import torch.nn.functional as F
 

@@ -76,6 +76,13 @@ def scheduled(i):
 
 data = torch.from_numpy(np.fromfile(f"{folder}/batches.u16", dtype=np.uint16).astype(np.int64)).view(steps, -1)
 losses = torch.zeros(steps, device=device)
+
+
+def save(count):
+    with open(f"{folder}/curve_{name}_PyTorch{' again' if noise else ''}.json", "w") as file:
+        json.dump(losses[:count].tolist(), file)
+
+
 graph = None
 began = time.time()
 for i in range(steps):
@@ -99,4 +106,5 @@ for i in range(steps):
     losses[i] = loss
     if (i + 1) % 100 == 0:
         print(f"{name} PyTorch, step {i + 1}: {losses[i].item():.4f}, {time.time() - began:.0f} s", flush=True)
-json.dump(losses.tolist(), open(f"{folder}/curve_{name}_PyTorch{' again' if noise else ''}.json", "w"))
+        save(i + 1)
+save(steps)

@@ -17,9 +17,6 @@ export interface PeerWork {
 }
 
 const script = fileURLToPath(new URL('../../../scripts/bench_gpu_peers.py', import.meta.url));
-/** Cores that one process needs while it compiles. */
-const CORES_EACH = 2;
-
 /** What the script prints: a figure, a peer that failed, or that this is all. */
 type Line = { peer?: string; milliseconds?: number; peakMegabytes?: number; error?: string; done?: true };
 
@@ -91,7 +88,7 @@ export class GpuPeers {
     const place = this.works.indexOf(keyOf(work));
     if (place < this.done) return;
     this.end();
-    const group = this.works.slice(place, place + Math.max(1, Math.floor(availableParallelism() / CORES_EACH)));
+    const group = this.works.slice(place, place + availableParallelism());
     this.done = place + group.length;
     const began = performance.now();
     for (const key of group) this.peers.set(key, new Peer(this.python, key));
