@@ -104,7 +104,9 @@ const mean = (values) => values.reduce((sum, x) => sum + x, 0) / values.length;
 function table(folder) {
   for (const name of Object.keys(shapes)) {
     const files = readdirSync(folder).filter((file) => file.startsWith(`curve_${name}_`));
-    const runs = files.map((file) => [file.slice(`curve_${name}_`.length, -'.json'.length), read(folder, file)]);
+    const all = files.map((file) => [file.slice(`curve_${name}_`.length, -'.json'.length), read(folder, file)]);
+    const count = Math.min(...all.map(([, losses]) => losses.length));
+    const runs = all.map(([label, losses]) => [label, losses.slice(0, count)]);
     const torch = runs.find(([label]) => label === 'PyTorch')?.[1];
     if (!torch) continue;
     const tenth = torch.length / 10;
