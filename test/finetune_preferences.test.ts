@@ -60,12 +60,13 @@ describe('a run on preferences', () => {
       );
   });
 
-  test('measures its reference again for other rows', async () => {
-    const other = { ...data, train: small.jsonl('other.jsonl', pairs(25)) };
+  test('measures its reference again where the rows have changed', async () => {
+    const rows = { ...data, train: small.jsonl('changing.jsonl', pairs(24)) };
     const read = () => readFileSync(small.at('runs/again/reference.jsonl'), 'utf8');
-    await small.run('again', { task, data, train: { ...train, epochs: 0.1 } });
+    await small.run('again', { task, data: rows, train: { ...train, epochs: 0.1 } });
     const before = read();
-    await small.run('again', { task, data: other, train: { ...train, epochs: 0.1 } });
+    small.jsonl('changing.jsonl', pairs(24, 1));
+    await small.run('again', { task, data: rows, train: { ...train, epochs: 0.1 } });
     assert.notEqual(read(), before);
   });
 

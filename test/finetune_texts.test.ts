@@ -191,3 +191,29 @@ describe('questions answered by writing', () => {
     assert.throws(wrong('', 0), /qa\.jsonl:3: an answer is empty, expected empty lists/);
   });
 });
+
+describe('a run that goes on is refused', () => {
+  const settings = (rows: object[], more = {}) => ({
+    task: { name: 'classification', input: 'text', target: 'label' },
+    data: { train: small.jsonl('kinds.jsonl', rows) },
+    train: { epochs: 1, rows: 2, max_length: 16, ...more },
+  });
+  const rows = nouns.map((noun) => ({ text: noun, label: kindOf(noun) }));
+  test('with settings that would make it another run, but not with those that would not', async () => {
+    await small.run('goes-on', settings(rows));
+    await assert.rejects(
+      small.run('goes-on', settings(rows, { rows: 3 })),
+      /goes-on: was started with train\.rows 2, now it is 3; choose another name=, or pass .*config\.yaml to go on as it was/,
+    );
+    assert.ok(
+      await small.run('goes-on', { ...settings(rows, { epochs: 2 }), evaluate: { rows: 4 }, log: { every: 2 } }),
+    );
+  });
+  test('with rows of other classes', async () => {
+    await small.run('classes', settings(rows));
+    await assert.rejects(
+      small.run('classes', settings([...rows, { text: 'it', label: 'stone' }])),
+      /has the labels animal, plant, the training rows animal, plant, stone; they have changed since the run began/,
+    );
+  });
+});

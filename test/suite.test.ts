@@ -188,7 +188,7 @@ describe('a suite is refused', () => {
     await compare();
     await refused(
       ['settings.train.rows=4'],
-      /random-seed-42: was run with train\.rows 8, now it is 4; name another --output/,
+      /random-seed-42: was started with train\.rows 8, now it is 4; name another --output/,
       'results',
     );
   });
@@ -197,6 +197,9 @@ describe('a suite is refused', () => {
     await refused(['settings.train.seeds=[1, 2]'], /kinds has train\.seeds, expected them in the suite's own "seeds"/);
     await refused(['seed=4'], /suite\.yaml: unknown key "seed", did you mean "seeds"/);
     await refused(['tasks.0.metric=bleu'], /kinds: metric "bleu" is no score of this task, expected one of accuracy/);
+  });
+  test('for a name that no suite has', () => {
+    assert.throws(() => loadSuite('fat6'), /fat6: not found, expected a suite's file or one of .*fat5/);
   });
   test('for random weights of no shape, and models of one name', async () => {
     await assert.rejects(comparedModels(['random']), /"random" needs a model or a run whose shape it has/);

@@ -52,7 +52,7 @@ export async function* readRows(sources: readonly string[], needed: readonly str
       const missing = needed.find((column) => row.values[column] === undefined || row.values[column] === null);
       if (missing !== undefined)
         throw new UsageError(
-          `${row.place}: no column "${missing}", it has ${Object.keys(row.values).join(', ') || 'none'}`,
+          `${row.place}: no column "${missing}", it has ${Object.keys(row.values).join(', ') || 'none'}; name one of them in the task's settings`,
         );
       yield row;
     }

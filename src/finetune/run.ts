@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { inAdapterFile } from '../model/adapter_files.ts';
-import { latestCheckpoint, pruneCheckpoints, saveCheckpoint } from '../train/checkpoint.ts';
+import { latestCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint } from '../train/checkpoint.ts';
 import { MetricsFile } from '../train/metrics.ts';
 import { restoreOptimizer, saveOptimizer, trainerOptions } from '../train/run_parts.ts';
 import { Trainer } from '../train/trainer.ts';
@@ -15,6 +15,7 @@ import { CostMeter } from './cost.ts';
 import { layerDecay, namedBy } from './frozen.ts';
 import { BatchOrder } from './order.ts';
 import type { FinetuneParts, FinetuneResult } from './result.ts';
+import { checkSameRun, itsEnd } from './same_run.ts';
 import { type Best, bestOf, noneYet } from './selection.ts';
 import {
   type AnyTaskModel,
@@ -43,6 +44,8 @@ export async function runOnce(
   config: FinetuneConfig,
   parts: FinetuneParts,
 ): Promise<FinetuneResult | undefined> {
+  const remedy = `choose another name=, or pass ${join(directory, 'config.yaml')} to go on as it was`;
+  if (newestCheckpoint(join(directory, 'checkpoints'))) checkSameRun(directory, config, remedy, itsEnd);
   const run = await openRun(directory, config, parts);
   if (!run) return undefined;
   try {

@@ -1,11 +1,13 @@
 /** What a run begins with: its examples and its model. */
 import { statSync } from 'node:fs';
 import { resolveModel } from '../hub/hub.ts';
+import type { T5Config } from '../model/config.ts';
 import { configOf } from '../model/pretrained.ts';
 import { loadAdapters } from '../model/weights.ts';
 import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { copyTokenizer } from '../train/run_parts.ts';
+import { UsageError } from '../util/errors.ts';
 import type { FinetuneConfig } from './config.ts';
 import { headOf } from './head.ts';
 import type { FinetuneParts } from './result.ts';
@@ -132,6 +134,7 @@ export async function openModel(
   };
   const written = configOf(config.model);
   checkTokenizer(config, written, tokenizer);
+  if (checkpoint) checkLabels(checkpoint, settings);
   if (checkpoint && !lora) return task.model.from_pretrained(checkpoint, { device, dtype }) as Promise<AnyTaskModel>;
   if (config.weights === 'random')
     return task.model.from_config({ ...written, ...idsOf(tokenizer), ...settings } as never, {
@@ -143,4 +146,15 @@ export async function openModel(
   const model = (await task.model.from_pretrained(config.model, options)) as AnyTaskModel;
   if (checkpoint && lora) loadAdapters(checkpoint, model.parameters);
   return model;
+}
+
+/** @throws UsageError if the rows that a run goes on with have other classes than those that it began with */
+function checkLabels(checkpoint: string, { id2label }: Partial<T5Config>): void {
+  const [before, now] = [configOf(checkpoint).id2label, id2label].map((labels) =>
+    Object.values(labels ?? {}).join(', '),
+  );
+  if (id2label && before !== now)
+    throw new UsageError(
+      `${checkpoint}: has the labels ${before}, the training rows ${now}; they have changed since the run began: choose another name=`,
+    );
 }

@@ -1,5 +1,5 @@
 /** A suite's file: which tasks there are, where their settings and their data lie. */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
@@ -44,6 +44,10 @@ const included = fileURLToPath(new URL('../../../../configs/suites/', import.met
 export function loadSuite(nameOrFile: string, overrides: readonly string[] = []): Suite {
   const own = join(included, `${nameOrFile}.yaml`);
   const file = /^[\w.-]+$/.test(nameOrFile) && existsSync(own) ? own : nameOrFile;
+  if (!existsSync(file)) {
+    const names = readdirSync(included).map((name) => name.replace('.yaml', ''));
+    throw new UsageError(`${file}: not found, expected a suite's file or one of ${names.join(', ')}`);
+  }
   const suite = checkSettings(suiteSettings, readSettings(file, overrides), file);
   const names = suite.tasks.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) < i);

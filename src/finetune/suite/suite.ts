@@ -4,13 +4,13 @@
  */
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parse as parseYaml } from 'yaml';
 import { openDevice } from '../../backend/devices.ts';
 import { expandSources } from '../../data/glob.ts';
 import { FormatError, UsageError } from '../../util/errors.ts';
 import type { FinetuneConfig } from '../config.ts';
 import { finetune } from '../finetune.ts';
 import type { FinetuneParts, FinetuneResult } from '../result.ts';
+import { checkSameRun } from '../same_run.ts';
 import type { Compared } from './checkpoints.ts';
 import { configOfTask, type Suite, type SuiteTask } from './settings.ts';
 
@@ -49,7 +49,8 @@ export async function runSuite(
   done: (rows: readonly SuiteRow[]) => void,
 ): Promise<SuiteRow[] | undefined> {
   const cells = cellsOf(suite, models, output);
-  for (const { config, directory } of cells) checkCell(config, directory);
+  for (const { config, directory } of cells)
+    checkSameRun(directory, config, 'name another --output, or remove the folder to run it again');
   const rows: SuiteRow[] = [];
   for (const [i, cell] of cells.entries()) {
     const { task, model, config, directory } = cell;
@@ -98,29 +99,6 @@ function finished(directory: string): FinetuneResult | undefined {
       cause,
     });
   }
-}
-
-/** @throws UsageError if what lies in a cell's folder was run with other settings */
-function checkCell(config: FinetuneConfig, directory: string): void {
-  const path = join(directory, 'config.yaml');
-  if (!existsSync(path)) return;
-  const before = leaves(parseYaml(readFileSync(path, 'utf8')));
-  const now = leaves(JSON.parse(JSON.stringify(config)));
-  const free = /^(train\.device|log\.)/;
-  for (const key of new Set([...before.keys(), ...now.keys()]))
-    if (before.get(key) !== now.get(key) && !free.test(key))
-      throw new UsageError(
-        `${directory}: was run with ${key} ${before.get(key) ?? 'absent'}, now it is ${now.get(key) ?? 'absent'}; ` +
-          'name another --output, or remove the folder to run it again',
-      );
-}
-
-/** Leaves of nested settings by dotted key, as JSON. */
-function leaves(value: unknown, prefix = '', into = new Map<string, string>()): Map<string, string> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    for (const [key, inner] of Object.entries(value)) leaves(inner, prefix ? `${prefix}.${key}` : key, into);
-  else into.set(prefix, JSON.stringify(value));
-  return into;
 }
 
 function rowOf({ watts }: Suite, { task, directory }: Cell, result: FinetuneResult): Omit<SuiteRow, 'model'> {
