@@ -26,6 +26,7 @@ export {
 } from './model/heads.ts';
 export type { EncoderInputs, MatrixInput, Seq2SeqInputs } from './model/inputs.ts';
 export type { LoraOptions } from './model/lora.ts';
+export { type PreferencePairs, T5ForPreferences } from './model/preference.ts';
 export type { ModelOptions, NewModelOptions } from './model/pretrained.ts';
 export type { ResultTensor } from './model/result.ts';
 export { type Seq2SeqOutput, T5ForConditionalGeneration } from './model/t5.ts';

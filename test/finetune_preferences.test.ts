@@ -42,6 +42,16 @@ describe('a run on preferences', () => {
     assert.ok(Math.abs(losses[0]! - Math.LN2) < 1e-5, 'the first step starts at the reference');
   });
 
+  test('with adapters starts at the reference, too, and learns', async () => {
+    const lora = { rank: 4, alpha: 16, targets: ['q', 'v', 'wi'] };
+    const { test: scores } = (await small.run('adapters', { task, data, train: { ...train, epochs: 8, lora } }))!;
+    assert.ok(scores!.accuracy === 100 && scores!.margin! > 0.1, JSON.stringify(scores));
+    const losses = readMetrics(small.at('runs/adapters/metrics.jsonl')).flatMap((r) =>
+      r.kind === 'step' ? [r.loss] : [],
+    );
+    assert.ok(Math.abs(losses[0]! - Math.LN2) < 1e-5, `${losses[0]}`);
+  });
+
   test('that is stopped goes on with the same bits and the same reference', async () => {
     for (let stops = 0; ; stops++) {
       const stop = new AbortController();

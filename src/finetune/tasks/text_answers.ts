@@ -77,12 +77,13 @@ export function textAnswers(
 
 /** Log-probability of each text after its source, in nats. */
 async function likelihoods(
-  { config, parameters }: T5ForConditionalGeneration,
+  { config, parameters, adapters }: T5ForConditionalGeneration,
   { tokenizer, rows, max_target_length }: TaskTools,
   windows: readonly Written[],
   texts: readonly string[],
 ): Promise<number[]> {
   const scorer = new T5ForPreferences(config, parameters); // the same parameters, which are not its to free
+  scorer.adapters = adapters;
   const answers = windows.map(({ source }, i) => ({
     source,
     target: tokenizer.encode(texts[i]!).slice(0, max_target_length),
