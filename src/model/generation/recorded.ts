@@ -3,7 +3,7 @@
  * while the next burst runs.
  */
 import { breathe, type GenerateOutput, keptScores, type Run } from './run.ts';
-import { openSession } from './session.ts';
+import { openSession, promptsOf } from './session.ts';
 
 /** Steps between two looks at the tokens; a streamer wants them sooner. */
 const BURST = 16;
@@ -13,14 +13,14 @@ const STREAMED_BURST = 4;
 export function canRecord(run: Run): boolean {
   const { p, c, process, settings: s } = run;
   const { scores, logits } = keptScores(run);
-  const chooses = run.drawsPlainly ? s.num_return_sequences === 1 : !process && !s.do_sample;
+  const chooses = run.drawsPlainly || (!process && !s.do_sample);
   return Boolean(p.head.backend.capture && chooses && !scores && !logits && c.position_encoding_type !== 'fire');
 }
 
 /** As `sample`, for calls that `canRecord` accepts. */
 export async function recordedGreedy(run: Run): Promise<GenerateOutput> {
   const { settings: s, streamer } = run;
-  const rows = run.prompts.map((prompt) => [...prompt]);
+  const rows = promptsOf(run).map((prompt) => [...prompt]);
   const session = openSession(run);
   try {
     streamer?.put(rows.map((row) => [...row]));

@@ -29,7 +29,8 @@ const bucketed = (source: Source): Source => widened(source, roundUp(source.colu
 /** What a session must agree with a call in. */
 const shapeOf = ({ rows, columns, segments }: Source, { settings: s }: Run): string =>
   [
-    ...[rows, columns, segments ? 'segments' : '', s.do_sample ? 'drawn' : '', roundUp(s.max_length - 1)],
+    ...[rows, columns, segments ? 'segments' : '', s.do_sample ? 'drawn' : '', s.num_return_sequences],
+    roundUp(s.max_length - 1),
     ...[s.pad_token_id, 'eos', ...s.eos],
   ].join(' ');
 
@@ -55,7 +56,8 @@ export class GreedySession {
     this.capacity = roundUp(s.max_length - 1);
     this.p = p;
     this.pass = pass;
-    const { rows: R, columns } = source;
+    const { rows, columns } = source;
+    const R = rows * s.num_return_sequences;
     const zeros = (...shape: number[]) => ints(shape, new Int32Array(elements(shape)));
     this.written = { token: zeros(R), ended: zeros(R), position: zeros(R), history: zeros(R, this.capacity) };
     this.eos = s.eos.length > 0 ? ints([s.eos.length], s.eos) : undefined;
@@ -65,7 +67,7 @@ export class GreedySession {
     this.steps = launchedSteps(run, room) ?? recordedSteps(run, room);
     const key = this.steps.crossSegments;
     if (source.segments) key!.write(source.segments);
-    this.input = { ids: ints([R, columns], source.values), segments: { query: undefined, key } };
+    this.input = { ids: ints([rows, columns], source.values), segments: { query: undefined, key } };
     const read = () => this.readSource();
     read(); // kernels are compiled
     this.prefill = backend.capture!(read);
@@ -74,7 +76,8 @@ export class GreedySession {
 
   /** Reads a call's source and prompts: the first new token of every row is chosen. */
   start(run: Run): void {
-    const { source, prompts } = run;
+    const { source } = run;
+    const prompts = promptsOf(run);
     const { ids, segments } = this.input;
     const { token, ended, position } = this.written;
     const wide = bucketed(source);
@@ -128,6 +131,10 @@ export class GreedySession {
     dispose(...Object.values(this.written), this.input.ids, ...(this.eos ? [this.eos] : []));
   }
 }
+
+/** What each row begins with. */
+export const promptsOf = ({ prompts, settings }: Run): (readonly number[])[] =>
+  prompts.flatMap((prompt) => Array.from({ length: settings.num_return_sequences }, () => prompt));
 
 const copy = (from: Tensor, to: Tensor): void =>
   void runKernel(accumulate, { x: from.view(from.length), y: to.view(to.length) }, { scalars: { beta: 0 } });

@@ -51,7 +51,12 @@ export interface Room {
 
 /** Steps as a graph that is replayed. */
 export function recordedSteps({ p, pass, settings }: Run, { source, capacity, written, eos, draws }: Room): Steps {
-  const decoding: Decoding = startDecoding(p, source, { capacity, rows: 1, caches: 'own' }, pass);
+  const decoding: Decoding = startDecoding(
+    p,
+    source,
+    { capacity, rows: written.token.length / source.rows, caches: 'own' },
+    pass,
+  );
   const { position } = decoding;
   decoding.position = written.position;
   const R = written.token.length;
