@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { test } from 'node:test';
 import { openReference } from '../src/backend/reference.ts';
-import { weightsOf } from '../src/finetune/class_weights.ts';
+import { positiveWeightsOf, weightsOf } from '../src/finetune/class_weights.ts';
 import { CostMeter } from '../src/finetune/cost.ts';
 import { namedBy } from '../src/finetune/frozen.ts';
 import { bestOf, noneYet } from '../src/finetune/selection.ts';
@@ -45,14 +45,19 @@ test('a cost adds to that of the part before, and the energy of a GPU is what it
     joules: () => counter,
     usage: { bytes: 0, peakBytes: 500 },
   });
-  const meter = new CostMeter(gpu, { seconds: 100, joules: 30, bytes: 700 });
+  const meter = new CostMeter(gpu, { state: { seconds: 100, joules: 30, bytes: 700 } });
   counter = 1012;
   const { seconds, ...rest } = meter.now();
   assert.ok(seconds >= 100 && seconds < 101);
   assert.deepEqual(rest, { energy_joules: 42, energy_from: 'GPU (NVML)', peak_bytes: 700 });
-  const unknown = new CostMeter(gpu, { seconds: 100, bytes: 1 }).now();
+  const unknown = new CostMeter(gpu, { state: { seconds: 100, bytes: 1 }, watts: 50 }).now();
   assert.equal(unknown.energy_joules, null);
   assert.match(unknown.energy_from, /an earlier part of the run was not measured/);
+  const silent = Object.assign(Object.create(gpu), { joules: () => undefined });
+  const estimated = new CostMeter(silent, { state: { seconds: 100, joules: 5000, bytes: 1 }, watts: 50 });
+  const { seconds: now, energy_joules, energy_from } = estimated.now();
+  assert.ok(Math.abs(energy_joules! - 50 * now) < 1 && energy_joules! >= 5000, `${energy_joules} J in ${now} s`);
+  assert.equal(energy_from, 'estimated at 50 W');
 });
 
 test('the best step has the most of a score, but the least of an error; others in a row are counted', () => {
@@ -123,6 +128,24 @@ test('balanced class weights make every class count alike', () => {
   );
 });
 
+test('where several classes hold, balanced weights are how often each does not over how often it does', async () => {
+  const rows = [
+    [1, 0, 1],
+    [1, 0, 0],
+    [1, 0, 0],
+    [1, 0, 0],
+  ];
+  assert.deepEqual(positiveWeightsOf('balanced', ['a', 'b', 'c'], rows), [1, 1, 3]);
+  assert.deepEqual(positiveWeightsOf([2, 3, 4], ['a', 'b', 'c'], rows), [2, 3, 4]);
+  const several = { ...task, target: 'both', kind: 'multi_label' };
+  const train = { epochs: 1, rows: 8, max_length: 32, dropout: 0 };
+  await run('several-plain', several, { train });
+  await run('several-weights', { ...several, class_weights: [1, 9] }, { train });
+  const total = (name: string) =>
+    readMetrics(at(`runs/several-${name}/metrics.jsonl`)).reduce((sum, r) => sum + (r.kind === 'step' ? r.loss : 0), 0);
+  assert.ok(total('weights') > 1.2 * total('plain'), `${total('weights')} ${total('plain')}`);
+});
+
 test('class weights reach the loss of texts and of words', async () => {
   const loss = (name: string) => {
     const steps = readMetrics(at(`runs/${name}/metrics.jsonl`)).filter((record) => record.kind === 'step');
@@ -140,8 +163,8 @@ test('class weights reach the loss of texts and of words', async () => {
   }
   const several = { ...task, target: 'both', kind: 'multi_label' };
   await assert.rejects(
-    run('weights-several', { ...several, class_weights: 'balanced' }),
-    /task\.class_weights: means nothing to kind "multi_label", expected single_label/,
+    run('weights-number', { ...task, target: 'score', kind: 'regression', class_weights: 'balanced' }),
+    /task\.class_weights: means nothing to kind "regression", expected kinds with classes/,
   );
   await assert.rejects(
     async () => run('smooth-several', several, { train: { label_smoothing: 0.1 } }),

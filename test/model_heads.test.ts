@@ -251,6 +251,35 @@ test('class weights and label smoothing give the losses and gradients of torch 2
   model.dispose();
 });
 
+test('where several classes hold, class weights are torch 2.13 pos_weight', async () => {
+  const model = T5ForSequenceClassification.from_config(
+    config({ num_labels: 3, problem_type: 'multi_label_classification' }),
+    { device: 'reference' },
+  );
+  type LossFor = (inputs: object, source: object) => (logits: Tensor) => Tensor;
+  const labels = [
+    [1, 0, 1],
+    [0, 0, 1],
+  ];
+  const loss = (model as unknown as { lossFor: LossFor }).lossFor(
+    { labels, class_weights: [0.5, 2, 4] },
+    { rows: 2, columns: 1 },
+  );
+  const parameters = new Parameters(model.backend, 'f32', [{ name: 'logits', shape: [2, 3] }]);
+  parameters.trainable();
+  const logits = parameters.get('logits');
+  logits.write(Array.from({ length: 6 }, (_, i) => 2 * Math.sin(1.3 * Math.floor(i / 3) + 2.1 * (i % 3))));
+  const { sum } = differentiate(() => {
+    const result = loss(logits);
+    return { loss: result, sum: result };
+  });
+  near((await sum.read())[0]!, 3.1507500497138596);
+  const gradient = Array.from(await logits.grad!.read());
+  const golden = [-0.0416666667, 0.1414922939, -0.5673912853, 0.145488317, 0.0624899777, -0.5359575565];
+  golden.forEach((g, i) => void near(gradient[i], g));
+  model.dispose();
+});
+
 test('two micro-batches with class weights have the gradients of the one that holds both', async () => {
   const model = T5ForSequenceClassification.from_config(config({ num_labels: 3, dropout_rate: 0 }), {
     device: testedDevice,

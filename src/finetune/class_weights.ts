@@ -27,6 +27,23 @@ export function weightsOf(
   return counts.map((count) => (count === 0 ? 1 : found.length / (classes.length * count)));
 }
 
+/**
+ * The same where several classes may hold: what it counts that a class holds. Balanced: as often as it does not hold
+ * over how often it does, 1 for a class that never or always holds.
+ * @param rows 0 or 1 for every class @throws UsageError
+ */
+export function positiveWeightsOf(
+  setting: ClassWeights,
+  classes: readonly string[],
+  rows: readonly (readonly number[])[],
+): number[] | undefined {
+  if (setting !== 'balanced') return weightsOf(setting, classes, []);
+  return classes.map((_, i) => {
+    const holds = rows.reduce((sum, row) => sum + row[i]!, 0);
+    return holds === 0 || holds === rows.length ? 1 : (rows.length - holds) / holds;
+  });
+}
+
 /** What some labels count together. */
 export const sumOf = (weights: readonly number[] | undefined, labels: readonly number[]): number =>
   weights ? labels.reduce((sum, label) => sum + weights[label]!, 0) : labels.length;

@@ -70,6 +70,11 @@ const evaluate = z.strictObject({
   patience: countOrZero.default(0).describe('stop after this many scores in a row that are no better; 0: never'),
 });
 
+const log = z.strictObject({
+  every: count.default(20).describe('steps between records of metrics.jsonl'),
+  watts: positive.optional().describe('power to estimate the energy with where the machine does not tell it'),
+});
+
 /** Every key of a fine-tuning run's settings with its default and its help. */
 export const finetuneConfigSchema = z.strictObject({
   name: text.describe('the run directory is runs_directory/name'),
@@ -90,7 +95,7 @@ export const finetuneConfigSchema = z.strictObject({
   optim: optim.prefault({ name: 'adamw', learning_rate: 3e-4, schedule: { name: 'linear' } }),
   train: train.prefault({}),
   evaluate: evaluate.prefault({}),
-  log: z.strictObject({ every: count.default(20).describe('steps between records of metrics.jsonl') }).prefault({}),
+  log: log.prefault({}),
 });
 
 /** A fine-tuning run's settings, every default filled in. */

@@ -6,7 +6,7 @@ import { EnergyMeter } from '../train/metrics.ts';
 export interface Cost {
   /** Of training, scoring and saving. */
   seconds: number;
-  /** Of the GPU where that trains, else of the processor packages; null where the machine does not tell. */
+  /** Of the GPU where that trains, else of the processor packages; null where nobody knows. */
   energy_joules: number | null;
   /** Who measured the energy, or why nobody did. */
   energy_from: string;
@@ -24,11 +24,16 @@ export class CostMeter {
   private readonly started = performance.now();
   private readonly before: { seconds: number; joules: number | undefined; bytes: number };
   private readonly firstReading: number | undefined;
+  private readonly watts: number | undefined;
   private joules = 0;
 
-  /** @param state of the checkpoint that the run goes on from */
-  constructor(backend: Backend, state?: CostState) {
+  /**
+   * @param state of the checkpoint that the run goes on from
+   * @param watts power to reckon with where nothing is measured
+   */
+  constructor(backend: Backend, { state, watts }: { state?: CostState | undefined; watts?: number | undefined } = {}) {
     this.backend = backend;
+    this.watts = watts;
     this.before = state
       ? { seconds: state.seconds ?? 0, joules: state.joules, bytes: state.bytes ?? 0 }
       : { seconds: 0, joules: 0, bytes: 0 };
@@ -42,12 +47,13 @@ export class CostMeter {
 
   /** The cost until now. Called at least every few minutes, since the counters of processors wrap. */
   now(): Cost {
-    const own = this.energy();
+    const measured = this.energy();
+    const own = measured ?? (this.watts && this.watts * (this.seconds - this.before.seconds));
     const known = own !== undefined && this.before.joules !== undefined;
     return {
       seconds: this.seconds,
       energy_joules: known ? own + this.before.joules! : null,
-      energy_from: known ? this.source() : this.reason(own),
+      energy_from: known ? this.source(measured) : this.reason(own),
       peak_bytes: Math.max(this.before.bytes, this.peak()),
     };
   }
@@ -73,7 +79,10 @@ export class CostMeter {
     return this.joules;
   }
 
-  private source = (): string => (this.onGpu ? 'GPU (NVML)' : 'processor packages (RAPL)');
+  private source(measured: number | undefined): string {
+    if (measured === undefined) return `estimated at ${this.watts} W`;
+    return this.onGpu ? 'GPU (NVML)' : 'processor packages (RAPL)';
+  }
 
   private reason(own: number | undefined): string {
     if (own !== undefined) return 'unknown: an earlier part of the run was not measured';

@@ -117,7 +117,8 @@ class Run {
       this.saved = this.trainer.steps;
       parts.note(`goes on after step ${this.trainer.steps} (${checkpoint.folder})`);
     }
-    this.cost = new CostMeter(model.parameters.backend, checkpoint?.state.progress.window);
+    const { watts } = config.log;
+    this.cost = new CostMeter(model.parameters.backend, { state: checkpoint?.state.progress.window, watts });
     makeFolder(join(directory, 'checkpoints'));
     writeWhole(join(directory, 'config.yaml'), settingsText(config));
     this.metrics = new MetricsFile(join(directory, 'metrics.jsonl'), checkpoint?.state.step ?? -1);

@@ -156,7 +156,10 @@ export class T5ForTokenClassification extends EncoderHead<TokenClassificationInp
 export interface SequenceClassificationInputs extends EncoderInputs {
   /** A class or a number per row, or rows of 0 and 1 per class where several may hold. */
   labels?: readonly number[] | MatrixInput | undefined;
-  /** Where each row has one class: what a label of each counts in the loss, [num_labels]; 1 when left out. */
+  /**
+   * What a label of each class counts in the loss, [num_labels]; 1 when left out. Where several may hold: what it counts
+   * that a class holds.
+   */
   class_weights?: readonly number[] | undefined;
 }
 
@@ -202,8 +205,13 @@ export class T5ForSequenceClassification extends EncoderHead<SequenceClassificat
     const bad = target.find((t) => !(kind === 'regression' ? Number.isFinite(t) : t >= 0 && t <= 1));
     if (bad !== undefined)
       throw new UsageError(`labels: ${bad}, expected ${kind === 'regression' ? 'a number' : 'a number in [0, 1]'}`);
-    const loss = kind === 'regression' ? meanSquaredError : binaryCrossEntropyWithLogits;
-    return (logits) => loss(logits, Tensor.from(logits.backend, 'f32', [rows, num_labels], target));
+    if (class_weights) checkWeights(class_weights, num_labels);
+    const counts = class_weights && target.map((t, i) => 1 + (class_weights[i % num_labels]! - 1) * t);
+    return (logits) => {
+      const upload = (values: Float32Array) => Tensor.from(logits.backend, 'f32', [rows, num_labels], values);
+      if (kind === 'regression') return meanSquaredError(logits, upload(target));
+      return binaryCrossEntropyWithLogits(logits, upload(target), counts && upload(counts));
+    };
   }
 }
 

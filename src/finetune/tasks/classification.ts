@@ -7,7 +7,7 @@ import type { T5Config } from '../../model/config.ts';
 import { type SequenceClassificationBatch, T5ForSequenceClassification } from '../../model/heads.ts';
 import { UsageError } from '../../util/errors.ts';
 import { inGroups } from '../../util/id_rows.ts';
-import { type ClassWeights, sumOf, weightsOf } from '../class_weights.ts';
+import { type ClassWeights, positiveWeightsOf, sumOf, weightsOf } from '../class_weights.ts';
 import { labelsOf } from '../head.ts';
 import { listOf, numberOf, type Row, textOf } from '../rows.ts';
 import { classes, fitted, type Scores, sourcesOf, type Task, type TaskTools } from '../task.ts';
@@ -20,7 +20,7 @@ export interface ClassificationOptions {
   kind: 'single_label' | 'multi_label' | 'regression';
   /** The classes; those of the training rows, sorted, when left out. */
   labels?: readonly string[] | undefined;
-  /** single_label: what each class counts in the loss. */
+  /** What each class counts in the loss; multi_label: what it counts that it holds. */
   class_weights?: ClassWeights;
   /** multi_label: probability from which a class is predicted. */
   threshold: number;
@@ -49,8 +49,10 @@ export function classification(
 ): Task<Example, SequenceClassificationBatch, T5ForSequenceClassification> {
   const { kind, target } = options;
   const { tokenizer } = tools;
-  if (options.class_weights !== undefined && kind !== 'single_label')
-    throw new UsageError(`task.class_weights: means nothing to kind "${kind}", expected single_label, or none`);
+  if (options.class_weights !== undefined && kind === 'regression')
+    throw new UsageError(
+      'task.class_weights: means nothing to kind "regression", expected kinds with classes, or none',
+    );
   let labels: readonly string[] = kind === 'regression' ? ['score'] : [];
   let weights: number[] | undefined;
   const indexOf = (row: Row, label: string): number => {
@@ -89,14 +91,22 @@ export function classification(
         const label = labelOf(row);
         return { source: fitted(tools, row.place, text), label, wanted: namesOf(label) };
       });
-      if (split === 'train') weights = weightsOf(options.class_weights, labels, indices(examples));
+      if (split === 'train')
+        weights =
+          kind === 'multi_label'
+            ? positiveWeightsOf(
+                options.class_weights,
+                labels,
+                examples.map(({ label }) => label as number[]),
+              )
+            : weightsOf(options.class_weights, labels, indices(examples));
       return examples;
     },
     lengthOf: ({ source }) => source.length,
     wanted: (example) => example.wanted,
     batch: (examples) => ({
       inputs: { ...sourcesOf(examples, tokenizer), labels: targetsOf(examples), class_weights: weights },
-      tokens: weights ? sumOf(weights, indices(examples)) : examples.length,
+      tokens: weights && kind === 'single_label' ? sumOf(weights, indices(examples)) : examples.length,
     }),
     predict: (model, examples) =>
       inGroups(
