@@ -163,13 +163,14 @@ describe('questions answered by writing', () => {
   });
 
   test('are learnt, those without an answer too', async () => {
-    const train = small.jsonl('answers.jsonl', rowsOf(48));
+    const train = small.jsonl('answers.jsonl', rowsOf(96));
     const { test: scores } = (await small.run('answers', {
       task: { name: 'question_answering', kind: 'text', stride: 8 },
       data: { train, test: small.jsonl('answers-test.jsonl', rowsOf(12)) },
       train: { epochs: 24, rows: 16, max_length: 40, max_target_length: 6 },
+      optim: { name: 'adamw', learning_rate: 5e-3, schedule: { name: 'linear', warmup_steps: 20 } },
     }))!;
-    assert.ok(scores!.exact_match! >= 75 && scores!.no_answer_f1! >= 60, JSON.stringify(scores));
+    assert.ok(scores!.exact_match! > 90, JSON.stringify(scores));
     const lines = small.lines<{ wanted: string[]; prediction: string }>('runs/answers/predictions.jsonl');
     assert.equal(lines.length, 12);
     const right = lines.filter(({ wanted, prediction }) => prediction === (wanted[0] ?? '')).length;
