@@ -1,14 +1,16 @@
 // linear_int8, CPU. Contract and formula: linear_int8.ts in this folder.
 //
-// Few rows of x, or no matrix unit: dot products of rows of x with rows of a weight as they lie in memory, W at once (tile).
-// How a register of weights meets one of x is a Dots: by the VNNI instruction where the processor has it, else in 16 bits.
+// Few rows of x: dot products of rows of x with rows of a weight as they lie in memory, W at once (tile). More rows: panels of
+// the weight (int8_panels.h), or the matrix unit. How a register of weights meets one of x is a Dots: by the VNNI instruction
+// where the processor has it, else in 16 bits.
 #include <algorithm>
+#include <atomic>
 #include "lane_sums.h"
 #include "scratch.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-#include "int8_rows.h"
+#include "int8_panels.h"
 #if defined(__AMX_TILE__)
 #include "int8_tiles.h"
 #endif
@@ -16,13 +18,14 @@
 namespace {
 
 constexpr int64_t TASK_BYTES = 1 << 15;
+constexpr int64_t PANEL_TASK_OPERATIONS = 1 << 21;
 constexpr int64_t SERIAL_OPERATIONS = 1 << 17;  // less is done before another thread has begun
 constexpr int64_t ROWS_AT_ONCE = 16;            // of x, which stay in the first cache level with W rows of a weight
 
 /** Sums of pairs of products in 16 bits, which fit 32. */
 struct PairDots {
   typedef int16_t Item;
-  static constexpr int STEP = 2 * W;
+  static constexpr int STEP = 2 * W, TERMS = 2;
   typedef int8_t Bytes __attribute__((vector_size(STEP)));
   typedef int16_t Weights __attribute__((vector_size(2 * STEP)));
   static constexpr int BIAS = 0;
@@ -38,13 +41,34 @@ struct PairDots {
     return __builtin_convertvector(b, Weights);
 #endif
   }
+  static Weights loadTerms(const int8_t *p) { return load(p); }
+  /** Four terms of W outputs as two steps of two terms. */
+  static void storeTerms(vec v, int8_t *p) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const __m256i firstPairs = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,  //
+                                                0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    const __m256i inLanes = _mm256_shuffle_epi8((__m256i)v, firstPairs);
+    const __m256i pairs = _mm256_permute4x64_epi64(inLanes, 0xd8);
+    _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(pairs));
+    _mm_storeu_si128((__m128i *)(p + PANEL * TERMS), _mm256_extracti128_si256(pairs, 1));
+#else
+    const halves low = __builtin_convertvector((uvec)v & 0xffff, halves), high = __builtin_convertvector((uvec)v >> 16, halves);
+    memcpy(p, &low, sizeof low);
+    memcpy(p + PANEL * TERMS, &high, sizeof high);
+#endif
+  }
   static ivec add(ivec sum, Weights w, const Item *x) {
     Weights v;
     memcpy(&v, x, sizeof v);
+    return multiplyAdd(sum, w, v);
+  }
+  static ivec multiplyAdd(ivec sum, Weights w, Weights v) {
 #if defined(__AVX512BW__)
     return sum + (ivec)_mm512_madd_epi16((__m512i)w, (__m512i)v);
 #elif defined(__AVX2__)
-    return sum + (ivec)_mm256_madd_epi16((__m256i)w, (__m256i)v);
+    Weights products;  // in one piece: apart, the compiler runs out of registers and keeps a sum in memory
+    asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(v));
+    return sum;
 #elif defined(__SSE2__)
     return sum + (ivec)_mm_madd_epi16((__m128i)w, (__m128i)v);
 #else
@@ -58,7 +82,7 @@ struct PairDots {
 /** Sums of four products of a weight plus 128, which the instruction wants unsigned, and x; 128 sum(x) is taken off later. */
 struct VnniDots {
   typedef int8_t Item;
-  static constexpr int STEP = 4 * W;
+  static constexpr int STEP = 4 * W, TERMS = 4;
   typedef int8_t Weights __attribute__((vector_size(STEP)));
   static constexpr int BIAS = 128;
 
@@ -67,9 +91,21 @@ struct VnniDots {
     memcpy(&b, p, STEP);
     return b ^ int8_t(-128);
   }
+  static Weights loadTerms(const int8_t *p) {
+    Weights b;
+    memcpy(&b, p, STEP);
+    return b;
+  }
+  static void storeTerms(vec v, int8_t *p) {
+    const Weights b = (Weights)v ^ int8_t(-128);
+    memcpy(p, &b, sizeof b);
+  }
   static ivec add(ivec sum, Weights w, const Item *x) {
     Weights v;
     memcpy(&v, x, sizeof v);
+    return multiplyAdd(sum, w, v);
+  }
+  static ivec multiplyAdd(ivec sum, Weights w, Weights v) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(v));  // by its name: the build does not presume VNNI
     return sum;
   }
@@ -176,21 +212,41 @@ template <class D> void block(const QuantisedRows<typename D::Item> &rows, const
   }
 }
 
-/** Blocks of W outputs of all weights, numbered through. */
+/** Blocks of `width` outputs of all weights, numbered through. */
 struct Blocks {
   Matrix matrices[3];
-  static int64_t of(const Matrix &m) { return (m.O + W - 1) / W; }
+  int64_t width = W;
+  int64_t of(const Matrix &m) const { return (m.O + width - 1) / width; }
   int64_t count() const { return of(matrices[0]) + of(matrices[1]) + of(matrices[2]); }
   template <class Body> void at(int64_t b, const Body &body) const {
     const Matrix *m = matrices;
     for (; b >= of(*m); m++) b -= of(*m);
-    body(*m, b * W);
+    body(*m, b * width);
   }
 };
+
+/** Many rows: every task packs the panels that it multiplies. */
+template <class D> int multiplyPanels(const QuantisedRows<typename D::Item> &rows, Blocks blocks) {
+  blocks.width = PANEL;
+  std::atomic<bool> failed{false};
+  const int64_t grain = std::max<int64_t>(1, PANEL_TASK_OPERATIONS / (PANEL * rows.I * rows.N));
+  parallelFor(blocks.count(), grain, [&](int64_t begin, int64_t end) {
+    static thread_local Scratch scratch;
+    int8_t *room = reinterpret_cast<int8_t *>(scratch.floats(PANEL * panelTerms(rows.I) / 4));
+    if (!room) failed = true;
+    else
+      for (int64_t b = begin; b < end; b++)
+        blocks.at(b, [&](const Matrix &m, int64_t o) {
+          panelBlock<D>(rows, m.weight + o * rows.I, m.scales + o, m.y + o, m.O, std::min<int64_t>(PANEL, m.O - o), room);
+        });
+  });
+  return failed ? OUT_OF_MEMORY : OK;
+}
 
 template <class D> int multiply(const T *x, const Blocks &blocks, int64_t N, int64_t I, float alpha) {
   const Quantised<typename D::Item> rows(x, N, I, alpha);
   if (!rows.x) return OUT_OF_MEMORY;
+  if (N >= LEAST_PANEL_ROWS) return multiplyPanels<D>(rows, blocks);
   int64_t outputs = 0;
   for (const Matrix &m : blocks.matrices) outputs += m.O;
   const int64_t count = blocks.count(), grain = std::max<int64_t>(1, TASK_BYTES / (W * I * N));
