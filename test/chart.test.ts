@@ -40,7 +40,7 @@ test('labels of lines that end together stay apart and inside the picture', () =
 });
 
 test('by doublings, points lie evenly and have a tick each; from zero, heights are in proportion', () => {
-  const points = [512, 1024, 2048].map((x, i) => [x, i + 1] as const);
+  const points = [8192, 16_384, 32_768].map((x, i) => [x, i + 1] as const);
   const svg = chartFile([{ label: 'a', dots: false, points }], { ...labels, doublings: true, fromZero: true });
   assert.match(svg, /<path class="line c0" d="M56 216L402 116L748 16"/);
   for (const [x] of points) assert.ok(svg.includes(`>${x}</text>`), `${x}`);

@@ -55,7 +55,7 @@ export function lineChart(series: readonly Series[], labels: Labels): string {
     );
   for (const x of labels.doublings ? series[0]!.points.map(([x]) => x) : ticks(xLow, xHigh, 8))
     parts.push(
-      `<text class="tick" x="${at(px(x))}" y="${height - margin.bottom + 20}" text-anchor="middle">${short(x)}</text>`,
+      `<text class="tick" x="${at(px(x))}" y="${height - margin.bottom + 20}" text-anchor="middle">${labels.doublings ? x : short(x)}</text>`,
     );
   parts.push(
     `<text class="axis" x="${(margin.left + right) / 2}" y="${height - 6}" text-anchor="middle">${escapeHtml(labels.x)}</text>`,
