@@ -45,6 +45,7 @@ async function batches(path, folder, ...overrides) {
   write(folder, 'batches.json', { ...shape, steps, pad_token_id, eos_token_id, decoder_start_token_id });
 }
 
+/** In bfloat16, where every side begins. */
 async function weights(name, folder) {
   const { learning_rate: _, ...shape } = shapes[name];
   const { pad_token_id, eos_token_id, decoder_start_token_id } = read(folder, 'batches.json');
@@ -53,7 +54,7 @@ async function weights(name, folder) {
       ...{ ...shape, pad_token_id, eos_token_id, decoder_start_token_id },
       ...{ feed_forward_proj: 'gated-gelu', tie_word_embeddings: false, dropout_rate: 0 },
     },
-    { device: 'cpu', seed: 11 },
+    { device: 'cpu', dtype: 'bfloat16', seed: 11 },
   );
   await model.save_pretrained(join(folder, name));
   model.dispose();
