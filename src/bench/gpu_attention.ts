@@ -27,8 +27,8 @@ const others: Shape[] = [
   [1, 8, 65_536, 65_536, 64, false],
 ];
 const [BUCKETS, MAX_DISTANCE] = [32, 128];
-/** Launches in a recording: a short kernel is not to wait for the next graph. */
-const LAUNCHES = 8;
+/** Work of a recording, about: a short kernel is launched so often in it that it does not wait for the next one. */
+const FLOPS_RECORDED = 1e12;
 
 type What = 'forward' | 'backward';
 const both = ['forward', 'backward'] as const;
@@ -64,7 +64,8 @@ function attend(shape: Shape, what: What, type: FloatType): GpuCase {
       what === 'forward'
         ? () => scope(() => void run(attentionForward, inputs, { scalars }))
         : () => scope(() => void run(attentionBackward, given, { scalars, without: ['ddense'] }));
-    const milliseconds = await replayed(backend, work, M * N > 2 ** 28 ? 1 : LAUNCHES);
+    const launches = Math.max(1, Math.min(8, Math.round(FLOPS_RECORDED / flops)));
+    const milliseconds = await replayed(backend, work, launches);
     dispose(...Object.values(given));
     return measured(backend, name, milliseconds, { rate: flops / milliseconds / 1e9, unit: 'TFLOP/s' });
   };

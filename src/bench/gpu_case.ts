@@ -12,7 +12,7 @@ export const STEPS = 10;
 export const WARM_UP = 3;
 /** Trials of recorded work, of about so long each. */
 const TRIALS = 5;
-const TRIAL_MILLISECONDS = 60;
+const TRIAL_MILLISECONDS = 30;
 
 export interface GpuCase {
   name: string;
