@@ -127,6 +127,26 @@ test('instructions of task files are learnt and scored as a whole, by category a
   assert.ok(scores!.nanot5_rougeL! <= scores!.rougeL!, 'one reference is no better than the best of all');
 });
 
+test('scores that sacreBLEU defines are kept with its signatures', async () => {
+  const train = small.jsonl(
+    'say.jsonl',
+    nouns.map((noun) => ({ text: noun, target: [noun, `a ${noun}`] })),
+  );
+  const few = small.jsonl('say-one.jsonl', [
+    { text: 'cat', target: 'cat' },
+    { text: 'dog', target: ['dog', 'a dog'] },
+  ]);
+  const task = { name: 'text_to_text', input: 'text', target: 'target', metrics: ['chrf', 'bleu', 'rouge'] };
+  const settings = { task, data: { train, test: train }, train: { epochs: 1, max_length: 8, max_target_length: 8 } };
+  const { signatures } = (await small.run('signed', settings))!;
+  assert.deepEqual(signatures, {
+    bleu: 'nrefs:2|case:mixed|eff:no|tok:13a|smooth:exp',
+    chrf: 'nrefs:2|case:mixed|eff:yes|nc:6|nw:0|space:no',
+  });
+  const varied = (await small.run('varied', { ...settings, data: { train, test: few } }))!;
+  assert.match(varied.signatures!.bleu!, /^nrefs:var\|/);
+});
+
 describe('questions answered by writing', () => {
   const rowsOf = (count: number) =>
     Array.from({ length: count }, (_, i) => {

@@ -25,6 +25,8 @@ export interface FinetuneResult extends Cost {
   steps: number;
   validation: Scores | undefined;
   test: Scores | undefined;
+  /** sacreBLEU's, of the scores of the test rows that have one. */
+  signatures?: Record<string, string>;
   /** With train.seeds: what lies behind the means above. */
   over_seeds?: SeedScores;
 }

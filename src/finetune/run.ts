@@ -228,6 +228,7 @@ class Run {
       steps: this.trainer.steps,
       validation: this.best.scores,
       test,
+      ...(examples.test && task.signatures && { signatures: task.signatures(examples.test) }),
       ...this.cost.now(),
     };
     writeWhole(join(directory, 'scores.json'), `${JSON.stringify(result, null, 2)}\n`);

@@ -88,6 +88,8 @@ export interface Task<E, B extends { tokens: number }, M extends TaskModel<B>> {
   /** What each example wanted, in the form of the predictions. */
   wanted(example: E): unknown;
   scores(examples: readonly E[], predictions: readonly unknown[]): Scores;
+  /** What the scores depend on that their names do not say, in the words of the package that defines them. */
+  signatures?(examples: readonly E[]): Record<string, string>;
 }
 
 /** A task whose types only it knows: what the loop handles. */

@@ -8,7 +8,8 @@ import { countOf, counts, paired } from './pairs.ts';
 
 const ORDER = 4;
 /** What the score depends on, in sacreBLEU's words. */
-const bleuSignature = (references: string): string => `nrefs:${references}|case:mixed|eff:no|tok:13a|smooth:exp`;
+export const bleuSignature = (references: readonly (readonly string[])[]): string =>
+  `nrefs:${countOf(references)}|case:mixed|eff:no|tok:13a|smooth:exp`;
 
 /** mteval-v13a's words of a line. */
 function tokenize13a(line: string): string[] {
@@ -69,7 +70,7 @@ export function bleu(predictions: readonly string[], references: readonly (reado
   const precisions = smoothed(hits, total);
   const geometric = Math.exp(precisions.reduce((sum, p) => sum + Math.log(p), 0) / ORDER);
   const score = hits.some((count) => count > 0) && !precisions.includes(0) ? brevity_penalty * geometric : 0;
-  return { score, precisions, brevity_penalty, signature: bleuSignature(countOf(references)) };
+  return { score, precisions, brevity_penalty, signature: bleuSignature(references) };
 }
 
 /** The reference length nearest to the prediction's, of two the shorter. */

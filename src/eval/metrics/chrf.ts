@@ -88,6 +88,11 @@ export function chrf(
       for (let k = 0; k < 3; k++) total[order]![k]! += row[k]!;
     });
   });
-  const signature = `nrefs:${countOf(references)}|case:mixed|eff:yes|nc:${char_order}|nw:${word_order}|space:no`;
-  return { score: fScore(total, beta), signature };
+  return { score: fScore(total, beta), signature: chrfSignature(references, { char_order, word_order }) };
 }
+
+/** What the score depends on, in sacreBLEU's words. */
+export const chrfSignature = (
+  references: readonly (readonly string[])[],
+  { char_order = 6, word_order = 0 }: ChrfOptions = {},
+): string => `nrefs:${countOf(references)}|case:mixed|eff:yes|nc:${char_order}|nw:${word_order}|space:no`;

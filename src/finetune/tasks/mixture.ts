@@ -128,6 +128,12 @@ export function mixture(
       }
       return predictions;
     },
+    signatures(examples) {
+      const all = bySet(examples).flatMap(({ name, task, own }) =>
+        Object.entries(task.signatures?.(own) ?? {}).map(([metric, signature]) => [`${metric}_${name}`, signature]),
+      );
+      return Object.fromEntries(all) as Record<string, string>;
+    },
     scores(examples, predictions): Scores {
       const scores: Scores = {};
       const main: number[] = [];

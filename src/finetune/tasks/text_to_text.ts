@@ -1,6 +1,6 @@
 /** Text to text: summarisation, translation, answers, any pair of columns. Scored by the metrics that are asked for. */
-import { bleu } from '../../eval/metrics/bleu.ts';
-import { chrf } from '../../eval/metrics/chrf.ts';
+import { bleu, bleuSignature } from '../../eval/metrics/bleu.ts';
+import { chrf, chrfSignature } from '../../eval/metrics/chrf.ts';
 import { answerScores } from '../../eval/metrics/question_answering.ts';
 import { type RougeScore, rouge } from '../../eval/metrics/rouge.ts';
 import type { Seq2SeqBatch } from '../../model/inputs.ts';
@@ -60,6 +60,13 @@ export function textToText(
     ...(options.teacher && { prepare: (preparation) => taught(options.teacher!, tools, preparation) }),
     wanted: ({ references }) => (references.length === 1 ? references[0] : references),
     predict: (model, examples) => written(model, tools, examples, options.num_beams),
+    signatures(examples) {
+      const references = examples.map((example) => example.references);
+      return {
+        ...(options.metrics.includes('bleu') && { bleu: bleuSignature(references) }),
+        ...(options.metrics.includes('chrf') && { chrf: chrfSignature(references) }),
+      };
+    },
     scores: (examples, predictions) =>
       textScores(
         predictions as string[],
