@@ -55,8 +55,8 @@ export const attentionForwardPlan: CudaPlan = (site) => {
 
 /** Ways to launch attention_keys_sm90.cu, the fastest first, of those whose blocks fit beside each other. */
 function keysOnHopper(site: CudaSite): CudaLaunch[] {
-  const tunes = [4, 3].map((STAGES) => ({ GROUPS: 1, STAGES, BLOCKS: 2, held: false }));
-  const wide = [{ GROUPS: 2, STAGES: 3, BLOCKS: 1, held: false }];
+  const tunes = [4, 3].map((STAGES) => ({ GROUPS: 1, STAGES, BLOCKS: 2 }));
+  const wide = [{ GROUPS: 2, STAGES: 3, BLOCKS: 1 }];
   // Each block takes 1 KiB more than it asks for.
   const room = site.device.sharedBytes + 1024;
   return (site.sizes.D === 64 ? tunes : wide)

@@ -115,7 +115,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
       startSums(stage);
       waitProducts<1>();
       share(tile, following);
-      settle(s[0]);
+      settle(s[0], p);
       waitProducts<0>();
       softmax.rescale<true>(sums);
       round();

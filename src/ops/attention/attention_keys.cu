@@ -34,7 +34,7 @@ KERNEL __launch_bounds__(THREADS)
   R::copy<KEYS, THREADS>(keyTile, k + keyHead + n0 * stride, stride, int(N - n0));
   R::copy<KEYS, THREADS>(valueTile, v + keyHead + n0 * stride, stride, int(N - n0));
   const BiasRow row(p, h, biasShared, MARGIN);
-  Diagonals gradient(diagonals + warp * Diagonals::space(int(P)), BIAS_GRADIENT ? int(P) : 0, 0);
+  Diagonals gradient(diagonals + warp * Diagonals::space(int(P)), BIAS_GRADIENT ? int(P) : 0);
   if (SEGMENTS) {
     const Range keys = segmentRange<KEYS>(keySegments + b * N, n0, N);
     for (int t = warp; t < tiles; t += WARPS) {
@@ -144,7 +144,7 @@ KERNEL __launch_bounds__(THREADS)
   R::write<OWN>(valueTile + own * R::PITCH, dv + keyHead, stride, nWarp, N);
   if (!BIAS_GRADIENT) return;
   const int pitch = Diagonals::space(int(P));
-  const float *row0 = gradient.finish(int(P), nullptr) - warp * pitch;
+  const float *row0 = gradient.finish(int(P)) - warp * pitch;
   __syncthreads();
   float *to = partial + ((b * H + h) * gridDim.x + blockIdx.x) * P;
   for (int i = threadIdx.x; i < P; i += THREADS) {

@@ -5,20 +5,14 @@
 #include "wgmma.cuh"
 
 // GROUPS: warpgroups of a block. STAGES: tiles of queries in shared memory. BLOCKS: of a multiprocessor.
-// BIAS_GRADIENT: 0, 1. TURNS: of HeldDiagonals, or 0 where these do not fit.
+// BIAS_GRADIENT: 0, 1.
 constexpr int THREADS = GROUPS * WARPGROUP, WARPS = THREADS / WARP, KEYS = 64 * GROUPS, QUERIES = 64, AHEAD = STAGES - 2;
 constexpr int COLUMNS = QUERIES / 8, PANELS = HEAD_WIDTH / PANEL, MARGIN = 16 + QUERIES;
 constexpr bool KEYS_IN_REGISTERS = HEAD_WIDTH == 64;
 using KeyTile = Panels<HEAD_WIDTH, KEYS>;
 using QueryTile = Panels<HEAD_WIDTH, QUERIES>;
 using Held = unsigned[KEYS_IN_REGISTERS ? KeyTile::STEPS : 1][4];
-template <int COUNT> struct DiagonalsOf {
-  using Type = HeldDiagonals<COLUMNS, COUNT>;
-};
-template <> struct DiagonalsOf<0> {
-  using Type = PassingDiagonals<COLUMNS>;
-};
-using Diagonals = DiagonalsOf<TURNS>::Type;
+using Diagonals = PassingDiagonals<COLUMNS>;
 extern __shared__ __align__(1024) unsigned char memory[];
 
 KERNEL __launch_bounds__(THREADS, BLOCKS)
@@ -79,7 +73,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   };
 
   const KeyRows<COLUMNS> keys(p, row, b, h, n0 + own);
-  Diagonals gradient(diagonals + warp * Diagonals::space(int(P)), BIAS_GRADIENT ? int(P) : 0, keys.relative(0));
+  Diagonals gradient(diagonals + warp * Diagonals::space(int(P)), BIAS_GRADIENT ? int(P) : 0);
   Held ks, vs;
   unsigned leftShares[QUERIES / 16][4], leftDs[QUERIES / 16][4];
   float dkSums[PANELS][8][4] = {}, dvSums[PANELS][8][4] = {}, s[COLUMNS][4], ds[COLUMNS][4], additive[COLUMNS][4];
@@ -179,9 +173,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   KeyTile::write(keyTile, own, dk + keyHead, stride, n0 + own, N);
   KeyTile::write(valueTile, own, dv + keyHead, stride, n0 + own, N);
   if (!BIAS_GRADIENT) return;
-  // The tiles of queries are free now.
-  const int pitch = TURNS ? int(P) : Diagonals::space(int(P));
-  const float *row0 = gradient.finish(int(P), reinterpret_cast<float *>(queryTiles) + warp * P) - warp * pitch;
+  const int pitch = Diagonals::space(int(P));
+  const float *row0 = gradient.finish(int(P)) - warp * pitch;
   __syncthreads();
   float *to = partial + ((b * H + h) * gridDim.x + blockIdx.x) * P;
   for (int i = threadIdx.x; i < P; i += THREADS) {

@@ -123,7 +123,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
       settle(s[0]);
       waitProducts<1>();
       queries.gradients(s, ds, tile * KEYS);
-      settle(ds[0]);
+      settle(ds[0], p);
       waitProducts<0>();
       round();
       stage = following;

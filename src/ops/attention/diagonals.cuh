@@ -29,16 +29,6 @@ template <int COLUMNS> struct Turns {
     }
     return all[0] + all[1];
   }
-  /** The sum of a diagonal, counted from turn 0's 0th, over turns [count,pitch] in memory. */
-  static DEVICE float diagonal(const float *turns, int count, int pitch, int diagonal) {
-    float sum = 0;
-#pragma unroll
-    for (int group = 0; group < 8; group++) {
-      const int query = (group - diagonal) & 7, t = (diagonal - group + query) >> 3;
-      if (t >= 0 && t < count) sum += turns[t * pitch + group * 8 + query];
-    }
-    return sum;
-  }
 };
 
 /** What lies beyond +-R, of a lane; the warp's sums go to the ends of a row [P]. */
@@ -54,18 +44,22 @@ struct Ends {
   }
 };
 
-/** Sums each strip's diagonals at once: little memory. */
+/** Adds up each strip's diagonals as it passes. */
 template <int COLUMNS> struct PassingDiagonals {
   using T_ = Turns<COLUMNS>;
-  static constexpr int PITCH = 72, STRIP_SIZE = T_::COUNT * PITCH;
+  static constexpr int COUNT = T_::OWN + T_::SPAN - 1;
+  // Turns lie by query, each query's row moved so that diagonals stand below each other; lanes meet different banks.
+  static constexpr int PITCH = COUNT + 15 - (COUNT + 10) % 16, STRIP_SIZE = 8 * PITCH;
+  static_assert(PITCH % 16 == 5 && PITCH >= COUNT, "banks");
   float *turns, *row;
   int radius;
   Ends ends;
 
-  /** Floats of shared memory that a warp takes; an even number, since turns are pairs and P is odd. */
-  static DEVICE int space(int P) { return STRIP_SIZE + P + P % 2; }
-  DEVICE PassingDiagonals(float *space, int P, int) : turns(space), row(space + STRIP_SIZE), radius((P - 1) / 2) {
-    for (int i = threadIdx.x % WARP; i < P; i += WARP) row[i] = 0;
+  /** Floats of shared memory that a warp takes. */
+  static DEVICE int space(int P) { return STRIP_SIZE + P; }
+  /** P = 0: none are wanted and there is no space. */
+  DEVICE PassingDiagonals(float *space, int P) : turns(space), row(space + STRIP_SIZE), radius((P - 1) / 2) {
+    for (int i = threadIdx.x % WARP; i < (P ? STRIP_SIZE + P : 0); i += WARP) space[i] = 0;
   }
 
   DEVICE void add(const float (&ds)[COLUMNS][4], int relative, bool far) {
@@ -74,70 +68,36 @@ template <int COLUMNS> struct PassingDiagonals {
       return;
     }
     const int lane = threadIdx.x % WARP;
+    float *place = turns + lane % 4 * 2 * (PITCH - 1) + lane / 4 + 7;
     __syncwarp();
 #pragma unroll
-    for (int t = 0; t < T_::COUNT; t++) *reinterpret_cast<float2 *>(turns + t * PITCH + 2 * lane) = T_::sum(ds, t);
+    for (int t = 0; t < T_::COUNT; t++) {
+      const float2 sum = T_::sum(ds, t);
+      place[8 * t] = sum.x;
+      place[8 * t + PITCH - 1] = sum.y;
+    }
     __syncwarp();
-    for (int i = lane; i < T_::OWN + T_::SPAN - 1; i += WARP) {
-      const int diagonal = i - (T_::SPAN - 1), at = relative + diagonal;
-      const float sum = T_::diagonal(turns, T_::COUNT, PITCH, diagonal + T_::SPAN - 8);
-      if (at <= -radius) ends.low += sum;
-      else if (at >= radius) ends.high += sum;
-      else row[at + radius] += sum;
+    constexpr int TIMES = (COUNT + WARP - 1) / WARP;
+    float sums[TIMES];
+#pragma unroll
+    for (int i = 0; i < TIMES; i++) {
+      sums[i] = 0;
+      if (i * WARP + lane < COUNT)
+#pragma unroll
+        for (int query = 0; query < 8; query++) sums[i] += turns[query * PITCH + i * WARP + lane];
+    }
+#pragma unroll
+    for (int i = 0; i < TIMES; i++) {
+      const int at = relative - (T_::SPAN - 1) + i * WARP + lane;
+      if (i * WARP + lane >= COUNT) continue;
+      if (at <= -radius) ends.low += sums[i];
+      else if (at >= radius) ends.high += sums[i];
+      else row[at + radius] += sums[i];
     }
   }
 
   /** The warp's row [P]. */
-  DEVICE float *finish(int P, float *) {
-    ends.finish(row, P);
-    return row;
-  }
-};
-
-/** Keeps the turns of all strips, COUNT of them, and sums diagonals at the end: few instructions. */
-template <int COLUMNS, int COUNT> struct HeldDiagonals {
-  using T_ = Turns<COLUMNS>;
-  static constexpr int PITCH = 64;
-  float *turns;
-  int radius, lowest;  // relative position of the first strip that is not wholly below -R
-  Ends ends;
-
-  static DEVICE int space(int) { return COUNT * PITCH; }
-  /** `relative` is that of any strip. */
-  DEVICE HeldDiagonals(float *space, int P, int relative) : turns(space), radius((P - 1) / 2) {
-    const int least = -radius - T_::OWN + 2, beyond = (relative - least) % T_::SPAN;
-    lowest = least + (beyond < 0 ? beyond + T_::SPAN : beyond);
-#pragma unroll 1
-    for (int t = 0; t < COUNT; t++) at(t) = make_float2(0, 0);
-  }
-
-  DEVICE float2 &at(int t) { return *reinterpret_cast<float2 *>(turns + t * PITCH + 2 * (threadIdx.x % WARP)); }
-
-  DEVICE void add(const float (&ds)[COLUMNS][4], int relative, bool far) {
-    if (far) {
-      (relative < 0 ? ends.low : ends.high) += T_::all(ds);
-      return;
-    }
-    float2 *to = &at((relative - lowest) / 8);
-#pragma unroll
-    for (int t = 0; t < T_::COUNT; t++) {
-      float2 &turn = to[t * PITCH / 2];
-      const float2 sum = T_::sum(ds, t);
-      turn = make_float2(turn.x + sum.x, turn.y + sum.y);
-    }
-  }
-
-  /** The warp's row [P], in `row`. */
-  DEVICE float *finish(int P, float *row) {
-    for (int i = threadIdx.x % WARP; i < P; i += WARP) row[i] = 0;
-    __syncwarp();
-    for (int i = threadIdx.x % WARP; i < 8 * COUNT + 7; i += WARP) {
-      const float sum = T_::diagonal(turns, COUNT, PITCH, i - 7);
-      const int at = lowest - (T_::SPAN - 8) + i - 7;
-      if (at <= -radius) ends.low += sum;
-      else if (at >= radius) ends.high += sum;
-      else row[at + radius] = sum;
-    }
+  DEVICE float *finish(int P) {
     ends.finish(row, P);
     return row;
   }

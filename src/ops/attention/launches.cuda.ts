@@ -14,7 +14,7 @@ export const WARP = 32;
 
 export const ceil = (n: number, step: number): number => Math.ceil(n / step);
 /** Floats that a warp's PassingDiagonals of diagonals.cuh takes for strips of `span` queries. */
-const diagonals = (span: number, P: number): number => (span / 8 + 1) * 72 + P + (P % 2);
+const diagonals = (span: number, P: number): number => 8 * (span + 21) + P;
 export const paddedRows = (M: number): number => 128 * ceil(M, 128);
 
 /** Whether the kernels on tensor cores know the call. */
@@ -152,15 +152,10 @@ export function queriesLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): 
   };
 }
 
-/** `held`: the bias's gradient keeps its diagonals to the end, which takes memory and saves instructions. */
-export function keysHopperLaunch(
-  site: CudaSite,
-  tune: { GROUPS: number; STAGES: number; BLOCKS: number; held: boolean },
-): CudaLaunch {
+export function keysHopperLaunch(site: CudaSite, tune: { GROUPS: number; STAGES: number; BLOCKS: number }): CudaLaunch {
   const { B, H, M, N, P } = site.sizes as Record<string, number>;
-  const { GROUPS, STAGES, BLOCKS, held } = tune;
+  const { GROUPS, STAGES } = tune;
   const BIAS_GRADIENT = site.has('dbias') ? 1 : 0;
-  const TURNS = held && BIAS_GRADIENT && P! <= SHARED_BIAS ? heldTurns(site, 64 * GROUPS) : 0;
   const shared = panelBytes(site, {
     rows: 2 * 64 * GROUPS + 2 * STAGES * 64,
     segments: site.has('querySegments') ? STAGES * 64 : 0,
@@ -170,19 +165,12 @@ export function keysHopperLaunch(
   return {
     source: 'attention/attention_keys_sm90.cu',
     entry: 'attention_keys_sm90',
-    defines: { ...options(site), GROUPS, STAGES, BLOCKS, BIAS_GRADIENT, TURNS },
+    defines: { ...options(site), ...tune, BIAS_GRADIENT },
     grid: [ceil(N!, 64 * GROUPS), H!, B!],
     block: 128 * GROUPS,
-    sharedBytes: shared + STAGES * 64 * 8 + BIAS_GRADIENT * 4 * GROUPS * (TURNS ? TURNS * 64 : diagonals(64, P!)) * 4,
+    sharedBytes: shared + STAGES * 64 * 8 + BIAS_GRADIENT * 4 * GROUPS * diagonals(64, P!) * 4,
     arguments: [...problem, 'dout', 'rows', 'dk', 'dv', 'partial'],
   };
-}
-
-/** Turns of HeldDiagonals: tiles of 64 queries within +-R of a warp's 16 keys, 8 turns each and one more. */
-function heldTurns({ sizes, scalars }: CudaSite, keys: number): number {
-  const R = (sizes.P! - 1) / 2;
-  const furthest = scalars.causal ? Math.min(R + 62, keys - 16 + 63) : R + 62; // of a tile from its warp's keys
-  return 8 * (Math.floor((furthest + R + 14) / 64) + 1) + 1;
 }
 
 export function queriesHopperLaunch(

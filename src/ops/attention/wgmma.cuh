@@ -2,6 +2,7 @@
 // Layouts of descriptors: PTX ISA, "Asynchronous warpgroup level matrix multiply-accumulate".
 #pragma once
 #include "mma.cuh"
+#include "problem.cuh"
 
 constexpr int WARPGROUP = 128, PANEL = 64;  // values of a row in one 128-byte panel
 
@@ -18,10 +19,23 @@ DEVICE void commitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" :
 /** Until at most LEFT committed groups of products are still under way. */
 template <int LEFT> DEVICE void waitProducts() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory"); }
 
-/** Values are worked out before the next wait, beside the products that it waits for: the compiler would rather wait. */
+/** Values are worked out before what follows, beside the products under way. */
 template <int N> DEVICE void settle(float (&x)[N][4]) {
 #pragma unroll
   for (int j = 0; j < N; j++) asm volatile("" : "+f"(x[j][0]), "+f"(x[j][1]), "+f"(x[j][2]), "+f"(x[j][3])::"memory");
+}
+/**
+ * The same; the assembler would rather wait for the products first, but moves no wait across a branch. This one is never
+ * taken: no site is that number.
+ */
+template <int N> DEVICE void settle(float (&x)[N][4], const Problem &p) {
+  settle(x);
+  int site;
+  unsigned clock;
+  asm volatile("mov.u32 %0, %1;" : "=r"(site) : "r"(p.site) : "memory");
+  if (site == int(0x80000001))
+    do asm volatile("mov.u32 %0, %%clock;" : "=r"(clock)::"memory");
+    while (clock % 2);
 }
 
 #define SUMS_4(d, j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
@@ -95,13 +109,16 @@ template <int D, int COUNT> struct Panels {
 
   /** Starts to copy `count` rows from `from` on, zeros beyond. */
   template <int THREADS> static DEVICE void copy(T *to, const T *from, int stride, int count) {
-    constexpr int CHUNKS = D / 8;
+    constexpr int CHUNKS = D / 8, STEP = THREADS / CHUNKS;  // rows between a thread's chunks
+    static_assert(THREADS % CHUNKS == 0 && STEP % 8 == 0, "a thread's chunks have one place among their rows'");
+    const int i = threadIdx.x % THREADS, first = i / CHUNKS, column = i % CHUNKS * 8;
+    const T *at = from + first * stride + column;
+    T *to0 = to + place(first, column);
 #pragma unroll
-    for (int x = 0; x < (COUNT * CHUNKS + THREADS - 1) / THREADS; x++) {
-      const int i = threadIdx.x + x * THREADS, row = i / CHUNKS, column = i % CHUNKS * 8;
-      if (COUNT * CHUNKS % THREADS && i >= COUNT * CHUNKS) break;
-      const bool real = row < count;
-      copyAsync16(to + place(row, column), from + (real ? row * stride + column : 0), real);
+    for (int x = 0; x < (COUNT + STEP - 1) / STEP; x++, at += STEP * stride) {
+      const int row = first + x * STEP;
+      if (COUNT % STEP && row >= COUNT) break;
+      copyAsync16(to0 + x * STEP * PANEL, at, row < count);
     }
   }
 
@@ -113,11 +130,11 @@ template <int D, int COUNT> struct Panels {
 
   /** Left factor [64,16] of rows `row`.., or right factor whose columns these are: their values 16 step... */
   static DEVICE unsigned long long rows(const T *tile, int row, int step) {
-    return descriptor(tile + step / 4 * COUNT * PANEL + row * PANEL + step % 4 * 16);
+    return descriptor(tile, step / 4 * COUNT * PANEL + row * PANEL + step % 4 * 16);
   }
   /** Right factor [16,64] of rows `row`.. of the tile and the columns of one panel. */
   static DEVICE unsigned long long rightTransposed(const T *tile, int row, int panel) {
-    return descriptor(tile + panel * COUNT * PANEL + row * PANEL);
+    return descriptor(tile, panel * COUNT * PANEL + row * PANEL);
   }
 
   /** Rounds the warp's 16 rows of sums of one panel to the tile. */
@@ -142,9 +159,11 @@ template <int D, int COUNT> struct Panels {
   }
 
  private:
-  /** Groups of 8 rows are 1024 bytes apart; 128-byte swizzle. */
-  static DEVICE unsigned long long descriptor(const T *at) {
-    const unsigned address = unsigned(__cvta_generic_to_shared(at));
-    return (unsigned long long)((address & 0x3ffff) >> 4) | (1ull << 16) | ((1024ull >> 4) << 32) | (1ull << 62);
+  /** Of what begins `offset` values into a tile. Groups of 8 rows are 1024 bytes apart; 128-byte swizzle. */
+  static DEVICE unsigned long long descriptor(const T *tile, int offset) {
+    constexpr unsigned UNIT = 16, SWIZZLE_128 = 1u << 30, GROUP = 1024 / UNIT;
+    // The address takes 14 bits and never carries: a tile's part is worked out once, an offset costs one addition.
+    const unsigned low = (unsigned(__cvta_generic_to_shared(tile)) / UNIT | 1u << 16) + offset * int(sizeof(T)) / UNIT;
+    return (unsigned long long)(SWIZZLE_128 | GROUP) << 32 | low;
   }
 };
