@@ -8,11 +8,10 @@ void SpBpe::open(const std::vector<Piece> &pieces, int32_t ids) {
   firstCharacter = 2 * ids;
   bpe.pieces.reserve(pieces.size());
   for (const Piece &piece : pieces) bpe.addPiece(piece.start, piece.bytes, piece.id);
-  size_t cuts = 0;
   std::vector<double> scores;
+  scores.reserve(pieces.size());
   for (const Piece &piece : pieces) {
     scores.push_back(piece.score);
-    cuts += piece.bytes;
     for (const uint8_t *p = piece.start, *end = p + piece.bytes; p < end;) {
       const Character c = characterAt(p, end);
       if (c.codePoint != INVALID && bpe.characterId(c.codePoint) == NO_ID) {
@@ -26,15 +25,25 @@ void SpBpe::open(const std::vector<Piece> &pieces, int32_t ids) {
   }
   std::sort(scores.begin(), scores.end(), std::greater<double>());
   scores.erase(std::unique(scores.begin(), scores.end()), scores.end());
-  bpe.reserveMerges(cuts);
+  struct Cut {
+    int32_t left, right;
+    uint32_t rank;
+    int32_t joined;
+  };
+  std::vector<Cut> cuts;
+  cuts.reserve(4 * pieces.size());
   for (const Piece &piece : pieces) {
     const uint32_t rank = uint32_t(std::lower_bound(scores.begin(), scores.end(), piece.score, std::greater<double>()) - scores.begin());
     for (uint32_t left = 1; left < piece.bytes; left++) {
       if ((piece.start[left] & 0xc0) == 0x80) continue;
-      const int32_t l = bpe.idOf(piece.start, left), r = bpe.idOf(piece.start + left, piece.bytes - left);
-      if (l != NO_ID && r != NO_ID) bpe.addMerge(l, r, rank, piece.id);
+      const int32_t l = bpe.idOf(piece.start, left);
+      if (l == NO_ID) continue;
+      const int32_t r = bpe.idOf(piece.start + left, piece.bytes - left);
+      if (r != NO_ID) cuts.push_back({l, r, rank, piece.id});
     }
   }
+  bpe.reserveMerges(cuts.size());
+  for (const Cut &cut : cuts) bpe.addMerge(cut.left, cut.right, cut.rank, cut.joined);
 }
 
 /** start: ids before are of other texts. */
