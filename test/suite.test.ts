@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -175,6 +176,43 @@ test('what is compared: one checkpoint, one folder, the best of a fine-tuned run
     both.map(({ name }) => name),
     ['pretrained-step-0000100', 'pretrained-step-0000200', 'tuned'],
   );
+});
+
+test('the command prints the table, or a line a run, and refuses what means nothing to it', () => {
+  const main = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+  const evaluate = (...args: string[]) => {
+    const all = [
+      main,
+      'evaluate',
+      '--suite',
+      small.at('suite.yaml'),
+      pretrained,
+      'random',
+      '--output',
+      output(),
+      ...args,
+    ];
+    const { status, stdout, stderr } = spawnSync(process.execPath, all, { encoding: 'utf8' });
+    return { status, stdout, stderr };
+  };
+  const { status, stdout, stderr } = evaluate(); // its cells are there
+  assert.equal(status, 0, stderr);
+  assert.ok(stdout.includes('| step-0000200 | 200,000 |'), stdout);
+  const lines = evaluate('--json').stdout.trimEnd().split('\n');
+  const rows = lines.map(
+    (line) => JSON.parse(line) as { checkpoint: string; task: string; score: number; seconds: number },
+  );
+  assert.deepEqual(
+    rows.slice(2, 4).map(({ checkpoint, task }) => [checkpoint, task]),
+    [
+      ['step-0000100', 'kinds'],
+      ['step-0000100', 'words'],
+    ],
+  );
+  assert.ok(rows.every(({ score, seconds }) => score >= 0 && seconds > 0));
+  const refused = evaluate('--dtype', 'bfloat16');
+  assert.deepEqual([refused.status, refused.stdout], [2, '']);
+  assert.match(refused.stderr, /^fat5: evaluate: --dtype means nothing to a suite/);
 });
 
 describe('a suite is refused', () => {

@@ -32,7 +32,13 @@ export const evaluateCommand = defineCommand({
     json: toggle('print one JSON line; suite: one a run'),
   },
   async run(flags, positionals) {
-    if (flags.suite !== undefined || flags.config !== undefined) return evaluateSuite(flags, positionals);
+    const isSuite = flags.suite !== undefined || flags.config !== undefined;
+    const foreign = (isSuite ? (['model', 'dtype'] as const) : (['output'] as const)).find((name) => flags[name]);
+    if (foreign)
+      throw new UsageError(
+        `evaluate: --${foreign} means nothing ${isSuite ? 'to a suite, which takes settings such as settings.train.dtype=bfloat16' : 'without --suite'}`,
+      );
+    if (isSuite) return evaluateSuite(flags, positionals);
     const [given, ...overrides] = positionals;
     if (given === undefined) throw new UsageError('evaluate: expected a run such as runs/NAME, or a config file');
     const isRun = existsSync(given) && statSync(given).isDirectory();

@@ -43,6 +43,6 @@ export async function evaluateSuite(flags: SuiteFlags, positionals: readonly str
   }
   if (flags.json)
     for (const { model, result, ...row } of rows)
-      console.log(JSON.stringify({ ...row, ...result, checkpoint: model.name }));
+      console.log(JSON.stringify({ ...result, ...row, checkpoint: model.name }));
   else console.log(`${markdown(suite, rows)}\n${output}: results.md, results.csv, results.svg, and a folder a task`);
 }
