@@ -236,7 +236,12 @@ describe('a suite is refused', () => {
     await refused(['seed=4'], /suite\.yaml: unknown key "seed", did you mean "seeds"/);
     await refused(['tasks.0.metric=bleu'], /kinds: metric "bleu" is no score of this task, expected one of accuracy/);
   });
-  test('for a name that no suite has', () => {
+  test('for a name that no suite has, and tasks that it has not', () => {
+    assert.deepEqual(
+      loadSuite('fat5', ['only=[qa, ner]']).tasks.map(({ name }) => name),
+      ['ner', 'qa'],
+    );
+    assert.throws(() => loadSuite('fat5', ['only=[nerr]']), /fat5\.yaml: only: no task "nerr", did you mean "ner"/);
     assert.throws(() => loadSuite('fat6'), /fat6: not found, expected a suite's file or one of .*fat5/);
   });
   test('for random weights of no shape, and models of one name', async () => {

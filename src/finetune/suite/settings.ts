@@ -6,6 +6,7 @@ import * as z from 'zod';
 import { count, positive, text } from '../../train/config.ts';
 import { checkSettings, readSettings } from '../../train/config_file.ts';
 import { UsageError } from '../../util/errors.ts';
+import { suggestion } from '../../util/suggest.ts';
 import { type FinetuneConfig, loadFinetuneConfig } from '../config.ts';
 
 const sources = z.union([text.transform((path) => [path]), z.array(text).min(1)]);
@@ -28,6 +29,7 @@ const suiteSettings = z.strictObject({
   name: z.string('a text').regex(/^[\w.-]+$/, 'a name of letters, digits, ".", "_", "-"'),
   title: text.optional().describe('above tables and plot'),
   data: text.default('data').describe('folder that the paths of rows start from'),
+  only: z.array(text).min(1).optional().describe('names of the tasks to run; all when left out'),
   seeds: z.array(count).min(1).default([42]).describe('train.seed of the runs of each cell'),
   watts: positive.optional().describe('power that energy is estimated from where the machine does not tell it'),
   settings: tree.prefault({}).describe("what differs from every task's settings"),
@@ -52,7 +54,9 @@ export function loadSuite(nameOrFile: string, overrides: readonly string[] = [])
   const names = suite.tasks.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) < i);
   if (twice !== undefined) throw new UsageError(`${file}: two tasks are called "${twice}", expected different names`);
-  return { ...suite, file };
+  const unknown = suite.only?.find((name) => !names.includes(name));
+  if (unknown !== undefined) throw new UsageError(`${file}: only: no task "${unknown}", ${suggestion(unknown, names)}`);
+  return { ...suite, tasks: suite.tasks.filter(({ name }) => suite.only?.includes(name) ?? true), file };
 }
 
 /** What a run of a task starts from and where it is kept. */
