@@ -125,6 +125,7 @@ export interface Plan {
   readonly outputs: readonly (readonly [name: string, pattern: Parsed])[];
   /** As `dimOrder`. */
   readonly dims: readonly string[];
+  readonly requires: readonly (readonly [condition: string, holds: (sizes: Record<string, number>) => boolean])[];
   readonly scalars: readonly string[];
 }
 
@@ -140,6 +141,7 @@ export function planOf(kernel: AnyKernel): Plan {
       given: parse({ ...kernel.inputs, ...kernel.updates }),
       outputs: parse(kernel.outputs),
       dims: [...new Set(dims)],
+      requires: Object.entries(kernel.requires),
       scalars: Object.keys(kernel.scalars),
     };
     plans.set(kernel, plan);
@@ -151,9 +153,12 @@ export function planOf(kernel: AnyKernel): Plan {
 export const dimOrder = (kernel: AnyKernel): readonly string[] => planOf(kernel).dims;
 
 /** Shape of a pattern under given sizes. */
-export function shapeOf(pattern: Pattern, sizes: Record<string, number>): number[] {
-  return parsePattern(pattern).dims.map((dim) => (isLetter(dim) ? sizes[dim]! : Number(dim)));
-}
+export const shapeOf = (pattern: Pattern, sizes: Record<string, number>): number[] =>
+  shapeUnder(parsePattern(pattern), sizes);
+
+/** The same of a pattern that has been parsed. */
+export const shapeUnder = ({ dims }: Parsed, sizes: Record<string, number>): number[] =>
+  dims.map((dim) => (isLetter(dim) ? sizes[dim]! : Number(dim)));
 
 /**
  * Solves the dimension letters from the shapes of the arguments that are given; `given` holds letters that no shape
@@ -173,29 +178,32 @@ export function bindSizes(
       if (optional) continue;
       throw new ShapeError(`${kernel.name}: ${arg} is missing, expected ${argumentsOf(kernel)[arg]}`);
     }
-    const fail = (why: string) => {
-      throw new ShapeError(`${kernel.name}: ${arg} is [${shape}], expected ${argumentsOf(kernel)[arg]}${why}`);
-    };
-    if (shape.length !== dims.length) fail('');
+    if (shape.length !== dims.length) throw misfit(kernel, arg, shape);
     for (let i = 0; i < dims.length; i++) {
       const dim = dims[i]!;
       if (!isLetter(dim)) {
-        if (Number(dim) !== shape[i]) fail('');
+        if (Number(dim) !== shape[i]) throw misfit(kernel, arg, shape);
       } else if (sizes[dim] === undefined) {
         sizes[dim] = shape[i]!;
       } else if (sizes[dim] !== shape[i])
-        fail(
+        throw misfit(
+          kernel,
+          arg,
+          shape,
           ` with ${dim}=${sizes[dim]} (from ${dim in given ? 'the caller' : plan.given.find(([name, p]) => shapes[name] && p.dims.includes(dim))![0]})`,
         );
     }
   }
   for (const letter of plan.dims) sizes[letter] ??= 0;
-  for (const [condition, holds] of Object.entries(kernel.requires))
+  for (const [condition, holds] of plan.requires)
     if (!holds(sizes)) throw new ShapeError(`${kernel.name}: needs ${condition}, got ${JSON.stringify(sizes)}`);
   return sizes;
 }
 
 const cTypes: Partial<Record<Parsed['type'], string>> = { f32: 'float', f16: 'half', i32: 'int32_t', i8: 'int8_t' };
+
+const misfit = (kernel: AnyKernel, arg: string, shape: readonly number[], why = '') =>
+  new ShapeError(`${kernel.name}: ${arg} is [${shape}], expected ${argumentsOf(kernel)[arg]}${why}`);
 
 /** The C parameters every implementation has: inputs, updates, outputs, dimensions, scalars. */
 export function parameters(kernel: AnyKernel, computeType: string): string[] {

@@ -14,7 +14,7 @@ import {
   type Patterns,
   planOf,
   type Scalars,
-  shapeOf,
+  shapeUnder,
 } from '../backend/kernel.ts';
 import { ShapeError } from '../util/errors.ts';
 import { accumulate } from './accumulate.ts';
@@ -69,10 +69,10 @@ export function run<I extends Patterns, U extends Patterns, O extends Patterns, 
   type ??= 'f32';
   const outputs: Record<string, Tensor> = {};
   const args = plan.given.map(([name]) => tensors[name]?.memory ?? null);
-  for (const [name, { type: expected }] of plan.outputs) {
+  for (const [name, pattern] of plan.outputs) {
     if (!options?.without?.includes(name)) {
-      const dtype = expected === 'T' ? type : expected;
-      outputs[name] = Tensor.empty(backend!, dtype, shapeOf(k.outputs[name]!, sizes));
+      const dtype = pattern.type === 'T' ? type : pattern.type;
+      outputs[name] = Tensor.empty(backend!, dtype, shapeUnder(pattern, sizes));
     }
     args.push(outputs[name]?.memory ?? null);
   }

@@ -163,8 +163,9 @@ class CpuBackend implements Backend {
 
   launch(kernel: AnyKernel, type: FloatType, args: (Memory | null)[], sizes: number[], scalars: number[]): void {
     const fn = this.function(kernel, type);
-    const addresses = args.map((arg) => (arg ? (arg as CpuMemory).address : 0));
-    const code = fn(...addresses, ...sizes, ...scalars);
+    const values: number[] = [];
+    for (const arg of args) values.push(arg ? (arg as CpuMemory).address : 0);
+    const code = fn(...values, ...sizes, ...scalars);
     if (code === BAD_INDEX)
       throw new BackendError(
         `${kernel.name}: an id or label lies outside its range, sizes ${namedSizes(kernel, sizes)}`,

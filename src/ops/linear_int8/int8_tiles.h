@@ -7,6 +7,7 @@
 
 constexpr int64_t LEAST_TILED_ROWS = 16;
 constexpr int TERMS = 64, TILE_BYTES = TILE * TERMS;
+constexpr int64_t SERIAL_ITEMS = 1 << 15;  // fewer are packed before another thread has begun
 
 /**
  * x quantised, I a multiple of TERMS, in tiles: [blocks of 16 rows][steps of 64 terms], lane r of a tile's row k holds terms 4k
@@ -15,19 +16,19 @@ constexpr int TERMS = 64, TILE_BYTES = TILE * TERMS;
 struct TiledRows {
   const int8_t *x = nullptr;
   const float *factors;  // what a step of each row is worth
-  int8_t *rest;          // room for 16 rows of a weight
+  int8_t *rest;          // room for 16 rows of each of three weights
   int64_t N, I, steps;
 
   TiledRows(const T *from, int64_t N, int64_t I, float alpha) : N(N), I(I), steps(I / TERMS) {
     static thread_local Scratch scratch;
     const int64_t blocks = (N + TILE - 1) / TILE, floats = blocks * TILE, bytes = TILE * I;
-    float *factors = scratch.floats(floats + 2 * blocks * bytes / 4 + TILE * I / 4);
+    float *factors = scratch.floats(floats + 2 * blocks * bytes / 4 + 3 * TILE * I / 4);
     this->factors = factors;
     if (!factors) return;
     int8_t *tiles = reinterpret_cast<int8_t *>(factors + floats), *rows = tiles + blocks * bytes;
     x = tiles;
     rest = rows + blocks * bytes;
-    parallelFor(blocks, 1, [&](int64_t begin, int64_t end) {
+    parallelFor(blocks, N * I < SERIAL_ITEMS ? blocks : 1, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; b++) packBlock(from, b, alpha, rows + b * bytes, tiles + b * bytes, factors);
     });
   }
@@ -101,40 +102,76 @@ inline void writeTile(const TiledRows &rows, const int32_t *sums, const float *s
   }
 }
 
-/** One weight [O,I] times all rows. */
-inline void tiled(const TiledRows &rows, const int8_t *weight, const float *scales, T *y, int64_t O) {
-  constexpr int64_t SIDE = 2 * TILE, ROWS_PER_TASK = 256;
-  const int64_t I = rows.I, down = (O + SIDE - 1) / SIDE, across = (rows.N + ROWS_PER_TASK - 1) / ROWS_PER_TASK;
-  const int64_t whole = O / TILE * TILE, left = O - whole;
-  if (left > 0) {  // what a tile reads ends with the weight
-    memcpy(rows.rest, weight + whole * I, left * I);
-    memset(rows.rest + left * I, 0, (TILE - left) * I);
+namespace {  // T differs between the files that include this
+
+/** One weight [O,I] times all rows, in tasks of 32 outputs and some rows. */
+class TiledProduct {
+ public:
+  static constexpr int64_t SIDE = 2 * TILE, ROWS_PER_TASK = 256;
+
+  /** @param rest room for 16 rows of the weight */
+  TiledProduct(const TiledRows &rows, const int8_t *weight, const float *scales, T *y, int64_t O, int8_t *rest)
+      : rows_(rows), weight_(weight), scales_(scales), y_(y), O_(O), rest_(rest) {
+    const int64_t I = rows.I, left = O - whole();
+    if (left > 0) {  // what a tile reads ends with the weight
+      memcpy(rest, weight + whole() * I, left * I);
+      memset(rest + left * I, 0, (TILE - left) * I);
+    }
   }
-  parallelFor(down * across, std::max<int64_t>(1, (1 << 21) / (SIDE * I * std::min(rows.N, ROWS_PER_TASK))),
-              [&](int64_t begin, int64_t end) {
-    alignas(64) int32_t sums[SIDE * SIDE];
-    [[maybe_unused]] const MatrixUnit unit{};
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t o = task % down * SIDE, first = task / down * ROWS_PER_TASK;
-      const int64_t outputs = std::min(SIDE, O - o), last = std::min(rows.N, first + ROWS_PER_TASK);
-      for (int64_t n = first; n < last; n += SIDE) {
-        const int8_t *x = rows.x + n / TILE * rows.steps * TILE_BYTES;
-        const bool wide = last - n > TILE;
-        if (o + SIDE <= whole) {
-          if (wide && n == first) multiplyTiles<2, 2, Ahead::NEXT_ROWS>(weight + o * I, I, x, rows.steps, sums);
-          else if (wide) multiplyTiles<2, 2>(weight + o * I, I, x, rows.steps, sums);
-          else multiplyTiles<2, 1>(weight + o * I, I, x, rows.steps, sums);
-        } else {
-          for (int64_t i = 0; i < outputs; i += TILE) {
-            const int8_t *from = o + i < whole ? weight + (o + i) * I : rows.rest;
-            if (wide) multiplyTiles<1, 2>(from, I, x, rows.steps, sums + i * SIDE);
-            else multiplyTiles<1, 1>(from, I, x, rows.steps, sums + i * SIDE);
-          }
+  int64_t tasks() const { return down() * ((rows_.N + ROWS_PER_TASK - 1) / ROWS_PER_TASK); }
+
+  /** @param sums room for SIDE times SIDE numbers */
+  void run(int64_t task, int32_t *sums) const {
+    const int64_t I = rows_.I, o = task % down() * SIDE, first = task / down() * ROWS_PER_TASK;
+    const int64_t outputs = std::min(SIDE, O_ - o), last = std::min(rows_.N, first + ROWS_PER_TASK);
+    for (int64_t n = first; n < last; n += SIDE) {
+      const int8_t *x = rows_.x + n / TILE * rows_.steps * TILE_BYTES;
+      const bool wide = last - n > TILE;
+      if (o + SIDE <= whole()) {
+        const int8_t *from = weight_ + o * I;
+        if (wide && n == first) multiplyTiles<2, 2, Ahead::NEXT_ROWS>(from, I, x, rows_.steps, sums);
+        else if (wide) multiplyTiles<2, 2>(from, I, x, rows_.steps, sums);
+        else multiplyTiles<2, 1>(from, I, x, rows_.steps, sums);
+      } else {
+        for (int64_t i = 0; i < outputs; i += TILE) {
+          const int8_t *from = o + i < whole() ? weight_ + (o + i) * I : rest_;
+          if (wide) multiplyTiles<1, 2>(from, I, x, rows_.steps, sums + i * SIDE);
+          else multiplyTiles<1, 1>(from, I, x, rows_.steps, sums + i * SIDE);
         }
-        for (int64_t i = 0; i < outputs; i += TILE)
-          for (int64_t j = 0; j < last - n && j < SIDE; j += TILE)
-            writeTile(rows, sums + i * SIDE + j, scales, y, O, n + j, o + i);
       }
+      for (int64_t i = 0; i < outputs; i += TILE)
+        for (int64_t j = 0; j < last - n && j < SIDE; j += TILE)
+          writeTile(rows_, sums + i * SIDE + j, scales_, y_, O_, n + j, o + i);
+    }
+  }
+
+ private:
+  int64_t whole() const { return O_ / TILE * TILE; }
+  int64_t down() const { return (O_ + SIDE - 1) / SIDE; }
+
+  const TiledRows &rows_;
+  const int8_t *weight_;
+  const float *scales_;
+  T *y_;
+  int64_t O_;
+  int8_t *rest_;
+};
+
+/** Some weights times all rows. */
+template <int COUNT> void runTiled(const TiledProduct (&products)[COUNT], const TiledRows &rows) {
+  int64_t count = 0;
+  for (const TiledProduct &p : products) count += p.tasks();
+  const int64_t operations = TiledProduct::SIDE * rows.I * std::min(rows.N, TiledProduct::ROWS_PER_TASK);
+  parallelFor(count, std::max<int64_t>(1, (1 << 21) / operations), [&](int64_t begin, int64_t end) {
+    alignas(64) int32_t sums[TiledProduct::SIDE * TiledProduct::SIDE];
+    [[maybe_unused]] const MatrixUnit unit{};
+    for (int64_t i = begin; i < end; i++) {
+      const TiledProduct *p = products;
+      int64_t task = i;
+      for (; task >= p->tasks(); p++) task -= p->tasks();
+      p->run(task, sums);
     }
   });
 }
+
+}  // namespace

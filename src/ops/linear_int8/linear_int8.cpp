@@ -267,7 +267,12 @@ KERNEL(linear_int8)(const T *x, const int8_t *first, const float *scales1, const
   if (N >= LEAST_TILED_ROWS && I % TERMS == 0) {
     const TiledRows rows(x, N, I, alpha);
     if (!rows.x) return OUT_OF_MEMORY;
-    for (const Matrix &m : blocks.matrices) tiled(rows, m.weight, m.scales, m.y, m.O);
+    const auto product = [&](int j) {
+      const Matrix &m = blocks.matrices[j];
+      return TiledProduct(rows, m.weight, m.scales, m.y, m.O, rows.rest + j * TILE * I);
+    };
+    const TiledProduct products[] = {product(0), product(1), product(2)};
+    runTiled(products, rows);
     return OK;
   }
 #endif
