@@ -154,7 +154,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
       waitProducts<1>();
       differentiate(tile, following);
       settle(s);
-      settle(ds);
+      settle(ds, p);
       waitProducts<0>();
       round();
       stage = following;
