@@ -27,6 +27,8 @@ constexpr int EACH = (WIDTH + THREADS - 1) / THREADS;  // elements of a row of t
 /** Letter boxes of a launch: what is sent in a layer, and every block's best token. */
 constexpr i64 WORDS = ROWS * (6 * INNER + 3 * WIDTH + HIDDEN + 2 * BLOCKS);
 
+DEVICE void fetchNear(const T *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
+
 DEVICE void unpackPiece(const uint4 &piece, float (&v)[PER]) {
   constexpr int EACH_WORD = 4 / int(sizeof(T));
   const T *type = nullptr;
@@ -62,6 +64,28 @@ struct Mean {
   }
 };
 
+/** Letter boxes: where what a product or a head's attention gives is sent to, as words before it. */
+constexpr int QKV_BOX = 0, ATTENDED = QKV_BOX + ROWS * 3 * INNER, OUT_BOX = ATTENDED + ROWS * INNER,
+              QUERY_BOX = OUT_BOX + ROWS * WIDTH, CROSS_ATTENDED = QUERY_BOX + ROWS * INNER,
+              CROSS_OUT_BOX = CROSS_ATTENDED + ROWS * INNER, HIDDEN_BOX = CROSS_OUT_BOX + ROWS * WIDTH,
+              DOWN_BOX = HIDDEN_BOX + ROWS * HIDDEN, BEST_BOX = DOWN_BOX + ROWS * WIDTH;
+static_assert(BEST_BOX + 2 * ROWS * BLOCKS == WORDS, "as many words as there are boxes for");
+
+DEVICE bool isNormalised(int work) { return work == QKV || work == CROSS_QUERY || work == UP || work == LOGITS; }
+
+/** A product's inputs, where they come from, where its results go. */
+DEVICE Route routeOf(int work) {
+  switch (work) {
+    case QKV: return {WIDTH, DOWN_BOX, QKV_BOX};
+    case OUT: return {INNER, ATTENDED, OUT_BOX};
+    case CROSS_QUERY: return {WIDTH, OUT_BOX, QUERY_BOX};
+    case CROSS_OUT: return {INNER, CROSS_ATTENDED, CROSS_OUT_BOX};
+    case UP: return {WIDTH, CROSS_OUT_BOX, HIDDEN_BOX};
+    case DOWN: return {HIDDEN, HIDDEN_BOX, DOWN_BOX};
+    default: return {WIDTH, DOWN_BOX, BEST_BOX};
+  }
+}
+
 class Decoder {
   const Problem &p;
   Shared &shared;
@@ -71,24 +95,17 @@ class Decoder {
   Word *const mail;
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   float x[ROWS][EACH];  // this thread's elements of the residual stream
-  unsigned tag = 1;  // of what is sent next
-
-  // Letter boxes.
-  DEVICE Word *qkv() const { return mail; }
-  DEVICE Word *attended() const { return qkv() + ROWS * 3 * INNER; }
-  DEVICE Word *out() const { return attended() + ROWS * INNER; }
-  DEVICE Word *crossQuery() const { return out() + ROWS * WIDTH; }
-  DEVICE Word *crossAttended() const { return crossQuery() + ROWS * INNER; }
-  DEVICE Word *crossOut() const { return crossAttended() + ROWS * INNER; }
-  DEVICE Word *hidden() const { return crossOut() + ROWS * WIDTH; }
-  DEVICE Word *down() const { return hidden() + ROWS * HIDDEN; }
-  DEVICE Word *best() const { return down() + ROWS * WIDTH; }
+  unsigned tag = 1;     // of what is sent next
 
   DEVICE const T *parameter(int layer, int place) const {
     return p.parameters + i64(places[layer * PLACES + place]) * 64;
   }
+  DEVICE const T *normBefore(int layer, int work) const {
+    if (work == LOGITS) return p.norm;
+    return parameter(layer, work == QKV ? SELF_NORM : work == CROSS_QUERY ? CROSS_NORM : FEED_NORM);
+  }
 
-  /** The residual stream, plus what was sent last where `from` says where, times the norm's weight: the next product's input. */
+  /** The residual stream, plus what was sent last if `from` says where, times the norm's weight: the next product's input. */
   DEVICE void normalise(const Word *from, const T *weight) {
     float scale[EACH];
 #pragma unroll
@@ -96,7 +113,6 @@ class Decoder {
       const int i = threadIdx.x + j * THREADS;
       scale[j] = i < WIDTH ? float(weight[i]) : 0;
     }
-    feed.refill();
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
       float added[EACH] = {};
@@ -126,83 +142,93 @@ class Decoder {
     }
   }
 
-  /** What was sent last, of N elements a row: the next product's input. */
-  template <int N> DEVICE void gather(const Word *from) {
-    constexpr int COUNT = (N + THREADS - 1) / THREADS;
-    feed.refill();
+  /** What was sent last, `count` elements a row: the next product's input. */
+  DEVICE void gather(const Word *from, int count) {
+    constexpr int TOGETHER = 4;
+#pragma unroll 1
+    for (int r = 0; r < ROWS; r++)
+#pragma unroll 1
+      for (int first = threadIdx.x; first < count; first += TOGETHER * THREADS) {
+        float v[TOGETHER];
+        receive(from + r * count, first, THREADS, count, tag - 1, v);
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-      float v[COUNT];
-      receive(from + r * N, threadIdx.x, THREADS, N, tag - 1, v);
-#pragma unroll
-      for (int j = 0; j < COUNT; j++) {
-        const int i = threadIdx.x + j * THREADS;
-        if (i < N) plain[r * PLAIN + i] = Input(v[j]);
+        for (int j = 0; j < TOGETHER; j++)
+          if (first + j * THREADS < count) plain[r * PLAIN + first + j * THREADS] = Input(v[j]);
       }
-    }
     __syncthreads();
   }
 
-  /** The next row of a matrix, of N elements, times the inputs; in every lane. */
-  template <int N> DEVICE void multiply(const Input *input, int stride, float (&product)[ROWS]) {
-    constexpr int SLOTS = slotsFor(N);
+  /** The next row of a matrix times the inputs, `slots` of them; in every lane. */
+  DEVICE void multiply(const Input *input, int stride, int slots, float (&product)[ROWS]) {
+    constexpr int PART = BITE < 4 ? BITE : 4;
     float sums[ROWS][2] = {};
+    input += lane * PER;
+#pragma unroll 1
+    for (; slots > 0; slots -= PART) {
+      feed.wait(min(slots, PART));
 #pragma unroll
-    for (int first = 0; first < SLOTS; first += BITE) {
-      feed.wait(SLOTS - first < BITE ? SLOTS - first : BITE);
-#pragma unroll
-      for (int s = first; s < first + BITE && s < SLOTS; s++) {
+      for (int s = 0; s < PART; s++) {
+        if (s >= slots) break;
         float w[PER];
         unpackPiece(feed.take(), w);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
           float v[PER];
-          load(input + r * stride + s * SLOT + lane * PER, v);
+          load(input + r * stride + s * SLOT, v);
 #pragma unroll
           for (int k = 0; k < PER; k++) sums[r][k % 2] += w[k] * v[k];
         }
       }
+      input += PART * SLOT;
     }
 #pragma unroll
     for (int r = 0; r < ROWS; r++) product[r] = acrossLanes<Sum>(sums[r][0] + sums[r][1]);
   }
 
-  /** Sends an element of every row. */
-  DEVICE void deliver(Word *to, int width, int index, const float (&v)[ROWS]) const {
-#pragma unroll
-    for (int r = 0; r < ROWS; r++)
-      if (lane == r) send(to + r * width + index, v[r], tag);
-  }
-
-  /** This block's rows of a product whose input is normalised, or is not. */
-  template <int N, bool NORMALISED> DEVICE void product(int work, Word *to, int width) {
-    float factor[ROWS];
-    if (NORMALISED) factors(factor);
-    for (int row = feed.firstRow(work); row < shared.end[work]; row += WARPS) {
-      float y[ROWS];
-      multiply<N>(NORMALISED ? normed : plain, NORMALISED ? NORMED : PLAIN, y);
-      if (NORMALISED)
-        for (int r = 0; r < ROWS; r++) y[r] *= factor[r];
-      deliver(to, width, row, y);
-    }
-    tag++;
-  }
-
-  DEVICE void upward() {
+  /** One product: its input, this block's rows of it, and what follows from them. One piece of code for all of them, which
+   * stays in the instruction cache. */
+  DEVICE void stage(int layer, int work) {
+    const Route route = shared.routes[work];
+    const bool normalised = isNormalised(work);
+    feed.refill();
+    if (work == QKV) fetchPast(layer);
+    if (normalised) normalise(work == QKV && layer == 0 ? nullptr : mail + route.from, normBefore(layer, work));
+    else gather(mail + route.from, route.inputs);
+    const Input *input = normalised ? normed : plain;
+    const int stride = normalised ? NORMED : PLAIN, slots = slotsFor(route.inputs);
     float factor[ROWS];
     factors(factor);
-    for (int row = feed.firstRow(UP); row < shared.end[UP]; row += WARPS) {
-      float gate[ROWS], up[ROWS];
-      if (GATED) multiply<WIDTH>(normed, NORMED, gate);
-      multiply<WIDTH>(normed, NORMED, up);
-      with(ACTIVATION, [&](auto f) {
+    Key best[ROWS] = {};
+    const int width = p.outputs(work), end = shared.end[work];
+#pragma unroll 1
+    for (int row = feed.firstRow(work); row < end; row += WARPS) {
+      float y[ROWS], gate[ROWS];
+#pragma unroll 1
+      for (int left = GATED && work == UP ? 2 : 1;; left--) {
+        multiply(input, stride, slots, y);
 #pragma unroll
-        for (int r = 0; r < ROWS; r++)
-          up[r] = GATED ? f.value(gate[r] * factor[r]) * (up[r] * factor[r]) : f.value(up[r] * factor[r]);
-      });
-      deliver(hidden(), HIDDEN, row, up);
+        for (int r = 0; r < ROWS; r++) y[r] *= normalised ? factor[r] : 1;
+        if (left == 1) break;
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) gate[r] = y[r];
+      }
+      if (work == LOGITS) {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) best[r] = LargestKey::of(best[r], keyOf(float(T(y[r] * p.alpha)), row));
+        continue;
+      }
+#pragma unroll
+      for (int r = 0; r < ROWS; r++) {
+        if (lane != r) continue;
+        float v = y[r];
+        if (work == UP) with(ACTIVATION, [&](auto f) { v = GATED ? f.value(gate[r]) * v : f.value(v); });
+        send(mail + route.to + r * width + row, v, tag);
+      }
     }
+    if (work == LOGITS) return choose(best);
     tag++;
+    if (work == QKV) selfAttention(layer);
+    if (work == CROSS_QUERY) crossAttention();
   }
 
   /** This lane's part of a product of query and key, and of all lanes that share a key. */
@@ -265,6 +291,19 @@ class Decoder {
     return *reinterpret_cast<const uint4 *>(shared.fresh + vector * HEAD_WIDTH + lane % LANES * PER);
   }
 
+  /** Asks for the keys and values that self-attention is about to read: by then they are near. */
+  DEVICE void fetchPast(int layer) const {
+    for (int task = blockIdx.x; task < ROWS * HEADS; task += BLOCKS) {
+      const int r = task / HEADS, h = task % HEADS;
+      const i64 cache = (i64(layer * ROWS + r) * p.C * HEADS + h) * HEAD_WIDTH;
+      for (int n = threadIdx.x / LANES; n < min(shared.position[r], p.C); n += THREADS / LANES) {
+        const i64 at = cache + i64(n) * INNER + lane % LANES * PER;
+        fetchNear(p.keys + at);
+        fetchNear(p.values + at);
+      }
+    }
+  }
+
   DEVICE void selfAttention(int layer) {
     for (int task = blockIdx.x; task < ROWS * HEADS; task += BLOCKS) {
       const int r = task / HEADS, h = task % HEADS, position = shared.position[r], radius = (p.P - 1) / 2;
@@ -285,7 +324,7 @@ class Decoder {
           extra[i] = p.bias && n <= position ? p.bias[h * p.P + max(n - position, -radius) + radius] : 0;
         }
         if (first == warp) {
-          receiveFresh(qkv() + r * 3 * INNER + h * HEAD_WIDTH, 3, INNER);
+          receiveFresh(mail + QKV_BOX + r * 3 * INNER + h * HEAD_WIDTH, 3, INNER);
           unpackPiece(freshPiece(0), query);
           const int lanes = 2 * LANES;  // those of this block that keep the new key and value
           if (int(threadIdx.x) < lanes && position < p.C)
@@ -304,7 +343,7 @@ class Decoder {
         }
         mean.add(scores, value);
       }
-      finish(mean, attended() + r * INNER + h * HEAD_WIDTH);
+      finish(mean, mail + ATTENDED + r * INNER + h * HEAD_WIDTH);
     }
     tag++;
   }
@@ -314,8 +353,7 @@ class Decoder {
       const int r = task / HEADS, h = task % HEADS;
       Mean mean;
       float query[PER];
-      feed.refill();
-      receiveFresh(crossQuery() + r * INNER + h * HEAD_WIDTH, 1, INNER);
+      receiveFresh(mail + QUERY_BOX + r * INNER + h * HEAD_WIDTH, 1, INNER);
       unpackPiece(freshPiece(0), query);
       int n;
       for (int first = warp; (n = feed.groupsFrom(first)) > 0; first += n * WARPS) {
@@ -333,41 +371,31 @@ class Decoder {
         for (int i = 0; i < GROUPS; i++) value[i] = i < n ? feed.take() : make_uint4(0, 0, 0, 0);
         mean.add(scores, value);
       }
-      finish(mean, crossAttended() + r * INNER + h * HEAD_WIDTH);
+      finish(mean, mail + CROSS_ATTENDED + r * INNER + h * HEAD_WIDTH);
     }
     tag++;
   }
 
-  /** The best token of every row among this block's, then among all: the rows go on. */
-  DEVICE void choose() {
-    Key mine[ROWS] = {};
-    float factor[ROWS];
-    factors(factor);
-    for (int row = feed.firstRow(LOGITS); row < shared.end[LOGITS]; row += WARPS) {
-      float y[ROWS];
-      multiply<WIDTH>(normed, NORMED, y);
-#pragma unroll
-      for (int r = 0; r < ROWS; r++)
-        mine[r] = LargestKey::of(mine[r], keyOf(float(T(y[r] * factor[r] * p.alpha)), row));
-    }
+  /** The best token of every row among a warp's becomes the best of all: the rows go on. */
+  DEVICE void choose(const Key (&mine)[ROWS]) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
       if (lane == r) shared.best[r][warp] = mine[r];
     __syncthreads();
+    Word *const letters = mail + BEST_BOX;
     if (threadIdx.x < ROWS) {
       const Key key = best(threadIdx.x);
-      Word *to = best() + (threadIdx.x * BLOCKS + blockIdx.x) * 2;
+      Word *to = letters + (threadIdx.x * BLOCKS + blockIdx.x) * 2;
       send(to, unsigned(key >> 32), tag);
       send(to + 1, unsigned(key), tag);
     }
-    feed.refill();
     __syncthreads();
-#pragma unroll
+#pragma unroll 1
     for (int r = 0; r < ROWS; r++) {
       Key largest = 0;
       for (int b = threadIdx.x; b < BLOCKS; b += THREADS) {
         unsigned halves[2];
-        receive(best() + (r * BLOCKS + b) * 2, 0, 1, 2, tag, halves);
+        receive(letters + (r * BLOCKS + b) * 2, 0, 1, 2, tag, halves);
         largest = LargestKey::of(largest, Key(halves[0]) << 32 | halves[1]);
       }
       largest = acrossLanes<LargestKey>(largest);
@@ -416,24 +444,17 @@ class Decoder {
 
   DEVICE void step() {
     embed();
-    for (int layer = 0; layer < p.L; layer++) {
-      normalise(layer > 0 ? down() : nullptr, parameter(layer, SELF_NORM));
-      product<WIDTH, true>(QKV, qkv(), 3 * INNER);
-      selfAttention(layer);
-      gather<INNER>(attended());
-      product<INNER, false>(OUT, out(), WIDTH);
-      normalise(out(), parameter(layer, CROSS_NORM));
-      product<WIDTH, true>(CROSS_QUERY, crossQuery(), INNER);
-      crossAttention();
-      gather<INNER>(crossAttended());
-      product<INNER, false>(CROSS_OUT, crossOut(), WIDTH);
-      normalise(crossOut(), parameter(layer, FEED_NORM));
-      upward();
-      gather<HIDDEN>(hidden());
-      product<HIDDEN, false>(DOWN, down(), WIDTH);
+    int layer = 0, work = QKV;
+#pragma unroll 1
+    for (;; work++) {
+      if (work == CROSS) work++;
+      if (work == LOGITS && layer + 1 < p.L) {
+        layer++;
+        work = QKV;
+      }
+      stage(layer, work);
+      if (work == LOGITS) return;
     }
-    normalise(down(), p.norm);
-    choose();
   }
 };
 
@@ -473,6 +494,7 @@ greedy_steps(const T *parameters, const int *places, const T *embedding, const T
       shared.begin[work] = int(rows * blockIdx.x / BLOCKS);
       shared.end[work] = int(rows * (blockIdx.x + 1) / BLOCKS);
       shared.turn[work] = turn;
+      shared.routes[work] = routeOf(work);
       turn = (turn + shared.end[work] - shared.begin[work]) % WARPS;
     }
   }

@@ -41,7 +41,7 @@ export const greedyRowsPlan: CudaPlan = ({ sizes, scalars, device }): CudaProgra
   const { hidden, gated, kind, steps } = scalars as Record<'hidden' | 'gated' | 'kind' | 'steps', number>;
   const inner = H * D;
   const ahead = device.arch >= 90;
-  const candidates = blocksFor(V, 2 * OUT);
+  const candidates = Math.min(blocksFor(V, OUT), device.multiprocessors);
 
   /** One product: `MATRICES` of [OUTPUTS, INPUTS] at PLACE, on rows that are normalised by NORM's weight. */
   const product = (
@@ -86,7 +86,7 @@ export const greedyRowsPlan: CudaPlan = ({ sizes, scalars, device }): CudaProgra
   const rows = (entry: string, args: readonly string[]): CudaLaunch => ({
     source: 'greedy_steps/rows_choose.cu',
     entry,
-    defines: { CANDIDATES: 2 * OUT },
+    defines: { CANDIDATES: candidates },
     grid: [R],
     block: 256,
     ahead,
@@ -124,7 +124,7 @@ export const greedyRowsPlan: CudaPlan = ({ sizes, scalars, device }): CudaProgra
   const step = [
     ...Array.from({ length: L }, (_, l) => layer(l)).flat(),
     product('rows_logits', ['x', 'head', 'norm', 'best', 'R', 'V', 'alpha', 'eps'], {
-      ...{ INPUTS: M, OUTPUTS: V, PLACE: -1, NORM: -1, blocks: candidates, MATRICES: 2 },
+      ...{ INPUTS: M, OUTPUTS: V, PLACE: -1, NORM: -1, blocks: candidates },
     }),
     rows('rows_choose', [
       ...['best', 'eos', 'token', 'ended', 'position', 'history', 'embedding', 'x', 'V', 'M', 'E', 'C', 'pad'],

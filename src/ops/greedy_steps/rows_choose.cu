@@ -1,5 +1,5 @@
-// greedy_steps for many rows: the choice of the tokens and what follows from it, a block per row. CANDIDATES: tokens of which
-// `best` has one.
+// greedy_steps for many rows: the choice of the tokens and what follows from it, a block per row. CANDIDATES: of a row,
+// in `best`.
 #include "ahead.cuh"
 #include "choice.cuh"
 
@@ -25,7 +25,7 @@ KERNEL rows_choose(const Key *best, const int *eos, int *token, int *ended, int 
   letNextBegin();
   waitForEarlier();
   __shared__ int next;
-  const i64 r = blockIdx.x, count = (V + CANDIDATES - 1) / CANDIDATES;
+  const i64 r = blockIdx.x, count = CANDIDATES;
   Key key = 0;
   for (i64 i = threadIdx.x; i < count; i += blockDim.x) key = LargestKey::of(key, best[r * count + i]);
   key = acrossBlock<LargestKey>(key);

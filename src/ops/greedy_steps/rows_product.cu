@@ -189,17 +189,95 @@ LAUNCHED rows_up(const T *x, const T *parameters, const int *places, T *hidden, 
 }
 #endif
 
-/** The best of 16 MATRICES tokens for every row, [R, blocks]. */
+#if MATRICES == 1
+/** The best of this block's tokens for every row, [R, blocks]: 16 at a time, the rows stay in registers. */
 LAUNCHED rows_logits(const T *x, const T *head, const T *norm, Key *best, i64 R, i64 V, float alpha, float eps) {
-  constexpr int ALL = MATRICES * OUT;
-  __shared__ Sums sums;
+  constexpr bool KEPT = STEPS * TILES <= 16;
+  constexpr int RESULTS = (OUT * ROWS + WARPS * WARP - 1) / (WARPS * WARP);
+  __shared__ float partial[2][WARPS][OUT][PITCH];
+  __shared__ float squares[WARPS][ROWS];
   letNextBegin();
-  const int row = blockIdx.y * ROWS, first = blockIdx.x * ALL, last = int(V) - 1;
-  multiplyRows(sums, [=](int m, int o) { return head + i64(min(first + m * OUT + o, last)) * INPUTS; }, x, norm, row, int(R));
-  for (int i = threadIdx.x; i < ALL * ROWS; i += WARPS * WARP) {  // whole warps
-    const int o = i % ALL, at = i / ALL;
-    const float logit = float(T(alpha * (total(sums, o, at) * factor(sums, at, eps))));
-    const Key key = acrossLanes<LargestKey, ALL>(first + o <= last ? keyOf(logit, first + o) : 0);
-    if (o == 0 && row + at < R) best[i64(row + at) * gridDim.x + blockIdx.x] = key;
+  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+  const int row = blockIdx.y * ROWS, last = int(V) - 1, all = int((V + OUT - 1) / OUT);
+  uint4 weights[2][STEPS][2], rows[KEPT ? STEPS : 1][TILES];
+  const auto isReal = [&](int step) { return BLOCKS % WARPS == 0 || warp + step * WARPS < BLOCKS; };
+  const auto at = [&](int step) { return (warp + step * WARPS) * BLOCK + t * 8; };
+  const auto fetch = [&](int tile, uint4 (&to)[STEPS][2]) {
+#pragma unroll
+    for (int step = 0; step < STEPS; step++)
+#pragma unroll
+      for (int half = 0; half < 2; half++)
+        if (tile < all && isReal(step))
+          to[step][half] = readOnce(head + i64(min(tile * OUT + g + 8 * half, last)) * INPUTS + at(step));
+  };
+  float square[TILES] = {};
+  const auto read = [&](int step, uint4 (&to)[TILES]) {
+    const uint4 scale = *reinterpret_cast<const uint4 *>(norm + at(step));
+#pragma unroll
+    for (int n = 0; n < TILES; n++) {
+      const int r = row + n * 8 + g;
+      to[n] = make_uint4(0, 0, 0, 0);
+      if (r < R) to[n] = weighted(*reinterpret_cast<const uint4 *>(x + i64(r) * INPUTS + at(step)), scale, square[n]);
+    }
+  };
+  fetch(blockIdx.x, weights[0]);
+  fetch(blockIdx.x + gridDim.x, weights[1]);
+  waitForEarlier();
+#pragma unroll
+  for (int step = 0; step < STEPS; step++)
+    if (isReal(step)) read(step, rows[KEPT ? step : 0]);
+#pragma unroll
+  for (int n = 0; n < TILES; n++) {
+    const float whole = acrossLanes<Sum, 4>(square[n]);
+    if (t == 0) squares[warp][n * 8 + g] = whole;
+  }
+  __syncthreads();
+  float scale[RESULTS];
+  Key most[RESULTS] = {};
+#pragma unroll
+  for (int k = 0; k < RESULTS; k++) {
+    float sum = 0;
+    for (int w = 0; w < WARPS; w++) sum += squares[w][(threadIdx.x + k * WARPS * WARP) / OUT % ROWS];
+    scale[k] = rsqrtf(sum / INPUTS + eps);
+  }
+  const auto take = [&](int tile, uint4 (&w)[STEPS][2], float (&to)[WARPS][OUT][PITCH]) {
+    float c[TILES][4] = {};
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) {
+      if (!isReal(step)) break;
+      if (!KEPT) read(step, rows[0]);
+#pragma unroll
+      for (int n = 0; n < TILES; n++) {
+        const uint4 &b = rows[KEPT ? step : 0][n], &upper = w[step][0], &lower = w[step][1];
+        multiply(c[n], {upper.x, lower.x, upper.y, lower.y}, b.x, b.y, static_cast<const T *>(nullptr));
+        multiply(c[n], {upper.z, lower.z, upper.w, lower.w}, b.z, b.w, static_cast<const T *>(nullptr));
+      }
+    }
+    fetch(tile + 2 * gridDim.x, w);
+#pragma unroll
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) to[warp][g + i / 2 * 8][n * 8 + 2 * t + i % 2] = c[n][i];
+    __syncthreads();  // whoever writes here next has passed the other buffer's
+#pragma unroll
+    for (int k = 0; k < RESULTS; k++) {
+      const int i = threadIdx.x + k * WARPS * WARP, token = tile * OUT + i % OUT;
+      if (i >= OUT * ROWS || token > last) continue;
+      float sum = 0;
+#pragma unroll
+      for (int v = 0; v < WARPS; v++) sum += to[v][i % OUT][i / OUT];
+      most[k] = LargestKey::of(most[k], keyOf(float(T(alpha * (sum * scale[k]))), token));
+    }
+  };
+  for (int tile = blockIdx.x; tile < all; tile += 2 * gridDim.x) {
+    take(tile, weights[0], partial[0]);
+    if (tile + int(gridDim.x) < all) take(tile + gridDim.x, weights[1], partial[1]);
+  }
+#pragma unroll
+  for (int k = 0; k < RESULTS; k++) {
+    const int i = threadIdx.x + k * WARPS * WARP, r = row + i / OUT;
+    const Key key = acrossLanes<LargestKey, OUT>(most[k]);
+    if (i % OUT == 0 && i < OUT * ROWS && r < R) best[i64(r) * gridDim.x + blockIdx.x] = key;
   }
 }
+#endif

@@ -45,6 +45,11 @@ struct Problem {
   }
 };
 
+/** A product's inputs, and the letter boxes that they come from and that its results go to. */
+struct Route {
+  int inputs, from, to;
+};
+
 /** Shared memory of a block; the plan reckons with its size. */
 struct Shared {
   alignas(16) T fresh[3 * HEAD_WIDTH];  // the new token's query, key and value
@@ -52,5 +57,6 @@ struct Shared {
   float partial[WARPS][HEAD_WIDTH + 2];
   unsigned long long best[ROWS][WARPS];
   int token[ROWS], ended[ROWS], position[ROWS];
+  Route routes[WORKS];
   int begin[WORKS], end[WORKS], turn[WORKS];  // this block's rows of a product; the warp that has the first
 };
