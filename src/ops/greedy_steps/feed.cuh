@@ -19,96 +19,103 @@ class Feed {
   const int *places;
   uint4 *const slots;  // this lane's piece of slot 0; the next slot's is WARP further
   const int warp, lane;
-  // What is asked for next: a matrix's row or some keys, `pieces` slots of which this lane has `real`.
+  // What is asked for next: `pieces` slots of a row of a matrix, or of some keys, of which this lane has `real`.
   const char *at;
-  i64 stride;
-  int pieces = 0, real, layer = 0, token = 0, work = QKV, row, task, group, half;
+  int stride, pieces = 0, real;
+  // The rows after it: `rows` of them, of one matrix or of two in turn.
+  const char *row, *other;
+  int rows = 0, rowStride, slotsOfRow, realOfRow;
+  bool paired;
+  // The runs after them, or the keys.
+  int token = 0, layer = 0, run = 0, task = ROWS * HEADS, group, half;
   int head = 0, tail = 0, owed = 0;
 
-  DEVICE void begin(int next) {
-    if (next == LOGITS && layer + 1 < p.L) {
-      layer++;
-      next = QKV;
-    } else if (next == WORKS) {
+  DEVICE void begin(const Run &next) {
+    if (next.place == CROSS_KEYS) {
+      task = blockIdx.x;
+      group = warp;
+      half = 0;
+      return;
+    }
+    const auto begins = [&](int place) {
+      const T *matrix = place == HEAD ? p.head : p.parameters + i64(places[layer * PLACES + place]) * 64;
+      return reinterpret_cast<const char *>(matrix) + next.offset + lane * 16;
+    };
+    paired = GATED && next.place == GATE_MATRIX;
+    row = begins(next.place);
+    if (paired) other = begins(UP_MATRIX);
+    rows = paired ? 2 * next.rows : next.rows;
+    rowStride = next.width * WARPS * int(sizeof(T));
+    slotsOfRow = slotsFor(next.width);
+    const int over = next.width - lane * PER;
+    realOfRow = over > 0 ? slotsFor(over) : 0;
+  }
+
+  /** The next run of this warp: those of every layer, then the head's, then again for the next token. */
+  DEVICE void nextRun() {
+    if (layer < p.L) {
+      if (run < shared.runs[warp].count) begin(shared.runs[warp].list[run++]);
+      else {
+        layer++;
+        run = 0;
+      }
+    } else if (run == 0) {
+      run = 1;
+      begin(shared.runs[warp].head);
+    } else {
       token++;
       layer = 0;
-      next = QKV;
+      run = 0;
     }
-    work = next;
-    row = firstRow(next);
-    task = blockIdx.x;
-    group = warp;
-    half = 0;
   }
 
-  DEVICE void matrixRow(const T *matrix, int index, int width) {
-    at = reinterpret_cast<const char *>(matrix + i64(index) * width) + lane * 16;
-    stride = SLOT * sizeof(T);
-    pieces = slotsFor(width);
-    const int over = width - lane * PER;
-    real = over > 0 ? slotsFor(over) : 0;
+  /** The next keys or values of cross-attention, if there are more. */
+  DEVICE void nextKeys() {
+    const int n = groupsFrom(group);
+    if (n == 0) {
+      task += BLOCKS;
+      group = warp;
+      return;
+    }
+    const int key = group * TOGETHER + lane / LANES, r = task / HEADS, h = task % HEADS;
+    at = reinterpret_cast<const char *>((half ? p.crossValues : p.crossKeys) +
+                                        (i64(layer * ROWS + r) * p.S + key) * INNER + h * HEAD_WIDTH) +
+         lane % LANES * 16;
+    stride = WARPS * TOGETHER * INNER * int(sizeof(T));
+    pieces = n;
+    real = key < p.S ? (p.S - 1 - key) / (WARPS * TOGETHER) + 1 : 0;
+    if (half) group += n * WARPS;
+    half ^= 1;
   }
-
-  DEVICE const T *matrix(int place) const { return p.parameters + i64(places[layer * PLACES + place]) * 64; }
 
   DEVICE void nextPieces() {
-    for (;;) {
-      if (work == CROSS) {
-        if (task >= ROWS * HEADS) {
-          begin(CROSS_OUT);
-          continue;
-        }
-        const int n = groupsFrom(group);
-        if (n == 0) {
-          task += BLOCKS;
-          group = warp;
-          continue;
-        }
-        const int key = group * TOGETHER + lane / LANES, r = task / HEADS, h = task % HEADS;
-        at = reinterpret_cast<const char *>((half ? p.crossValues : p.crossKeys) +
-                                            (i64(layer * ROWS + r) * p.S + key) * INNER + h * HEAD_WIDTH) +
-             lane % LANES * 16;
-        stride = i64(WARPS) * TOGETHER * INNER * sizeof(T);
-        pieces = n;
-        real = key < p.S ? (p.S - 1 - key) / (WARPS * TOGETHER) + 1 : 0;
-        if (half) group += n * WARPS;
-        half ^= 1;
-        return;
-      }
-      if (row >= shared.end[work]) {
-        begin(work + 1);
-        continue;
-      }
-      const int index = row;
-      if (work == UP && GATED) {
-        matrixRow(matrix(half ? UP_MATRIX : GATE_MATRIX), index, WIDTH);
-        if (half) row += WARPS;
-        half ^= 1;
-        return;
-      }
-      row += WARPS;
-      switch (work) {
-        case QKV: return matrixRow(matrix(Q + index / INNER), index % INNER, WIDTH);
-        case OUT: return matrixRow(matrix(O), index, INNER);
-        case CROSS_QUERY: return matrixRow(matrix(CROSS_Q), index, WIDTH);
-        case CROSS_OUT: return matrixRow(matrix(CROSS_O), index, INNER);
-        case UP: return matrixRow(matrix(UP_MATRIX), index, WIDTH);
-        case DOWN: return matrixRow(matrix(DOWN_MATRIX), index, HIDDEN);
-        default: return matrixRow(p.head, index, WIDTH);
-      }
+#pragma unroll 1
+    while (pieces == 0 && token < p.steps) {
+      if (rows > 0) {
+        at = row;
+        const char *next = row + rowStride;
+        row = paired ? other : next;
+        other = next;
+        rows--;
+        stride = SLOT * int(sizeof(T));
+        pieces = slotsOfRow;
+        real = realOfRow;
+      } else if (task < ROWS * HEADS) nextKeys();
+      else nextRun();
     }
   }
 
-  DEVICE void ask() {
-    if (token < p.steps && pieces == 0) nextPieces();
-    if (token < p.steps) {
-      copyAhead(slots + head * WARP, at, real > 0);
+  DEVICE void ask(int count) {
+#pragma unroll 1
+    for (; count > 0; count--) {
+      if (pieces == 0) nextPieces();
+      if (pieces > 0) copyAhead(slots + head * WARP, at, real > 0);
       at += stride;
       real--;
-      pieces--;
+      pieces -= pieces > 0;
+      closeSlot();
+      head = head + 1 == DEPTH ? 0 : head + 1;
     }
-    closeSlot();
-    head = head + 1 == DEPTH ? 0 : head + 1;
   }
 
  public:
@@ -116,28 +123,31 @@ class Feed {
       : p(problem), shared(sharedMemory), places(placesOfLayers),
         slots(memory + threadIdx.x / WARP * DEPTH * WARP + threadIdx.x % WARP), warp(threadIdx.x / WARP),
         lane(threadIdx.x % WARP) {
-    begin(QKV);
-    for (int i = 0; i < DEPTH; i++) ask();
+    owed = DEPTH;
   }
 
   /** The first row of a product that is this warp's; the next is WARPS further. */
   DEVICE int firstRow(int of) const { return shared.begin[of] + (warp + WARPS - shared.turn[of]) % WARPS; }
 
-  /** How many of a warp's groups of keys of cross-attention, from one on, are taken together; 0 behind the last. */
+  /** How many of a warp's groups of keys of cross-attention, from one on, are taken together: GROUPS, 1, or 0 behind the last. */
   DEVICE int groupsFrom(int first) const {
     const int all = (p.S + TOGETHER - 1) / TOGETHER;
-    return first < all ? min(GROUPS, (all - first + WARPS - 1) / WARPS) : 0;
+    return first + (GROUPS - 1) * WARPS < all ? GROUPS : first < all ? 1 : 0;
   }
 
-  /** Asks for as much as was taken. */
+  /** Asks for as much as was taken: best while others are waited for. */
   DEVICE void refill() {
-    for (; owed > 0; owed--) ask();
+    ask(owed);
+    owed = 0;
   }
-  /** Waits for the next `count` <= BITE slots, which are then taken. */
+  /** Makes sure that the next `count` <= BITE slots have been asked for; then `wait` for them and take them. */
+  DEVICE void reserve(int count) {
+    if (owed + count > BUDGET) refill();
+  }
   DEVICE void wait(int count) {
-    refill();
-    waitSlots<DEPTH - BITE>();
-    owed = count;
+    owed += count;
+    if (owed <= BITE) waitSlots<DEPTH - BITE>();
+    else waitSlots<DEPTH - BUDGET>();
   }
   DEVICE uint4 take() {
     const uint4 piece = slots[tail * WARP];

@@ -3,11 +3,14 @@
 // One launch for many tokens. There is one block per multiprocessor, all at the same time, and each has a share of the rows
 // of every matrix; a product's results are sent to all blocks (mail.cuh), which each keep the whole residual stream. So a
 // layer is a chain of eight exchanges, while what is read of device memory arrives ahead of its use (feed.cuh). A head's
-// attention is one block's. Sums have one order whatever ROWS is.
+// attention is one block's. Sums have one order whatever ROWS is. All products share one piece of code: what a layer runs
+// through should stay in the instruction cache.
 #include "activation/functions.cuh"
 #include "choice.cuh"
 #include "feed.cuh"
 #include "mail.cuh"
+#include "mean.cuh"
+#include "routes.cuh"
 #include "shapes.cuh"
 
 namespace {
@@ -21,70 +24,9 @@ template <> struct InputOf<f16> {
 };
 using Input = InputOf<T>::Type;
 
-constexpr float LOG2E = 1.4426950408889634f;
 constexpr int EACH = (WIDTH + THREADS - 1) / THREADS;  // elements of a row of the residual stream in a thread
 
-/** Letter boxes of a launch: what is sent in a layer, and every block's best token. */
-constexpr i64 WORDS = ROWS * (6 * INNER + 3 * WIDTH + HIDDEN + 2 * BLOCKS);
-
 DEVICE void fetchNear(const T *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
-
-DEVICE void unpackPiece(const uint4 &piece, float (&v)[PER]) {
-  constexpr int EACH_WORD = 4 / int(sizeof(T));
-  const T *type = nullptr;
-  unpack(piece.x, v, type);
-  unpack(piece.y, v + EACH_WORD, type);
-  unpack(piece.z, v + 2 * EACH_WORD, type);
-  unpack(piece.w, v + 3 * EACH_WORD, type);
-}
-
-/** The mean of values by the softmax of scores, of some of the keys. */
-struct Mean {
-  float top = -infinity(), total = 0, sums[PER] = {};
-
-  /** Scores in powers of 2, -infinity where a key is not seen. */
-  template <int N> DEVICE void add(const float (&scores)[N], const uint4 (&values)[N]) {
-    float highest = top;
-#pragma unroll
-    for (int i = 0; i < N; i++) highest = fmaxf(highest, scores[i]);
-    const float from = highest == -infinity() ? 0 : highest, keep = exponential2(top - from);
-    top = highest;
-    total *= keep;
-#pragma unroll
-    for (int k = 0; k < PER; k++) sums[k] *= keep;
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-      const float share = exponential2(scores[i] - from);
-      float v[PER];
-      unpackPiece(values[i], v);
-      total += share;
-#pragma unroll
-      for (int k = 0; k < PER; k++) sums[k] += scores[i] == -infinity() ? 0 : share * v[k];
-    }
-  }
-};
-
-/** Letter boxes: where what a product or a head's attention gives is sent to, as words before it. */
-constexpr int QKV_BOX = 0, ATTENDED = QKV_BOX + ROWS * 3 * INNER, OUT_BOX = ATTENDED + ROWS * INNER,
-              QUERY_BOX = OUT_BOX + ROWS * WIDTH, CROSS_ATTENDED = QUERY_BOX + ROWS * INNER,
-              CROSS_OUT_BOX = CROSS_ATTENDED + ROWS * INNER, HIDDEN_BOX = CROSS_OUT_BOX + ROWS * WIDTH,
-              DOWN_BOX = HIDDEN_BOX + ROWS * HIDDEN, BEST_BOX = DOWN_BOX + ROWS * WIDTH;
-static_assert(BEST_BOX + 2 * ROWS * BLOCKS == WORDS, "as many words as there are boxes for");
-
-DEVICE bool isNormalised(int work) { return work == QKV || work == CROSS_QUERY || work == UP || work == LOGITS; }
-
-/** A product's inputs, where they come from, where its results go. */
-DEVICE Route routeOf(int work) {
-  switch (work) {
-    case QKV: return {WIDTH, DOWN_BOX, QKV_BOX};
-    case OUT: return {INNER, ATTENDED, OUT_BOX};
-    case CROSS_QUERY: return {WIDTH, OUT_BOX, QUERY_BOX};
-    case CROSS_OUT: return {INNER, CROSS_ATTENDED, CROSS_OUT_BOX};
-    case UP: return {WIDTH, CROSS_OUT_BOX, HIDDEN_BOX};
-    case DOWN: return {HIDDEN, HIDDEN_BOX, DOWN_BOX};
-    default: return {WIDTH, DOWN_BOX, BEST_BOX};
-  }
-}
 
 class Decoder {
   const Problem &p;
@@ -158,28 +100,37 @@ class Decoder {
     __syncthreads();
   }
 
+  /** N slots of a matrix's row times the inputs from `input` on. */
+  template <int N> DEVICE void multiplySlots(const Input *input, int stride, float (&sums)[ROWS][2]) {
+    feed.wait(N);
+    uint4 pieces[N];
+#pragma unroll
+    for (uint4 &piece : pieces) piece = feed.take();
+#pragma unroll
+    for (int s = 0; s < N; s++) {
+      float w[PER];
+      unpackPiece(pieces[s], w);
+#pragma unroll
+      for (int r = 0; r < ROWS; r++) {
+        float v[PER];
+        load(input + r * stride + s * SLOT, v);
+#pragma unroll
+        for (int k = 0; k < PER; k++) sums[r][k % 2] += w[k] * v[k];
+      }
+    }
+  }
+
   /** The next row of a matrix times the inputs, `slots` of them; in every lane. */
   DEVICE void multiply(const Input *input, int stride, int slots, float (&product)[ROWS]) {
-    constexpr int PART = BITE < 4 ? BITE : 4;
     float sums[ROWS][2] = {};
     input += lane * PER;
 #pragma unroll 1
-    for (; slots > 0; slots -= PART) {
-      feed.wait(min(slots, PART));
-#pragma unroll
-      for (int s = 0; s < PART; s++) {
-        if (s >= slots) break;
-        float w[PER];
-        unpackPiece(feed.take(), w);
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-          float v[PER];
-          load(input + r * stride + s * SLOT, v);
-#pragma unroll
-          for (int k = 0; k < PER; k++) sums[r][k % 2] += w[k] * v[k];
-        }
-      }
-      input += PART * SLOT;
+    for (int n; slots > 0; slots -= n) {
+      n = slots < PART ? 1 : PART;
+      feed.reserve(n);
+      if (n == PART) multiplySlots<PART>(input, stride, sums);
+      else multiplySlots<1>(input, stride, sums);
+      input += n * SLOT;
     }
 #pragma unroll
     for (int r = 0; r < ROWS; r++) product[r] = acrossLanes<Sum>(sums[r][0] + sums[r][1]);
@@ -192,12 +143,15 @@ class Decoder {
     const bool normalised = isNormalised(work);
     feed.refill();
     if (work == QKV) fetchPast(layer);
+    if (!normalised) fetchNorm(layer, work);
     if (normalised) normalise(work == QKV && layer == 0 ? nullptr : mail + route.from, normBefore(layer, work));
     else gather(mail + route.from, route.inputs);
     const Input *input = normalised ? normed : plain;
     const int stride = normalised ? NORMED : PLAIN, slots = slotsFor(route.inputs);
     float factor[ROWS];
-    factors(factor);
+    if (normalised) factors(factor);
+    else
+      for (float &one : factor) one = 1;
     Key best[ROWS] = {};
     const int width = p.outputs(work), end = shared.end[work];
 #pragma unroll 1
@@ -207,7 +161,7 @@ class Decoder {
       for (int left = GATED && work == UP ? 2 : 1;; left--) {
         multiply(input, stride, slots, y);
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) y[r] *= normalised ? factor[r] : 1;
+        for (int r = 0; r < ROWS; r++) y[r] *= factor[r];
         if (left == 1) break;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) gate[r] = y[r];
@@ -291,6 +245,14 @@ class Decoder {
     return *reinterpret_cast<const uint4 *>(shared.fresh + vector * HEAD_WIDTH + lane % LANES * PER);
   }
 
+  /** Asks for the scales of the norm behind a product. */
+  DEVICE void fetchNorm(int layer, int work) const {
+    constexpr int LINE = 128 / int(sizeof(T));
+    const bool last = work == DOWN && layer + 1 == p.L;
+    const T *weight = normBefore(layer + (work == DOWN), last ? LOGITS : work == DOWN ? QKV : work + 1);
+    for (int i = threadIdx.x * LINE; i < WIDTH; i += THREADS * LINE) fetchNear(weight + i);
+  }
+
   /** Asks for the keys and values that self-attention is about to read: by then they are near. */
   DEVICE void fetchPast(int layer) const {
     for (int task = blockIdx.x; task < ROWS * HEADS; task += BLOCKS) {
@@ -348,28 +310,39 @@ class Decoder {
     tag++;
   }
 
+  /** N groups of a warp's keys, the first of which is `first`. */
+  template <int N> DEVICE void attendSource(Mean &mean, const float (&query)[PER], int r, int first) {
+    uint4 key[N], value[N];
+    float scores[N];
+    feed.wait(2 * N);
+#pragma unroll
+    for (uint4 &piece : key) piece = feed.take();
+#pragma unroll
+    for (uint4 &piece : value) piece = feed.take();
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+      const int n = (first + i * WARPS) * TOGETHER + lane / LANES;
+      const bool seen = n < p.S && (!p.crossSegments || p.crossSegments[r * p.S + n] >= 0);
+      const float s = score(query, key[i]) * LOG2E;
+      scores[i] = seen ? s : -infinity();
+    }
+    mean.add(scores, value);
+  }
+
   DEVICE void crossAttention() {
     for (int task = blockIdx.x; task < ROWS * HEADS; task += BLOCKS) {
       const int r = task / HEADS, h = task % HEADS;
       Mean mean;
       float query[PER];
+      feed.refill();
       receiveFresh(mail + QUERY_BOX + r * INNER + h * HEAD_WIDTH, 1, INNER);
       unpackPiece(freshPiece(0), query);
       int n;
+#pragma unroll 1
       for (int first = warp; (n = feed.groupsFrom(first)) > 0; first += n * WARPS) {
-        uint4 value[GROUPS];
-        float scores[GROUPS];
-        feed.wait(2 * n);
-#pragma unroll
-        for (int i = 0; i < GROUPS; i++) {
-          const int key = (first + i * WARPS) * TOGETHER + lane / LANES;
-          const bool seen = i < n && key < p.S && (!p.crossSegments || p.crossSegments[r * p.S + key] >= 0);
-          const float s = score(query, i < n ? feed.take() : make_uint4(0, 0, 0, 0)) * LOG2E;
-          scores[i] = seen ? s : -infinity();
-        }
-#pragma unroll
-        for (int i = 0; i < GROUPS; i++) value[i] = i < n ? feed.take() : make_uint4(0, 0, 0, 0);
-        mean.add(scores, value);
+        feed.reserve(2 * n);
+        if (n == GROUPS) attendSource<GROUPS>(mean, query, r, first);
+        else attendSource<1>(mean, query, r, first);
       }
       finish(mean, mail + CROSS_ATTENDED + r * INNER + h * HEAD_WIDTH);
     }
@@ -500,6 +473,8 @@ greedy_steps(const T *parameters, const int *places, const T *embedding, const T
   }
   __syncthreads();
   Feed feed(p, shared, placesOfLayers, slots);
+  if (threadIdx.x % WARP == 0) listRuns(p, shared, feed, shared.runs[threadIdx.x / WARP]);
+  __syncwarp();
   Decoder decoder(p, shared, placesOfLayers, inputs, feed, mail);
   for (int step = 0; step < steps; step++) decoder.step();
   if (blockIdx.x == 0 && threadIdx.x < ROWS) {

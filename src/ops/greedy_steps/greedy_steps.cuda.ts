@@ -31,7 +31,7 @@ export interface StepSizes {
 function ownBytes({ R, M, H, D, L, hidden }: Omit<StepSizes, 'S' | 'C'>, type: FloatType): number {
   const whole = (n: number) => Math.ceil((n * bytesOf[type]) / SLOT) * (SLOT / bytesOf[type]);
   const inputs = R * (whole(M) + whole(Math.max(H * D, hidden))) * (type === 'bf16' ? 2 : 4);
-  const floats = R * WARPS + WARPS * (D + 2) + 3 * D + 2 * R * WARPS + 3 * R + 54;
+  const floats = R * WARPS + WARPS * (D + 2) + 3 * D + 2 * R * WARPS + 3 * R + 54 + WARPS * 53;
   return inputs + 4 * (floats + L * PLACES) + 64;
 }
 
