@@ -1,4 +1,5 @@
 /** fat5 evaluate --suite: what one row of positionals and flags asks for, and the tables as they grow. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { comparedModels, nameOfPlaces } from '../finetune/suite/checkpoints.ts';
 import { markdown, writeReport } from '../finetune/suite/report.ts';
@@ -44,5 +45,9 @@ export async function evaluateSuite(flags: SuiteFlags, positionals: readonly str
   if (flags.json)
     for (const { model, result, ...row } of rows)
       console.log(JSON.stringify({ ...result, ...row, checkpoint: model.name }));
-  else console.log(`${markdown(suite, rows)}\n${output}: results.md, results.csv, results.svg, and a folder a task`);
+  else {
+    const files = ['results.md', 'results.csv', 'results.svg'].filter((name) => existsSync(join(output, name)));
+    console.log(`${markdown(suite, rows)}
+${output}: ${files.join(', ')}, and a folder a task`);
+  }
 }
