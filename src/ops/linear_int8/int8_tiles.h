@@ -7,6 +7,7 @@
 
 constexpr int64_t LEAST_TILED_ROWS = 16;
 constexpr int TERMS = 64, TILE_BYTES = TILE * TERMS;
+constexpr int64_t SECOND_LEVEL_BYTES = 1 << 21;
 constexpr int64_t SERIAL_ITEMS = 1 << 15;  // fewer are packed before another thread has begun
 
 /**
@@ -124,9 +125,15 @@ class TiledProduct {
   void run(int64_t task, int32_t *sums) const {
     const int64_t I = rows_.I, o = task % down() * SIDE, first = task / down() * ROWS_PER_TASK;
     const int64_t outputs = std::min(SIDE, O_ - o), last = std::min(rows_.N, first + ROWS_PER_TASK);
+    const bool isFar = rows_.N * O_ * int64_t(sizeof(T)) > SECOND_LEVEL_BYTES;
     for (int64_t n = first; n < last; n += SIDE) {
       const int8_t *x = rows_.x + n / TILE * rows_.steps * TILE_BYTES;
       const bool wide = last - n > TILE;
+      if (isFar)  // what is written is fetched while the products are formed
+        for (int64_t i = n; i < std::min(last, n + SIDE); i++) {
+          __builtin_prefetch(y_ + i * O_ + o, 1);
+          __builtin_prefetch(y_ + i * O_ + o + outputs - 1, 1);
+        }
       if (o + SIDE <= whole()) {
         const int8_t *from = weight_ + o * I;
         if (wide && n == first) multiplyTiles<2, 2, Ahead::NEXT_ROWS>(from, I, x, rows_.steps, sums);
