@@ -7,8 +7,9 @@
  *
  * Objects are cached by the hash of everything that shapes them: compiler, flags, headers, source. Libraries are
  * written by rename, so that a build beside a running process is safe.
- * FAT5_ISA=avx2,… limits the instruction sets: a developer's switch for faster builds. FAT5_ARCH=arm64 with CXX=a cross
- * compiler builds for another processor, into dist/native-arm64/.
+ * FAT5_ISA=avx2,… limits the instruction sets: a developer's switch for faster builds; libraries of the others that are
+ * no longer those of the sources are removed. FAT5_ARCH=arm64 with CXX=a cross compiler builds for another processor, into
+ * dist/native-arm64/.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -81,8 +82,6 @@ function sources(folder, suffix) {
     .sort();
 }
 
-const jobs = new Map(); // object path -> compiler arguments
-
 const includeFolders = ['src/backend/cpu', 'dist/native'].map((folder) => join(root, folder));
 const include = includeFolders.flatMap((folder) => ['-I', folder]);
 
@@ -113,13 +112,11 @@ function object(source, isa, flags) {
   const hash = createHash('sha256').update(version.stdout).update(flags.join(' '));
   hashWithIncludes(hash, source, kernels);
   const path = join(objects, `${basename(source, '.cpp')}-${hash.digest('hex').slice(0, 16)}.o`);
-  jobs.set(path, [...flags, ...include, '-c', source]);
-  return path;
+  return { path, args: [...flags, ...include, '-c', source] };
 }
 
-const libraries = new Map(); // library name -> object paths
+const libraries = new Map(); // library name -> objects
 for (const [isa, flags] of Object.entries(instructionSets)) {
-  if (wanted && !wanted.includes(isa)) continue;
   if (isa === 'amx' && !understands(matrixUnit)) continue;
   libraries.set(`fat5-cpu-${isa}`, [
     ...sources('src/backend/cpu', '.cpp').map((source) => object(source, isa, [...common, ...flags])),
@@ -135,6 +132,19 @@ libraries.set(
     .flatMap((f) => sources(f, '.cpp'))
     .map((source) => object(source, 'any', [...common, ...portable])),
 );
+
+const pathOf = (name) => join(out, `lib${name}.so`);
+const recipeOf = (parts) => parts.map(({ path }) => path).join('\n');
+const isCurrent = (name, parts) => {
+  const from = `${pathOf(name)}.from`;
+  return existsSync(pathOf(name)) && existsSync(from) && readFileSync(from, 'utf8') === recipeOf(parts);
+};
+for (const [name, parts] of libraries) {
+  if (!wanted || !name.startsWith('fat5-cpu-') || wanted.includes(name.slice('fat5-cpu-'.length))) continue;
+  if (!isCurrent(name, parts)) rmSync(pathOf(name), { force: true });
+  libraries.delete(name);
+}
+const jobs = new Map([...libraries.values()].flat().map(({ path, args }) => [path, args]));
 
 mkdirSync(objects, { recursive: true });
 const run = (args) =>
@@ -164,12 +174,19 @@ await Promise.all(
 
 for (const [name, parts] of libraries) {
   if (parts.length === 0) continue;
-  const path = join(out, `lib${name}.so`);
-  const recipe = parts.join('\n');
-  if (existsSync(path) && existsSync(`${path}.from`) && readFileSync(`${path}.from`, 'utf8') === recipe) continue;
+  if (isCurrent(name, parts)) continue;
+  const path = pathOf(name);
   // nodelete: at exit the FFI library would unload the code that our threads still run in.
-  await run(['-shared', '-pthread', '-Wl,-z,nodelete', '-Wl,--no-undefined', '-o', temporary(path), ...parts]);
+  await run([
+    '-shared',
+    '-pthread',
+    '-Wl,-z,nodelete',
+    '-Wl,--no-undefined',
+    '-o',
+    temporary(path),
+    ...parts.map((part) => part.path),
+  ]);
   renameSync(temporary(path), path);
-  writeFileSync(`${path}.from`, recipe);
+  writeFileSync(`${path}.from`, recipeOf(parts));
   console.log(`built ${path.slice(root.length + 1)}`);
 }
