@@ -22,6 +22,8 @@ const shapes = {
 };
 const WARM_UP = 100;
 const LAST_RATE = 1e-5;
+/** Steps to a point of the chart. */
+const EACH = 25;
 const read = (folder, name) => JSON.parse(readFileSync(join(folder, name), 'utf8'));
 const write = (folder, name, value) => writeFileSync(join(folder, name), JSON.stringify(value));
 
@@ -101,7 +103,7 @@ async function train(name, folder, device, rounding) {
 
 const mean = (values) => values.reduce((sum, x) => sum + x, 0) / values.length;
 
-/** Means of tenths of the run, PyTorch's and then differences from it; chart of means of fortieths. */
+/** Means of tenths of what all runs have, PyTorch's and then differences from it; a chart of the means of a few steps. */
 function table(folder) {
   for (const name of Object.keys(shapes)) {
     const files = readdirSync(folder).filter((file) => file.startsWith(`curve_${name}_`));
@@ -122,10 +124,12 @@ function table(folder) {
       const signed = (x) => `${x < 0 ? '−' : '+'}${Math.abs(x).toFixed(4)}`;
       row(label, ...tenths(apart).map(signed), Math.sqrt(mean(apart.map((x) => x * x))).toFixed(4));
     }
-    const each = torch.length / 40;
     const points = (of) =>
-      Array.from({ length: 40 }, (_, i) => [(i + 0.5) * each, mean(of.slice(i * each, (i + 1) * each))]);
-    const series = runs.map(([label, losses]) => ({ label, dots: false, points: points(losses) }));
+      Array.from({ length: Math.floor(of.length / EACH) }, (_, i) => [
+        (i + 0.5) * EACH,
+        mean(of.slice(i * EACH, (i + 1) * EACH)),
+      ]);
+    const series = all.map(([label, losses]) => ({ label, dots: false, points: points(losses) }));
     const labels = { title: `Training loss, ${name}`, x: 'step', y: 'cross entropy, nats a token' };
     writeFileSync(join(folder, `loss_curve_${name}.svg`), `${chartFile(series, labels)}\n`);
   }
