@@ -45,6 +45,9 @@ export async function writeSafetensors(
 
 const elementsOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
+/** Where the data may start, bytes: other readers ask for 8; vectors of mapped weights then lie within cache lines. */
+const DATA_ALIGNMENT = 64;
+
 function encodeHeader(path: string, tensors: readonly TensorToWrite[], metadata: Record<string, string>): Uint8Array {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let end = 0;
@@ -56,7 +59,7 @@ function encodeHeader(path: string, tensors: readonly TensorToWrite[], metadata:
   }
   const text = JSON.stringify(header);
   const bytes = Buffer.byteLength(text);
-  const padded = Math.ceil(bytes / 8) * 8; // the data starts at a multiple of 8 bytes
+  const padded = Math.ceil((8 + bytes) / DATA_ALIGNMENT) * DATA_ALIGNMENT - 8;
   const out = Buffer.alloc(8 + padded, ' ');
   out.writeBigUInt64LE(BigInt(padded), 0);
   out.write(text, 8);
