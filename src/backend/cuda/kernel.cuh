@@ -73,6 +73,15 @@ template <int N, class X> DEVICE void load(const X *p, float (&v)[N]) {
   }
 }
 
+/** 16 bytes that are read once; volatile, so that the loads stay ahead of what uses them. */
+DEVICE uint4 loadOnce(const void *p) {
+  uint4 w;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(w.x), "=r"(w.y), "=r"(w.z), "=r"(w.w)
+               : "l"(p));
+  return w;
+}
+
 /** Rounds N values to X at p, with as few instructions as fit; alignment as `load`. */
 template <int N, class X> DEVICE void store(X *p, const float (&v)[N]) {
   constexpr int WORDS = N * int(sizeof(X)) / 4, PER_WORD = 4 / int(sizeof(X));

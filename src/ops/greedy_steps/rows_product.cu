@@ -18,14 +18,6 @@ constexpr int AHEAD = STEPS < 8 / MATRICES ? STEPS : 8 / MATRICES;  // steps who
 constexpr int OUT = 16, ROWS = 8 * TILES, PITCH = ROWS + 2;
 static_assert(INPUTS % BLOCK == 0, "whole blocks");
 
-DEVICE uint4 readOnce(const T *at) {
-  uint4 w;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(w.x), "=r"(w.y), "=r"(w.z), "=r"(w.w)
-               : "l"(at));
-  return w;
-}
-
 /** Eight values times eight weights; their squares are added to `square`. */
 DEVICE uint4 weighted(const uint4 &values, const uint4 &weights, float &square) {
   const T *type = nullptr;
@@ -60,7 +52,7 @@ DEVICE void multiplyRows(Sums &sums, const WeightsOf &weightsOf, const T *x, con
     for (int m = 0; m < MATRICES; m++)
 #pragma unroll
       for (int half = 0; half < 2; half++)
-        weights[step % AHEAD][m][half] = readOnce(weightsOf(m, g + 8 * half) + at);
+        weights[step % AHEAD][m][half] = loadOnce(weightsOf(m, g + 8 * half) + at);
     if (norm) scale[step % AHEAD] = *reinterpret_cast<const uint4 *>(norm + at);
   };
 #pragma unroll
@@ -208,7 +200,7 @@ LAUNCHED rows_logits(const T *x, const T *head, const T *norm, Key *best, i64 R,
 #pragma unroll
       for (int half = 0; half < 2; half++)
         if (tile < all && isReal(step))
-          to[step][half] = readOnce(head + i64(min(tile * OUT + g + 8 * half, last)) * INPUTS + at(step));
+          to[step][half] = loadOnce(head + i64(min(tile * OUT + g + 8 * half, last)) * INPUTS + at(step));
   };
   float square[TILES] = {};
   const auto read = [&](int step, uint4 (&to)[TILES]) {

@@ -11,15 +11,6 @@ constexpr int AHEAD = STEPS < 8 / OUTPUTS ? STEPS : 8 / OUTPUTS;
 /** 16-byte words of RUN elements. */
 constexpr int WORDS = RUN * int(sizeof(T)) / 16;
 
-/** 16 bytes that are read once; volatile, so that the loads stay ahead of what uses them. */
-DEVICE uint4 loadOnce(const uint4 *p) {
-  uint4 w;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(w.x), "=r"(w.y), "=r"(w.z), "=r"(w.w)
-               : "l"(p));
-  return w;
-}
-
 }  // namespace
 
 KERNEL linear_rows(const T *x, const T *weight, const T *second, const T *third, T *y, T *y2, T *y3, i64 O, i64 P, i64 Q,
