@@ -8,8 +8,11 @@
 import { activation, gatedActivation } from '../ops/activation/activation.ts';
 import { attention } from '../ops/attention/attention.ts';
 import { appendToCache, attendCache, type Cache } from '../ops/attention_decode/attention_decode.ts';
+import { feedForwardInt8 } from '../ops/feed_forward_int8/feed_forward_int8.ts';
 import { linearAdd } from '../ops/linear/linear_add.ts';
 import { linearGroup } from '../ops/linear/linear_group.ts';
+import { linearInt8 } from '../ops/linear_int8/linear_int8.ts';
+import { linearInt8Add } from '../ops/linear_int8/linear_int8_add.ts';
 import { linearRows } from '../ops/linear_rows/linear_rows.ts';
 import { addRmsNorm } from '../ops/rms_norm/add_rms_norm.ts';
 import { rmsNorm } from '../ops/rms_norm/rms_norm.ts';
@@ -50,6 +53,34 @@ export const streamOf = (x: Tensor, { random, adapters }: Pass): Stream => ({
 
 const isWide = (x: Tensor, { norm }: { norm: Tensor }): boolean => x.dtype !== norm.dtype;
 
+/** Whether layers add to the stream in place: to a wide one, and beside matrices in int8. */
+const isAddedTo = (x: Tensor, p: { norm: Tensor; o: Tensor }): boolean => isWide(x, p) || p.o.scales !== undefined;
+
+interface Projected {
+  x: Tensor;
+  projected: Tensor[];
+}
+
+/** The stream's value and projections of its norm, for many rows: of matrices in int8 in bfloat16, which attention reads. */
+function normedProjections(p: Attention, stream: Stream, weights: readonly Tensor[], pass: Pass): Projected {
+  if (p.o.scales) return { x: stream.x, projected: projectedInt8(p, stream, weights, pass) };
+  const { x, h } = normalise(stream, p.norm, pass);
+  const all = isWide(x, p) && p.qkv && weights.length === 3;
+  const projected = all ? linearGroup(h, p.qkv!) : projects(h, weights, pass);
+  discard(h);
+  return { x, projected };
+}
+
+/** The same of a few rows. */
+function normedRows(p: Attention, stream: Stream, weights: readonly Tensor[], pass: Pass): Projected {
+  if (p.o.scales) return { x: stream.x, projected: projectedInt8(p, stream, weights, pass) };
+  const { x, h } = normalise(stream, p.norm, pass);
+  return { x, projected: linearRows(h, weights) };
+}
+
+const projectedInt8 = ({ norm }: Attention, { x }: Stream, weights: readonly Tensor[], { config }: Pass): Tensor[] =>
+  linearInt8(x, weights, 1, { norm, eps: config.layer_norm_epsilon, type: 'bf16' });
+
 /** The stream's value and its norm. */
 export function normalise({ x, added }: Stream, weight: Tensor, { config }: Pass): { x: Tensor; h: Tensor } {
   if (x.dtype !== weight.dtype) return { x, h: wideRmsNorm(x, weight, config.layer_norm_epsilon) };
@@ -70,10 +101,8 @@ export interface SelfAttentionOptions {
 /** x [B,S,D] plus its attention to itself. */
 export function selfAttentionLayer(p: Attention, stream: Stream, options: SelfAttentionOptions, pass: Pass): Stream {
   const { positions, segments, causal, site } = options;
-  const { x, h } = normalise(stream, p.norm, pass);
-  const projected = isWide(x, p) && p.qkv ? linearGroup(h, p.qkv) : projects(h, [p.q, p.k, p.v], pass);
+  const { x, projected } = normedProjections(p, stream, [p.q, p.k, p.v], pass);
   const [q, k, v] = projected.map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
-  discard(h);
   const [query, key] = [positions.rotate(q, 'query'), positions.rotate(k, 'key')];
   const y = attention(query, key, v, {
     ...positions.attention,
@@ -83,7 +112,7 @@ export function selfAttentionLayer(p: Attention, stream: Stream, options: SelfAt
     ...probabilities(site + places.selfProbabilities, pass),
   });
   discard(q, k, v, query, key);
-  if (isWide(x, p)) return widened(x, mergeHeads(y), p.o);
+  if (isAddedTo(x, p)) return widened(x, mergeHeads(y), p.o);
   const out = project(mergeHeads(y), p.o, pass);
   discard(y);
   return { x, added: drop(out, site + places.selfOutput, pass) };
@@ -97,16 +126,18 @@ export function selfAttentionStep(
   { position, origins, bias, rotate }: StepPositions,
   pass: Pass,
 ): Stream {
-  const { x, h } = normalise(stream, p.norm, pass);
-  const [q, k, v] = linearRows(h, [p.q, p.k, p.v]).map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
+  const { x, projected } = normedRows(p, stream, [p.q, p.k, p.v], pass);
+  const [q, k, v] = projected.map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
   appendToCache(cache, rotate(k, 'key'), v, position);
   const y = attendCache(rotate(q, 'query'), cache, { position, origins, bias, scale: pass.config.attention_scale });
-  return isWide(x, p) ? widened(x, mergeHeads(y), p.o) : { x, added: linearRows(mergeHeads(y), [p.o])[0]! };
+  return isAddedTo(x, p) ? widened(x, mergeHeads(y), p.o) : { x, added: linearRows(mergeHeads(y), [p.o])[0]! };
 }
 
 /** Keys and values of the encoder's states [B,S,D] for cross-attention, [B,S,H,K] each. */
 export function crossKeysValues(p: Attention, states: Tensor, pass: Pass): { k: Tensor; v: Tensor } {
-  const [k, v] = projects(states, [p.k, p.v], pass).map((t) => splitHeads(t, pass)) as [Tensor, Tensor];
+  const weights = [p.k, p.v];
+  const projected = p.k.scales ? linearInt8(states, weights, 1, { type: 'bf16' }) : projects(states, weights, pass);
+  const [k, v] = projected.map((t) => splitHeads(t, pass)) as [Tensor, Tensor];
   return { k, v };
 }
 
@@ -118,14 +149,14 @@ export function crossAttentionLayer(
   { segments, site }: { segments: Segments; site: number },
   pass: Pass,
 ): Stream {
-  const { x, h } = normalise(stream, p.norm, pass);
-  const q = splitHeads(project(h, p.q, pass), pass);
+  const { x, projected } = normedProjections(p, stream, [p.q], pass);
+  const q = splitHeads(projected[0]!, pass);
   const y = attention(q, k, v, {
     querySegments: segments.query,
     keySegments: segments.key,
     ...probabilities(site + places.crossProbabilities, pass),
   });
-  if (isWide(x, p)) return widened(x, mergeHeads(y), p.o);
+  if (isAddedTo(x, p)) return widened(x, mergeHeads(y), p.o);
   return { x, added: drop(project(mergeHeads(y), p.o, pass), site + places.crossOutput, pass) };
 }
 
@@ -137,15 +168,16 @@ export function crossAttentionStep(
   keySegments: Tensor | undefined,
   pass: Pass,
 ): Stream {
-  const { x, h } = normalise(stream, p.norm, pass);
-  const q = splitHeads(linearRows(h, [p.q])[0]!, pass);
+  const { x, projected } = normedRows(p, stream, [p.q], pass);
+  const q = splitHeads(projected[0]!, pass);
   const y = attendCache(q, cache, { keySegments, scale: pass.config.attention_scale });
-  return isWide(x, p) ? widened(x, mergeHeads(y), p.o) : { x, added: linearRows(mergeHeads(y), [p.o])[0]! };
+  return isAddedTo(x, p) ? widened(x, mergeHeads(y), p.o) : { x, added: linearRows(mergeHeads(y), [p.o])[0]! };
 }
 
 /** x [B,S,D] plus down(f(up(h))), or down(f(gate(h)) * up(h)) where gated. */
 export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, pass: Pass): Stream {
   const kind = feedForwardKind(pass.config).activation;
+  if (p.down.scales) return inInt8(p, stream, pass);
   const { x, h } = normalise(stream, p.norm, pass);
   const [up, gate] = upAndGate(p, h, isWide(x, p), pass);
   const hidden = () => {
@@ -169,16 +201,23 @@ function upAndGate(p: FeedForward, h: Tensor, wide: boolean, pass: Pass): [Tenso
   return projects(h, p.gate ? [p.up, p.gate] : [p.up], pass) as [Tensor, Tensor?];
 }
 
-/** The wide stream x after a layer that ends with `weight` on y. */
+/** The stream x after a layer that ends with `weight` on y and adds to it in place. */
 function widened(x: Tensor, y: Tensor, weight: Tensor): Stream {
-  linearAdd(y, weight, x);
+  if (weight.scales) linearInt8Add(y, weight, x);
+  else linearAdd(y, weight, x);
   discard(y);
+  return { x };
+}
+
+function inInt8(p: FeedForward, { x }: Stream, { config }: Pass): Stream {
+  feedForwardInt8(x, p, feedForwardKind(config).activation, config.layer_norm_epsilon);
   return { x };
 }
 
 /** `feedForwardLayer` of one new token per row, x [1,R,D]. */
 export function feedForwardStep(p: FeedForward, stream: Stream, pass: Pass): Stream {
   const kind = feedForwardKind(pass.config).activation;
+  if (p.down.scales) return inInt8(p, stream, pass);
   const { x, h } = normalise(stream, p.norm, pass);
   const [up, gate] = linearRows(h, p.gate ? [p.up, p.gate] : [p.up]) as [Tensor, Tensor?];
   const y = gate ? gatedActivation(gate, up, kind) : activation(up, kind); // [1,R,F]

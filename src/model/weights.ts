@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { Memory } from '../backend/backend.ts';
+import { PANEL } from '../ops/linear_int8/packed.ts';
 import { quantiseRows } from '../ops/linear_int8/quantise_rows.ts';
 import type { Parameters } from '../tensor/parameters.ts';
 import { scope } from '../tensor/scope.ts';
@@ -176,7 +177,7 @@ export function loadWeights(
     const norm = sources.get(norms.get(name) ?? '');
     const read = norm === undefined ? reader(file, mapped, source) : foldedReader(file, source, norm);
     const [rows, width] = tensor.scales ? [tensor.shape[0]!, tensor.shape[1]!] : [tensor.length, 1];
-    const step = Math.max(1, Math.floor(CHUNK / width));
+    const step = Math.max(1, Math.floor(CHUNK / width / PANEL)) * PANEL;
     for (let row = 0; row < rows; row += step) {
       const count = Math.min(step, rows - row);
       const part = tensor.part(row * width, count * width).view(count, width);

@@ -22,6 +22,7 @@ import { crossEntropyKernel } from './cross_entropy/cross_entropy.ts';
 import { dropoutKernel } from './dropout/dropout.ts';
 import { emaLoad, emaUpdate } from './ema/ema.ts';
 import { embeddingBackward, embeddingForward, embeddingHalf } from './embedding/embedding.ts';
+import { feedForwardInt8Kernel } from './feed_forward_int8/feed_forward_int8.ts';
 import { fireBiasBackward, fireBiasForward } from './fire_bias/fire_bias.ts';
 import { globalNorm, parameterNorms } from './global_norm/global_norm.ts';
 import { greedyRows, greedySteps } from './greedy_steps/greedy_steps.ts';
@@ -30,6 +31,7 @@ import { linearAddKernel } from './linear/linear_add.ts';
 import { linearGroupKernel } from './linear/linear_group.ts';
 import { linearHalfKernel, linearRowsHalfKernel } from './linear_half/linear_half.ts';
 import { linearInt8Kernel } from './linear_int8/linear_int8.ts';
+import { linearInt8AddKernel } from './linear_int8/linear_int8_add.ts';
 import { quantiseRowsKernel } from './linear_int8/quantise_rows.ts';
 import { linearRowsKernel } from './linear_rows/linear_rows.ts';
 import { logSoftmaxKernel } from './log_softmax/log_softmax.ts';
@@ -64,6 +66,8 @@ export const kernels = [
   linearHalfKernel,
   linearRowsHalfKernel,
   linearInt8Kernel,
+  linearInt8AddKernel,
+  feedForwardInt8Kernel,
   quantiseRowsKernel,
   activationForward,
   activationBackward,

@@ -69,7 +69,8 @@ export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, 
   const kept = scope(() => {
     const input = uploadSource(p.head.backend, notFew(source));
     const states = encoder(p.encoder, input, pass);
-    const { backend, dtype } = states;
+    const { backend } = states;
+    const dtype = p.head.scales ? 'bf16' : states.dtype;
     const caches = shape.caches === 'shared' ? source.rows : rows;
     const room = () => Tensor.empty(backend, dtype, [caches, capacity, c.num_heads, c.d_kv]);
     return {

@@ -3,7 +3,7 @@
  *
  *   m_o = max_i |weight[o,i]|     scales[o] = m_o / 127     values[o,i] = round(weight[o,i] * f32(127 / m_o))
  *
- * weight, values [O,I], scales [O]. Rounding is to the nearest, ties to even. Rows without a number above 1e-30 become zeros;
+ * weight, values [O,I], the latter packed (packed.ts), scales [O]. Rounding is to the nearest, ties to even. Rows without a number above 1e-30 become zeros;
  * of rows with an infinity or a NaN the scale is NaN.
  */
 import { defineKernel } from '../../backend/kernel.ts';
@@ -11,6 +11,7 @@ import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { ShapeError } from '../../util/errors.ts';
 import { quantised } from './linear_int8.ts';
+import { packedPlace } from './packed.ts';
 
 export const quantiseRowsKernel = defineKernel({
   name: 'quantise_rows',
@@ -30,7 +31,7 @@ export const quantiseRowsKernel = defineKernel({
   reference({ weight, values, scales }, { O, I }) {
     for (let o = 0; o < O; o++) {
       const { q, step } = quantised(weight.subarray(o * I, (o + 1) * I));
-      values.set(q, o * I);
+      for (let i = 0; i < I; i++) values[packedPlace(o, i, O, I)] = q[i]!;
       scales[o] = step;
     }
   },
