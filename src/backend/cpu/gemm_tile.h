@@ -16,7 +16,7 @@ constexpr int NV = 2, NR = NV * W;
 constexpr int KC = 256;       // a block of B's panel, NR * KC floats, stays in the first cache level
 constexpr int MC = 144;       // a block of A, MC * KC floats, stays in the second
 constexpr int AHEAD = 512;    // floats of B between what a tile uses and what it asks the second cache level for
-constexpr int PACK_ROWS = 16; // rows that a packing loop follows at once: few enough pages and cache sets
+constexpr int PACK_ROWS = 16; // rows that a packing loop follows at once, and asks for ahead: few enough pages and cache sets
 
 /** How A is packed: in rows of KC values (as it lies in memory when its rows are contiguous), or MR values per term. */
 enum class Packed { rows, terms };
@@ -80,6 +80,7 @@ void packColumns(Operand<E> b, int64_t first, int64_t last, int64_t terms, float
             const int64_t from = n + j * W, left = last - from;
             const E *in = b.data + k * b.rowStep + from;
             store(out + p * step + k * NR + j * W, left >= W ? load(in) : load(in, left > 0 ? left : 0));
+            __builtin_prefetch(in + PACK_ROWS * b.rowStep);
           }
     return;
   }
@@ -93,7 +94,10 @@ void packColumns(Operand<E> b, int64_t first, int64_t last, int64_t terms, float
         for (int l = 0; l < W; l++) v[l] = vec{};
         if (left >= W && last - from >= W) {
 #pragma GCC unroll 16
-          for (int l = 0; l < W; l++) v[l] = load(in + l * b.columnStep);
+          for (int l = 0; l < W; l++) {
+            v[l] = load(in + l * b.columnStep);
+            if (k % 16 == 0) __builtin_prefetch(in + (W + l) * b.columnStep);
+          }
         } else {
           for (int l = 0; l < W && from + l < last; l++) v[l] = load(in + l * b.columnStep, left < W ? left : W);
         }
@@ -141,6 +145,7 @@ Packed packRows(Operand<E> a, const Panels &panels, int64_t height, int64_t term
           const E *in = a.data + k * a.columnStep + start + i;
           const int64_t left = height - start - i;  // behind the panel other rows of A, which no tile uses
           store(panel + k * MR + i, left >= W ? load(in) : load(in, left > 0 ? left : 0));
+          __builtin_prefetch(in + PACK_ROWS * a.columnStep);
         }
     }
   return Packed::terms;
