@@ -165,6 +165,18 @@ test('a capture records without running, keeps its memory to itself and runs the
   assert.equal(backend.usage.bytes, 4 * 512);
 });
 
+test('durations are the times between events around each run, all runs one after the other', () => {
+  const { backend, driver } = fakeCuda();
+  let runs = 0;
+  const found = backend.durations!(() => driver.log.push(`run ${++runs}`), 3);
+  const events = driver.log.filter((line) => line.startsWith('record')).map((line) => Number(line.slice(7)));
+  assert.deepEqual(
+    driver.log.map((line) => line.split(' ')[0]),
+    ['record', 'run', 'record', 'run', 'record', 'run', 'record'],
+  );
+  assert.deepEqual(found, [events[1]! - events[0]!, events[2]! - events[1]!, events[3]! - events[2]!]);
+});
+
 test('a capture whose work fails gives everything back, and the next one works', () => {
   const { backend, driver } = fakeCuda();
   const { mappedBytes } = driver;

@@ -97,8 +97,8 @@ export class FakeDriver implements Driver {
     this.waiting.delete(event);
     this.log.push(`wait ${event}`);
   }
-  milliseconds(): number {
-    return 1;
+  milliseconds(from: number, to: number): number {
+    return to - from;
   }
   load(): number {
     return this.next++;

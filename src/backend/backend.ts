@@ -66,6 +66,8 @@ export interface Backend {
    * it allocates keeps its places; host values that it writes are those of now at every run. The work must have run once.
    */
   capture?(work: () => void): Captured;
+  /** Milliseconds that the device takes for each of `runs` calls of `work`, one after the other; waits for them. */
+  durations?(work: () => void, runs: number): number[];
   /** The device's greatest rate of matrix products in FLOP/s, where it is known. */
   peakFlops?(type: FloatType): number | undefined;
   /** Energy that the device has taken since some moment before; absent or undefined where it does not tell. */

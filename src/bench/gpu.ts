@@ -99,7 +99,7 @@ function encode(model: string, config: typeof base, [rows, columns]: readonly [n
     const input = uploadSource(backend, { rows, columns, values, segments: undefined });
     const pass = { config, checkpointing: false };
     const work = () => scope(() => void encoder(tree, input, pass));
-    const milliseconds = await replayed(backend, work);
+    const milliseconds = replayed(backend, work);
     dispose(input.ids);
     parameters.dispose();
     return measured(backend, name, milliseconds, {

@@ -65,7 +65,7 @@ function attend(shape: Shape, what: What, type: FloatType): GpuCase {
         ? () => scope(() => void run(attentionForward, inputs, { scalars }))
         : () => scope(() => void run(attentionBackward, given, { scalars, without: ['ddense'] }));
     const launches = Math.max(1, Math.min(8, Math.round(FLOPS_RECORDED / flops)));
-    const milliseconds = await replayed(backend, work, launches);
+    const milliseconds = replayed(backend, work, launches);
     dispose(...Object.values(given));
     return measured(backend, name, milliseconds, { rate: flops / milliseconds / 1e9, unit: 'TFLOP/s' });
   };

@@ -10,9 +10,10 @@ import type { GpuPeers, PeerWork } from './gpu_peers.ts';
 /** Timed runs, after those that are not. */
 export const STEPS = 10;
 export const WARM_UP = 3;
-/** Trials of recorded work, of about so long each. */
-const TRIALS = 5;
-const TRIAL_MILLISECONDS = 30;
+/** Of recorded work, as for peers (scripts/bench_gpu_peers.py). */
+const WARM_UP_MILLISECONDS = 20;
+const TIMED_MILLISECONDS = 60;
+const MOST_RUNS = 200;
 
 export interface GpuCase {
   name: string;
@@ -49,28 +50,20 @@ export async function* measureCases(cases: readonly GpuCase[], peers?: GpuPeers)
   }
 }
 
-/** Milliseconds of work that was recorded `launches` times in a row, the median of some trials of many runs. */
-export async function replayed(backend: Backend, work: () => void, launches = 1): Promise<number> {
+/** Milliseconds of work that was recorded `launches` times in a row, on the device, the median of many runs as of its peers. */
+export function replayed(backend: Backend, work: () => void, launches = 1): number {
   work();
   const recording = backend.capture!(() => {
     for (let i = 0; i < launches; i++) work();
   });
-  const probe = backend.alloc('f32', 1);
-  const wait = () => backend.read(probe, new Float32Array(1));
-  const timed = async (runs: number) => {
-    await wait();
-    const started = performance.now();
-    for (let i = 0; i < runs; i++) recording.run();
-    await wait();
-    return (performance.now() - started) / runs;
-  };
-  recording.run();
-  const runs = Math.min(STEPS, Math.max(1, Math.round(TRIAL_MILLISECONDS / (await timed(1)))));
-  const times: number[] = [];
-  for (let trial = 0; trial < TRIALS; trial++) times.push(await timed(runs));
+  const run = () => recording.run();
+  run();
+  const [once] = backend.durations!(run, 1);
+  const fitting = (milliseconds: number) => Math.min(MOST_RUNS, Math.ceil(milliseconds / Math.max(once!, 1e-3)));
+  backend.durations!(run, fitting(WARM_UP_MILLISECONDS));
+  const times = backend.durations!(run, fitting(TIMED_MILLISECONDS)).sort((a, b) => a - b);
   recording.dispose();
-  backend.free(probe);
-  return times.sort((a, b) => a - b)[TRIALS >> 1]! / launches;
+  return times[times.length >> 1]! / launches;
 }
 
 export const measured = (

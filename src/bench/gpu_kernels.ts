@@ -44,7 +44,7 @@ async function timed(backend: Backend, { kernel: name, type, sizes, scalars = {}
   });
   const dims = dimOrder(kernel).map((dim) => sizes[dim]!);
   const values = Object.keys(kernel.scalars).map((scalar) => scalars[scalar]!);
-  const milliseconds = await replayed(backend, () => backend.launch(kernel, type, args, dims, values), LAUNCHES);
+  const milliseconds = replayed(backend, () => backend.launch(kernel, type, args, dims, values), LAUNCHES);
   for (const memory of held) backend.free(memory);
   return milliseconds;
 }

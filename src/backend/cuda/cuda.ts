@@ -262,6 +262,19 @@ export class CudaBackend implements Backend {
     return address === 0 ? undefined : { address, giveBack: () => void this.main.give(address) };
   };
 
+  durations(work: () => void, runs: number): number[] {
+    const { driver } = this;
+    const events = Array.from({ length: runs + 1 }, () => driver.createEvent({ timing: true }));
+    for (const [i, event] of events.entries()) {
+      if (i > 0) work();
+      driver.record(event);
+    }
+    driver.synchronize();
+    const found = events.slice(1).map((event, i) => driver.milliseconds(events[i]!, event));
+    for (const event of events) driver.destroyEvent(event);
+    return found;
+  }
+
   capture(work: () => void): Captured {
     // Launches of a graph are neither timed nor waited for.
     if (debug >= 2) return { run: work, dispose() {} };
