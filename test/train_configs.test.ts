@@ -15,7 +15,7 @@ const parameters: Record<string, number> = {
   'fat5-base.yaml': 305_184_000,
   'fat5-large.yaml': 973_204_480,
   'tiny.yaml': 1_509_120,
-  'small.yaml': 31_076_736,
+  'small.yaml': 29_896_320,
   'minipile.yaml': 109_084_160,
   'flan-small.yaml': 76_961_152,
   'flan-base.yaml': 247_577_856,
