@@ -53,4 +53,8 @@ test('a loss without what it needs is refused', async () => {
     small.run('none', { task: { ...task, loss: 'contrastive', max_score: 10 }, data }),
     /task\.positive_from: no training row has a "score" from 8 on, 0\.8 of 10/,
   );
+  await assert.rejects(
+    async () => small.run('half', { task, data, train: { dtype: 'bfloat16' } }),
+    /train\.dtype: is bfloat16, expected float32 for vectors of sentences/,
+  );
 });

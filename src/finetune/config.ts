@@ -110,6 +110,10 @@ export function loadFinetuneConfig(path: string, overrides: readonly string[] = 
     throw new UsageError(
       `${path}: train.label_smoothing means nothing to ${kind ?? name}, expected 0, or a task that predicts texts or one class`,
     );
+  if (name === 'similarity' && config.train.dtype !== 'float32')
+    throw new UsageError(
+      `${path}: train.dtype: is ${config.train.dtype}, expected float32 for vectors of sentences, whose cosines need it`,
+    );
   if (config.train.lora && config.weights === 'random')
     throw new UsageError(
       `${path}: train.lora learns beside the matrices of a checkpoint, expected weights: checkpoint instead of random`,
