@@ -7,6 +7,7 @@ import type { Specialisation } from '../src/backend/cuda/program.ts';
 import { compileAhead } from '../src/backend/cuda/rehearsal.ts';
 import { type AnyKernel, defineKernel } from '../src/backend/kernel.ts';
 import { t5Config } from '../src/model/config.ts';
+import { T5EncoderModel } from '../src/model/heads.ts';
 import { parameterTable } from '../src/model/parameter_table.ts';
 import { T5ForConditionalGeneration } from '../src/model/t5.ts';
 import { Parameters } from '../src/tensor/parameters.ts';
@@ -294,6 +295,35 @@ for (const [rows, taken, steps] of [
     assert.equal(backend.usage.bytes, bytes);
     assert.ok(driver.mappedBytes <= mapped);
   });
+
+test('the second pass of an encoder over a shape is recorded and replayed from then on', async (t) => {
+  const { backend, driver } = fakeCuda();
+  const runGraph = t.mock.method(driver, 'runGraph');
+  const { bytes } = backend.usage;
+  const config = t5Config({ vocab_size: 100, d_model: 64, d_kv: 64, d_ff: 128, num_layers: 2, num_heads: 2 });
+  const model = new T5EncoderModel(config, new Parameters(backend, 'bf16', parameterTable(config, 'encoder')));
+  const encode = async (columns: number, rows = 1) => {
+    const replayed = runGraph.mock.callCount();
+    const row = new Array<number>(columns).fill(5);
+    const { last_hidden_state } = await model.encode({ input_ids: new Array<number[]>(rows).fill(row) });
+    assert.deepEqual(last_hidden_state.dims, [rows, columns, 64]);
+    return runGraph.mock.callCount() > replayed;
+  };
+  assert.deepEqual(
+    [await encode(40), await encode(33), await encode(50)],
+    [false, true, true],
+    'of the same padded width',
+  );
+  assert.equal(await encode(64), false, 'nothing to mask: another shape');
+  assert.deepEqual([await encode(512, 16), await encode(512, 16)], [false, false], 'enough to keep a device busy');
+  for (let columns = 128; columns < 64 * 20; columns += 64) for (let i = 0; i < 2; i++) await encode(columns);
+  assert.equal(await encode(40), false, 'forgotten after so many others');
+  await encode(40);
+  model.parameters.trainable();
+  assert.equal(await encode(50), false, 'parameters that learn may have moved');
+  model.dispose();
+  assert.equal(backend.usage.bytes, bytes);
+});
 
 test('a rehearsal finds what a run compiles, without a device, and compiles it at once', async () => {
   const work = async (on: Backend) => {

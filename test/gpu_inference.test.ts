@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { T5ForConditionalGeneration } from '../src/index.ts';
+import { T5EncoderModel, T5ForConditionalGeneration } from '../src/index.ts';
 import type { ModelOptions } from '../src/model/pretrained.ts';
 import { roundToBfloat16 } from '../src/util/bfloat16.ts';
 import { testedDevice, uniform } from './harness.ts';
@@ -66,6 +66,34 @@ describe('inference on a GPU', { skip: testedDevice !== 'cuda' && 'FAT5_DEVICE i
         }
         assert.deepEqual(await answers({ dtype, fold_norms }), got, 'the same bits twice');
       }
+  });
+
+  test('texts are encoded from recordings as without them: the same bits for a shape, other texts and lengths too', async () => {
+    const model = T5EncoderModel.from_config(config, { device: 'cuda', dtype: 'bfloat16', seed: 3 });
+    const cpu = T5EncoderModel.from_config(config, { device: 'cpu', dtype: 'bfloat16', seed: 3 });
+    const encode = async (on: T5EncoderModel, columns: number, from: number) =>
+      (await on.encode({ input_ids: input_ids.map((row) => row.slice(from, from + columns)) })).last_hidden_state;
+    const firsts = new Map<string, unknown>();
+    for (let round = 0; round < 4; round++)
+      for (const [columns, from] of [
+        [40, 0],
+        [64, 2],
+        [40, 20],
+        [17, 7],
+      ] as const) {
+        const got = await encode(model, columns, from);
+        const key = `${columns} ${from}`;
+        if (round > 0) assert.deepEqual(got.data, firsts.get(key), `round ${round}, ${key}`);
+        firsts.set(key, got.data);
+        const want = (await encode(cpu, columns, from)).data;
+        const error = Math.hypot(...Array.from(got.data, (x, i) => x - want[i]!)) / Math.hypot(...want);
+        assert.ok(error < 0.02, `${key}: relative error ${error}`);
+      }
+    const at = async (columns: number, from: number) => (await encode(model, columns, from)).data;
+    const both = await Promise.all([at(40, 0), at(40, 20), at(40, 0)]);
+    assert.deepEqual(both, [firsts.get('40 0'), firsts.get('40 20'), firsts.get('40 0')]);
+    model.dispose();
+    cpu.dispose();
   });
 
   test('tokens are drawn in recorded steps, the same as on the CPU for the same seed', async () => {

@@ -20,7 +20,6 @@ import { Tensor } from '../tensor/tensor.ts';
 import { IGNORED } from '../util/batch.ts';
 import { UsageError } from '../util/errors.ts';
 import type { T5Config } from './config.ts';
-import { encoder } from './encoder.ts';
 import {
   type EncoderInputs,
   labelRange,
@@ -34,7 +33,6 @@ import { ANSWER_ENDS, type Architecture } from './parameter_table.ts';
 import { drop, type Pass, type Random, siteOf } from './pass.ts';
 import { PretrainedT5, takeResult } from './pretrained.ts';
 import { type ResultTensor, resultTensor } from './result.ts';
-import { uploadSource } from './seq2seq.ts';
 
 /** The bare encoder. */
 export class T5EncoderModel extends PretrainedT5 {
@@ -68,7 +66,7 @@ abstract class EncoderHead<Inputs extends EncoderInputs> extends PretrainedT5 {
 
   protected compute(source: Source, loss: Loss | undefined, random?: Random): Outputs {
     const pass = this.pass(random);
-    const states = encoder(this.encoderParameters, uploadSource(this.backend, source), pass);
+    const states = this.statesOf(source, pass);
     const logits = this.head(states, source, pass);
     return { logits, ...(loss && { loss: loss(logits) }) };
   }

@@ -101,6 +101,14 @@ export function widened(source: Source, width: number): Source {
   };
 }
 
+/** Sources and room for answers are padded to a multiple of this many columns where launches are recorded for a shape. */
+const COLUMNS = 64;
+
+export const roundedUp = (columns: number): number => Math.ceil(columns / COLUMNS) * COLUMNS;
+
+/** The source with padding up to a whole number of COLUMNS. */
+export const bucketed = (source: Source): Source => widened(source, roundedUp(source.columns));
+
 /** @throws UsageError */
 export function sourceOf(inputs: EncoderInputs, c: T5Config): Source {
   const ids = matrix(inputs.input_ids, 'input_ids', token(c));

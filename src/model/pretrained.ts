@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import type { Backend, DType } from '../backend/backend.ts';
 import { type Device, openDevice } from '../backend/devices.ts';
 import { type HubOptions, resolveModel } from '../hub/hub.ts';
-import { differentiate } from '../tensor/autograd.ts';
+import { differentiate, isRecording } from '../tensor/autograd.ts';
 import { Parameters } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -12,17 +12,18 @@ import { FormatError, UsageError } from '../util/errors.ts';
 import { makeFolder, writeWhole } from '../util/new_file.ts';
 import { baseFolder, baseOf, hasAdapters } from './adapter_files.ts';
 import { configText, savedConfig, type T5Config, type T5ConfigInput, t5Config } from './config.ts';
-import { encoderOutput } from './encoder.ts';
+import { encoder, encoderOutput } from './encoder.ts';
 import { fromFlashT5Config } from './flasht5_names.ts';
 import { normsOf } from './fold_norms.ts';
 import { checkGenerationConfig, type GenerationConfig, legacyGenerationConfig } from './generation/options.ts';
 import { initialize } from './initialize.ts';
-import { type EncoderInputs, sourceOf } from './inputs.ts';
+import { type EncoderInputs, type Source, sourceOf } from './inputs.ts';
 import { Adapters, adapterTable, type LoraOptions } from './lora.ts';
 import { MappedWeights } from './mapped_weights.ts';
 import { type Architecture, HEAD, type ParameterSpec, parameterTable, prefixOf, SHARED } from './parameter_table.ts';
 import { type EncoderBlock, encoderParameters, type StackParameters } from './parameter_tree.ts';
 import type { Pass, Random } from './pass.ts';
+import { RecordedEncoder } from './recorded_encoder.ts';
 import { type ResultTensor, toResult } from './result.ts';
 import { uploadSource } from './seq2seq.ts';
 import { type ModelDtype, type Storage, storageOf } from './storage.ts';
@@ -80,12 +81,16 @@ export class PretrainedT5 {
   /** What is learnt instead of the matrices, where `lora` was asked for. */
   adapters: Adapters | undefined;
   protected readonly encoderParameters: StackParameters<EncoderBlock>;
+  private readonly recordedStates: RecordedEncoder;
+  private readonly recordedOutput: RecordedEncoder;
 
   constructor(config: T5Config, parameters: Parameters) {
     this.config = config;
     this.parameters = parameters;
     this.backend = parameters.backend;
     this.encoderParameters = encoderParameters(parameters, config, prefixOf(this.architecture));
+    this.recordedStates = this.recorded(encoder);
+    this.recordedOutput = this.recorded(encoderOutput);
   }
 
   get architecture(): Architecture {
@@ -142,6 +147,7 @@ export class PretrainedT5 {
   async encode(inputs: EncoderInputs): Promise<{ last_hidden_state: ResultTensor }> {
     const source = sourceOf(inputs, this.config);
     const states = scope(() => {
+      if (this.replays) return this.recordedOutput.states(source);
       return encoderOutput(this.encoderParameters, uploadSource(this.backend, source), this.pass());
     });
     return { last_hidden_state: await takeResult(states) };
@@ -154,6 +160,8 @@ export class PretrainedT5 {
 
   /** Gives the memory back; the model cannot be used afterwards. */
   dispose(): void {
+    this.recordedStates.dispose();
+    this.recordedOutput.dispose();
     this.parameters.dispose();
   }
 
@@ -172,6 +180,21 @@ export class PretrainedT5 {
     const gradients: Record<string, ResultTensor> = {};
     for (const { name } of parameters.places) gradients[name] = await toResult(parameters.get(name).grad!);
     return { loss: (await takeResult(loss)).data[0]!, gradients };
+  }
+
+  /** The encoder's states [B,S,D] as heads read them. */
+  protected statesOf(source: Source, pass: Pass): Tensor {
+    if (this.replays && !pass.random) return this.recordedStates.states(source);
+    return encoder(this.encoderParameters, uploadSource(this.backend, source), pass);
+  }
+
+  /** Whether passes now read only parameters that stay where they are. */
+  private get replays(): boolean {
+    return !isRecording() && !this.adapters && !this.parameters.learning;
+  }
+
+  private recorded(stack: typeof encoder): RecordedEncoder {
+    return new RecordedEncoder(this.backend, (input) => stack(this.encoderParameters, input, this.pass()));
   }
 
   /** What a pass needs; must be called inside a scope when `random` is given. */

@@ -18,13 +18,11 @@ import { differentiate } from '../tensor/autograd.ts';
 import { scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { UsageError } from '../util/errors.ts';
-import { encoder } from './encoder.ts';
 import { type HeadBatch, T5EncoderModel } from './heads.ts';
 import { type EncoderInputs, type Source, sourceOf } from './inputs.ts';
 import type { Random } from './pass.ts';
 import { takeResult } from './pretrained.ts';
 import type { ResultTensor } from './result.ts';
-import { uploadSource } from './seq2seq.ts';
 
 /** Pairs of texts: rows 0 to B-1 are the first ones, rows B to 2B-1 the second ones. */
 export interface SentencePairs extends EncoderInputs {
@@ -65,7 +63,7 @@ export class T5SentenceEncoder extends T5EncoderModel {
   /** Vectors [B,D] of length √D. */
   private vectors(source: Source, rng?: Random): Tensor {
     const { backend, config } = this;
-    const states = encoder(this.encoderParameters, uploadSource(backend, source), this.pass(rng));
+    const states = this.statesOf(source, this.pass(rng));
     const segments = source.segments ?? new Int32Array(source.rows * source.columns);
     const ones = new Float32Array(config.d_model).fill(1);
     return rmsNorm(

@@ -202,6 +202,11 @@ export class Parameters {
     if (added.length > 0) this.stretches.push(this.stretchOver(added));
   }
 
+  /** Whether some have a gradient. */
+  get learning(): boolean {
+    return this.stretches.length > 0;
+  }
+
   /** Gradients for some places, which need not lie side by side. */
   private stretchOver(places: readonly ParameterPlace[]): { gradients: Tensor; start: number } {
     const [first, last] = [places[0]!, places.at(-1)!];

@@ -3,8 +3,7 @@
  * enough, then replayed. Launching a step's kernels one by one takes longer than running them.
  */
 import type { Backend, Captured } from '../../backend/backend.ts';
-import { accumulate } from '../../tensor/accumulate.ts';
-import { run as runKernel } from '../../tensor/autograd.ts';
+import { copyOf, copyTo } from '../../tensor/copy.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 
@@ -46,7 +45,7 @@ export class Replay {
       ids: Tensor.empty(this.backend, 'i32', shape.slice(0, -1)),
       logits: Tensor.empty(this.backend, dtype, shape),
     }));
-    const graph = this.backend.capture!(() => scope(() => void copy(step(ids), logits)));
+    const graph = this.backend.capture!(() => scope(() => void copyTo(step(ids), logits)));
     this.recorded = { ids, logits, graph };
   }
 
@@ -56,14 +55,4 @@ export class Replay {
     graph.dispose();
     dispose(ids, logits);
   }
-}
-
-function copyOf(tensor: Tensor): Tensor {
-  const { backend, dtype, shape } = tensor;
-  return copy(tensor, Tensor.empty(backend, dtype, shape));
-}
-
-function copy(from: Tensor, to: Tensor): Tensor {
-  runKernel(accumulate, { x: from.view(from.length), y: to.view(to.length) }, { scalars: { beta: 0 } });
-  return to;
 }

@@ -3,12 +3,11 @@
  * the steps of steps.ts. A model keeps the session of the last shape.
  */
 import type { Captured } from '../../backend/backend.ts';
-import { accumulate } from '../../tensor/accumulate.ts';
-import { run as runKernel } from '../../tensor/autograd.ts';
+import { copyTo } from '../../tensor/copy.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { elements, Tensor } from '../../tensor/tensor.ts';
 import { encoder, type StackInput } from '../encoder.ts';
-import { type Source, widened } from '../inputs.ts';
+import { bucketed, roundedUp, type Source } from '../inputs.ts';
 import { crossKeysValues } from '../layers.ts';
 import type { Pass } from '../pass.ts';
 import { decodingBiases } from '../positions.ts';
@@ -18,19 +17,11 @@ import { DeviceDraws } from './sampling.ts';
 import { positionsOf } from './step.ts';
 import { launchedSteps, recordedSteps, type Steps, type Written } from './steps.ts';
 
-/** Sources are padded to a multiple of this many columns, and room for answers likewise, so that sessions fit again. */
-const COLUMNS = 64;
-
-const roundUp = (n: number) => Math.ceil(n / COLUMNS) * COLUMNS;
-
-/** The source with padding up to a whole number of COLUMNS. */
-const bucketed = (source: Source): Source => widened(source, roundUp(source.columns));
-
 /** What a session must agree with a call in. */
 const shapeOf = ({ rows, columns, segments }: Source, { settings: s }: Run): string =>
   [
     ...[rows, columns, segments ? 'segments' : '', s.do_sample ? 'drawn' : '', s.num_return_sequences],
-    roundUp(s.max_length - 1),
+    roundedUp(s.max_length - 1),
     ...[s.pad_token_id, 'eos', ...s.eos],
   ].join(' ');
 
@@ -53,7 +44,7 @@ export class GreedySession {
     const { backend } = p.head;
     const ints = (shape: number[], values: ArrayLike<number>) => Tensor.from(backend, 'i32', shape, values);
     this.shape = shapeOf(source, run);
-    this.capacity = roundUp(s.max_length - 1);
+    this.capacity = roundedUp(s.max_length - 1);
     this.p = p;
     this.pass = pass;
     const { rows, columns } = source;
@@ -109,11 +100,11 @@ export class GreedySession {
       const states = encoder(p.encoder, this.input, pass);
       for (const [i, block] of p.decoder.blocks.entries()) {
         const { k, v } = crossKeysValues(block.crossAttention, states, pass);
-        copy(k, steps.cross[i]!.keys);
-        copy(v, steps.cross[i]!.values);
+        copyTo(k, steps.cross[i]!.keys);
+        copyTo(v, steps.cross[i]!.values);
       }
       const biases = decodingBiases(positionsOf(p), p.head.backend, this.capacity, pass.config);
-      for (const [i, bias] of biases.entries()) if (bias && bias !== biases[i - 1]) copy(bias, steps.biases[i]!);
+      for (const [i, bias] of biases.entries()) if (bias && bias !== biases[i - 1]) copyTo(bias, steps.biases[i]!);
       return undefined;
     });
   }
@@ -135,9 +126,6 @@ export class GreedySession {
 /** What each row begins with. */
 export const promptsOf = ({ prompts, settings }: Run): (readonly number[])[] =>
   prompts.flatMap((prompt) => Array.from({ length: settings.num_return_sequences }, () => prompt));
-
-const copy = (from: Tensor, to: Tensor): void =>
-  void runKernel(accumulate, { x: from.view(from.length), y: to.view(to.length) }, { scalars: { beta: 0 } });
 
 /** By the model's head: the session that may be used again. */
 const kept = new WeakMap<Tensor, GreedySession>();

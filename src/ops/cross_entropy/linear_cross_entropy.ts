@@ -8,6 +8,7 @@
 import { bytesOf } from '../../backend/backend.ts';
 import { accumulate } from '../../tensor/accumulate.ts';
 import { gradientSlot, isRecording, record, run } from '../../tensor/autograd.ts';
+import { copyOf } from '../../tensor/copy.ts';
 import { dispose } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import { ShapeError } from '../../util/errors.ts';
@@ -103,9 +104,7 @@ export function linearCrossEntropy(
   record([result.loss], [x, weight], () => {
     if (!dx) return undefined;
     // The tape frees what this step allocated; what it hands on must be new.
-    const copy = Tensor.empty(x.backend, x.dtype, x.shape);
-    run(accumulate, { x: dx.view(x.length), y: copy.view(x.length) }, { scalars: { beta: 0 } });
-    return [copy];
+    return [copyOf(dx)];
   });
   return result;
 }

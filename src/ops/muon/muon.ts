@@ -17,9 +17,9 @@
  * arXiv:2502.16982, section 2.2, for the gain.
  */
 import { defineKernel } from '../../backend/kernel.ts';
-import { accumulate } from '../../tensor/accumulate.ts';
 import { run } from '../../tensor/autograd.ts';
 import { CHUNK } from '../../tensor/chunks.ts';
+import { copyOf } from '../../tensor/copy.ts';
 import { scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from '../linear/linear.ts';
@@ -134,10 +134,4 @@ function innerGram(X: Tensor): Tensor {
   const dweight = Tensor.empty(X.backend, 'f32', [columns, columns]);
   run(linearBackwardWeight, { dy: X, x: X, dweight }, { scalars: { alpha: 1, beta: 0 } });
   return dweight;
-}
-
-function copyOf(x: Tensor): Tensor {
-  const y = Tensor.empty(x.backend, x.dtype, x.shape);
-  run(accumulate, { x: x.view(x.length), y: y.view(y.length) }, { scalars: { beta: 0 } });
-  return y;
 }
