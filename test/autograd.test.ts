@@ -113,7 +113,7 @@ for (const backend of [openReference(), testedBackend()]) {
       const pass = { config, checkpointing: false, lean, random: { seed: 3, step: 4, rng } };
       const { loss } = differentiate(() => {
         let stream: Stream = { x };
-        for (let layer = 0; layer < 4; layer++) stream = feedForwardLayer(p, stream, 8 * layer, pass);
+        for (let layer = 0; layer < 6; layer++) stream = feedForwardLayer(p, stream, 8 * layer, pass);
         return { loss: add(stream.x, stream.added!) };
       }, c);
       const peak = backend.usage.peakBytes - bytes;

@@ -50,14 +50,22 @@ async function timed(backend: Backend, { kernel: name, type, sizes, scalars = {}
 }
 
 const streams = (): Case[] => {
-  const N = 81_792 * 2048;
+  const [rows, F] = [81_792, 2048];
+  const N = rows * F;
   const bf16 = { type: 'bf16', sizes: { N } } as const;
-  const gelu = { scalars: { kind: 2 } };
+  const gelu = { type: 'bf16', sizes: { N: rows, F }, scalars: { kind: 2 } } as const;
   return [
     { ...bf16, name: 'copy', kernel: 'accumulate', sizes: { N: 1 << 29 }, scalars: { beta: 0 }, bytes: 2 ** 31 },
     { ...bf16, name: 'add 81792 x 2048', kernel: 'add', bytes: 6 * N },
-    { ...bf16, name: 'gated GELU 81792 x 2048', kernel: 'gated_activation_forward', ...gelu, bytes: 6 * N },
-    { ...bf16, name: 'gated GELU backward 81792 x 2048', kernel: 'gated_activation_backward', ...gelu, bytes: 10 * N },
+    { ...gelu, name: 'gated GELU 81792 x 2048', kernel: 'gated_halves_forward', bytes: 6 * N },
+    {
+      ...gelu,
+      name: 'gated GELU backward 81792 x 2048',
+      kernel: 'gated_halves_backward',
+      absent: ['y'],
+      bytes: 10 * N,
+    },
+    { ...gelu, name: 'gated GELU backward and value 81792 x 2048', kernel: 'gated_halves_backward', bytes: 12 * N },
     { ...bf16, name: 'dropout 81792 x 2048', kernel: 'dropout', scalars: { rate: 0.1, site: 1 }, bytes: 4 * N },
   ];
 };
@@ -75,7 +83,8 @@ const norms = (): Case[] =>
       const bytes = 2 * N! * D!;
       const of = (name: string, kernel: string, arrays: number, part?: string): Case => ({
         ...{ name: `${name} ${N} x ${D}`, kernel, type: 'bf16', sizes: { N: N!, D: D! } },
-        ...{ scalars: { eps: 1e-6 }, bytes: arrays * bytes },
+        ...{ scalars: { eps: 1e-6, beta: 0 }, bytes: arrays * bytes },
+        ...(kernel.endsWith('backward') && { absent: ['normed'] }),
         ...(part !== undefined && { peer: { kind: 'rms_norm', part, rows: N!, width: D! } }),
       });
       return [

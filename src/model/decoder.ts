@@ -4,7 +4,6 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { inBlock, type StackInput, spanOf } from './encoder.ts';
 import {
   crossAttentionLayer,
-  crossKeysValues,
   feedForwardLayer,
   normalise,
   type Segments,
@@ -51,7 +50,6 @@ function decoderBlock(
     { positions, segments: input.segments, causal: true, site },
     pass,
   );
-  const keysValues = crossKeysValues(p.crossAttention, states, pass);
-  stream = crossAttentionLayer(p.crossAttention, stream, keysValues, { segments: input.crossSegments, site }, pass);
+  stream = crossAttentionLayer(p.crossAttention, stream, states, { segments: input.crossSegments, site }, pass);
   return feedForwardLayer(p.feedForward, stream, site, pass);
 }

@@ -6,9 +6,12 @@
  * Each is x + drop(f(rms_norm(x))): the norm comes first, the residual stream is never normalised. No biases anywhere.
  */
 import { activation, gatedActivation } from '../ops/activation/activation.ts';
+import { gatedHalves } from '../ops/activation/gated_halves.ts';
 import { attention } from '../ops/attention/attention.ts';
+import { packedAttention } from '../ops/attention/attention_packed.ts';
 import { appendToCache, attendCache, type Cache } from '../ops/attention_decode/attention_decode.ts';
 import { feedForwardInt8 } from '../ops/feed_forward_int8/feed_forward_int8.ts';
+import { linear } from '../ops/linear/linear.ts';
 import { linearAdd } from '../ops/linear/linear_add.ts';
 import { linearGroup } from '../ops/linear/linear_group.ts';
 import { linearInt8 } from '../ops/linear_int8/linear_int8.ts';
@@ -68,6 +71,7 @@ function normedProjections(p: Attention, stream: Stream, weights: readonly Tenso
   const all = isWide(x, p) && p.qkv && weights.length === 3;
   const projected = all ? linearGroup(h, p.qkv!) : projects(h, weights, pass);
   discard(h);
+  forgetIfLean(pass, h);
   return { x, projected };
 }
 
@@ -101,17 +105,26 @@ export interface SelfAttentionOptions {
 /** x [B,S,D] plus its attention to itself. */
 export function selfAttentionLayer(p: Attention, stream: Stream, options: SelfAttentionOptions, pass: Pass): Stream {
   const { positions, segments, causal, site } = options;
-  const { x, projected } = normedProjections(p, stream, [p.q, p.k, p.v], pass);
-  const [q, k, v] = projected.map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
-  const [query, key] = [positions.rotate(q, 'query'), positions.rotate(k, 'key')];
-  const y = attention(query, key, v, {
+  const group = pass.config.position_encoding_type === 'rope' ? undefined : packed(p.qkv, pass);
+  const { x, projected } = normedProjections(p, stream, group ? [group] : [p.q, p.k, p.v], pass);
+  const how = {
     ...positions.attention,
     querySegments: segments.query,
     keySegments: segments.key,
     causal,
     ...probabilities(site + places.selfProbabilities, pass),
-  });
-  discard(q, k, v, query, key);
+  };
+  let y: Tensor;
+  if (group) {
+    const qkv = inParts(projected[0]!, 3, pass);
+    y = packedAttention(qkv, qkv, how);
+    discard(qkv);
+  } else {
+    const [q, k, v] = projected.map((t) => splitHeads(t, pass)) as [Tensor, Tensor, Tensor];
+    const [query, key] = [positions.rotate(q, 'query'), positions.rotate(k, 'key')];
+    y = attention(query, key, v, how);
+    discard(q, k, v, query, key);
+  }
   if (isAddedTo(x, p)) return widened(x, mergeHeads(y), p.o);
   const out = project(mergeHeads(y), p.o, pass);
   discard(y);
@@ -141,21 +154,27 @@ export function crossKeysValues(p: Attention, states: Tensor, pass: Pass): { k: 
   return { k, v };
 }
 
-/** x [B,T,D] plus its attention to the encoder's states. T5 has no positions here. */
+/** x [B,T,D] plus its attention to the encoder's `states` [B,S,D]. T5 has no positions here. */
 export function crossAttentionLayer(
   p: Attention,
   stream: Stream,
-  { k, v }: { k: Tensor; v: Tensor },
+  states: Tensor,
   { segments, site }: { segments: Segments; site: number },
   pass: Pass,
 ): Stream {
   const { x, projected } = normedProjections(p, stream, [p.q], pass);
-  const q = splitHeads(projected[0]!, pass);
-  const y = attention(q, k, v, {
+  const how = {
     querySegments: segments.query,
     keySegments: segments.key,
     ...probabilities(site + places.crossProbabilities, pass),
-  });
+  };
+  const group = packed(p.kv, pass);
+  let y: Tensor;
+  if (group) y = packedAttention(inParts(projected[0]!, 1, pass), inParts(linear(states, group), 2, pass), how);
+  else {
+    const { k, v } = crossKeysValues(p, states, pass);
+    y = attention(splitHeads(projected[0]!, pass), k, v, how);
+  }
   if (isAddedTo(x, p)) return widened(x, mergeHeads(y), p.o);
   return { x, added: drop(project(mergeHeads(y), p.o, pass), site + places.crossOutput, pass) };
 }
@@ -176,29 +195,37 @@ export function crossAttentionStep(
 
 /** x [B,S,D] plus down(f(up(h))), or down(f(gate(h)) * up(h)) where gated. */
 export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, pass: Pass): Stream {
-  const kind = feedForwardKind(pass.config).activation;
   if (p.down.scales) return inInt8(p, stream, pass);
   const { x, h } = normalise(stream, p.norm, pass);
-  const [up, gate] = upAndGate(p, h, isWide(x, p), pass);
-  const hidden = () => {
-    const f = gate ? gatedActivation(gate, up, kind) : activation(up, kind); // [B,S,F]
-    const dropped = drop(f, site + places.hidden, pass);
-    if (dropped !== f) forget(f);
-    return dropped;
-  };
+  const f = hiddenOf(p, h, isWide(x, p), pass); // [B,S,F]
   discard(h);
-  const y = hidden();
-  discard(up, gate);
+  const y = drop(f, site + places.hidden, pass);
+  if (y !== f) forget(f);
   if (isWide(x, p)) return widened(x, y, p.down);
   const out = project(y, p.down, pass);
   discard(y);
-  if (pass.lean) forget(y, hidden);
+  forgetIfLean(pass, h, y);
   return { x, added: drop(out, site + places.feedForwardOutput, pass) };
+}
+
+/** f(up(h)), or f(gate(h)) * up(h). */
+function hiddenOf(p: FeedForward, h: Tensor, wide: boolean, pass: Pass): Tensor {
+  const kind = feedForwardKind(pass.config).activation;
+  if (p.gateUp?.needsGrad && !wide && !pass.adapters) return gatedHalves(linear(h, p.gateUp), kind);
+  const [up, gate] = upAndGate(p, h, wide, pass);
+  const f = gate ? gatedActivation(gate, up, kind) : activation(up, kind);
+  discard(up, gate);
+  return f;
 }
 
 function upAndGate(p: FeedForward, h: Tensor, wide: boolean, pass: Pass): [Tensor, Tensor?] {
   if (wide && p.gateUp) return linearGroup(h, p.gateUp).reverse() as [Tensor, Tensor];
   return projects(h, p.gate ? [p.up, p.gate] : [p.up], pass) as [Tensor, Tensor?];
+}
+
+/** Gives back what the backward functions of norms and activations make again as they go. */
+function forgetIfLean({ lean }: Pass, ...tensors: readonly Tensor[]): void {
+  if (lean) for (const t of tensors) if (t.needsGrad) forget(t);
 }
 
 /** The stream x after a layer that ends with `weight` on y and adds to it in place. */
@@ -231,6 +258,14 @@ function probabilities(site: number, { config, random }: Pass) {
     dropout: random && { rate: config.dropout_rate, rng: random.rng, site },
   };
 }
+
+/** A group of matrices that project as one while they are trained, where attention takes the result as it is. */
+const packed = (group: Tensor | undefined, { packs, adapters }: Pass): Tensor | undefined =>
+  packs && !adapters && group?.needsGrad ? group : undefined;
+
+/** [B,S,parts H K] -> [B,S,parts,H,K]. */
+const inParts = (x: Tensor, parts: number, { config }: Pass): Tensor =>
+  reshape(x, x.shape[0]!, x.shape[1]!, parts, config.num_heads, config.d_kv);
 
 /** [B,S,H K] -> [B,S,H,K]. */
 const splitHeads = (x: Tensor, { config }: Pass): Tensor =>

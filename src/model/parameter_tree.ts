@@ -13,6 +13,8 @@ export interface Attention {
   o: Tensor; // [D, H K]
   /** q, k and v as one, where they lie together. */
   qkv?: Tensor | undefined; // [3, H K, D]
+  /** The last two of them. */
+  kv?: Tensor | undefined; // [2, H K, D]
 }
 
 export interface FeedForward {
@@ -82,7 +84,13 @@ function attention(p: Parameters, path: string, kind: 'SelfAttention' | 'EncDecA
   return {
     norm: p.get(`${path}.layer_norm.weight`),
     ...{ q: weight('q'), k: weight('k'), v: weight('v'), o: weight('o') },
-    qkv: p.group(['q', 'k', 'v'].map(name)),
+    // Lent parameters lie together once they are trained.
+    get qkv() {
+      return p.group(['q', 'k', 'v'].map(name));
+    },
+    get kv() {
+      return p.group(['k', 'v'].map(name));
+    },
   };
 }
 
@@ -95,7 +103,9 @@ function feedForward(p: Parameters, c: T5Config, path: string): FeedForward {
     gate: gated ? weight('wi_0') : undefined,
     up: weight(gated ? 'wi_1' : 'wi'),
     down: weight('wo'),
-    gateUp: gated ? p.group(['wi_0', 'wi_1'].map(name)) : undefined,
+    get gateUp() {
+      return gated ? p.group(['wi_0', 'wi_1'].map(name)) : undefined;
+    },
   };
 }
 

@@ -10,11 +10,13 @@ import {
   gatedActivationBackward,
   gatedActivationForward,
 } from './activation/activation.ts';
+import { gatedHalvesBackward, gatedHalvesForward } from './activation/gated_halves.ts';
 import { adafactor, adafactorMoments } from './adafactor/adafactor.ts';
 import { adamw, adamwCompact } from './adamw/adamw.ts';
 import { addKernel } from './add/add.ts';
 import { advanceKernel } from './advance/advance.ts';
 import { attentionBackward, attentionForward } from './attention/attention.ts';
+import { attentionPackedBackward, attentionPackedForward } from './attention/attention_packed.ts';
 import { attentionDecode, cacheAppend } from './attention_decode/attention_decode.ts';
 import { addBiasKernel } from './bias/bias.ts';
 import { columnSums } from './column_sums/column_sums.ts';
@@ -55,6 +57,8 @@ export const kernels = [
   accumulate,
   attentionForward,
   attentionBackward,
+  attentionPackedForward,
+  attentionPackedBackward,
   attentionDecode,
   cacheAppend,
   linearForward,
@@ -73,6 +77,8 @@ export const kernels = [
   activationBackward,
   gatedActivationForward,
   gatedActivationBackward,
+  gatedHalvesForward,
+  gatedHalvesBackward,
   addKernel,
   advanceKernel,
   addBiasKernel,
@@ -130,6 +136,7 @@ export const gradients = [
   { forward: linearForward, backward: linearBackwardWeight, wrt: ['weight'] },
   { forward: activationForward, backward: activationBackward, wrt: ['x'] },
   { forward: gatedActivationForward, backward: gatedActivationBackward, wrt: ['gate', 'up'] },
+  { forward: gatedHalvesForward, backward: gatedHalvesBackward, wrt: ['gateUp'] },
   { forward: embeddingForward, backward: embeddingBackward, wrt: ['table'] },
   { forward: meanPoolForward, backward: meanPoolBackward, wrt: ['x'] },
   { forward: pointwiseLossForward, backward: pointwiseLossBackward, wrt: ['prediction'] },
@@ -142,4 +149,5 @@ export const gradients = [
   },
   { forward: relativeBiasForward, backward: relativeBiasBackward, wrt: ['table'] },
   { forward: attentionForward, backward: attentionBackward, wrt: ['q', 'k', 'v', 'bias', 'dense'] },
+  { forward: attentionPackedForward, backward: attentionPackedBackward, wrt: ['q', 'kv', 'bias', 'dense'] },
 ] as unknown as GradientPair[];

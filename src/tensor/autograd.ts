@@ -173,26 +173,53 @@ export function checkpoint(f: () => Tensor, inputs: readonly Tensor[]): Tensor {
   return y;
 }
 
-/** How values that were given back are made again. */
-const recipes = new WeakMap<Memory, () => Tensor>();
+/** Allocations whose values were given back. */
+const forgotten = new WeakSet<Memory>();
 
 /**
  * Under a tape, gives the memory of a tensor back before its step is walked back; its gradient passes as ever. From now on
- * nobody may read its values, except backward functions through `recall`, if `again` computes them anew.
+ * nobody may read its values, except through `withValues` where the step that made it can `remake` them.
  */
-export function forget(t: Tensor, again?: () => Tensor): void {
+export function forget(t: Tensor): void {
   if (!tape) return;
   const { base } = t.memory;
   const lists = [tape.pending, ...tape.steps.map((step) => step.allocated).reverse()];
   if (!lists.some((list) => list.delete(base))) return;
   t.backend.free(base);
-  if (again) recipes.set(base, again);
+  forgotten.add(base);
 }
 
-/** A tensor of these values: itself, or computed again where they were forgotten. */
-export function recall(t: Tensor): Tensor {
-  const again = recipes.get(t.memory.base);
-  return again ? again().view(...t.shape) : t;
+/** What waits in the walk that is on for values that were forgotten. */
+let waiting = new Map<Memory, { needed: readonly Tensor[]; f: (values: Tensor) => void }[]>();
+
+/**
+ * For backward functions: f of a tensor's values, at once, or where they were forgotten as soon as the step that made them has
+ * made them again. The gradients in `needed` are kept until then.
+ */
+export function withValues(t: Tensor, needed: readonly Tensor[], f: (values: Tensor) => void): void {
+  const { base } = t.memory;
+  if (!forgotten.has(base)) {
+    f(t);
+    return;
+  }
+  for (const grad of needed) hold(grad, 1);
+  const list = waiting.get(base);
+  if (list) list.push({ needed, f });
+  else waiting.set(base, [{ needed, f }]);
+}
+
+/** Whether something waits for an output's values, which its step's backward function is to give to `remade`. */
+export const isAwaited = (t: Tensor): boolean => waiting.has(t.memory.base);
+
+/** Hands values of t that were made again to what waits for them. */
+export function remade(t: Tensor, values: Tensor): void {
+  const { base } = t.memory;
+  const list = waiting.get(base) ?? [];
+  waiting.delete(base);
+  for (const { needed, f } of list) {
+    f(values.view(...t.shape));
+    for (const grad of needed) hold(grad, -1);
+  }
 }
 
 /** The gradients of f's leaves for the gradient `dy` of its result, from running it again under a tape of its own. */
@@ -237,12 +264,15 @@ const hold = (grad: Tensor, by: 1 | -1): void =>
  * to it in place. Returns the memories of the gradients that are left, those of leaves.
  */
 function walkBack(steps: Step[], seed: Tensor, keep: ReadonlySet<Memory>, kept: Map<Memory, Backend>): Set<Memory> {
-  const outer = holders;
+  const outer = { holders, waiting };
   holders = new Map([[seed.memory.base, 1]]);
+  waiting = new Map();
   try {
-    return walk(steps, keep, kept);
+    const left = walk(steps, keep, kept);
+    if (waiting.size > 0) throw new Error(`autograd: ${waiting.size} forgotten tensors were wanted and not made again`);
+    return left;
   } finally {
-    holders = outer;
+    ({ holders, waiting } = outer);
   }
 }
 

@@ -70,18 +70,39 @@ export interface Lent {
   close(): void;
 }
 
+/** Gradients of some places. */
+interface Stretch {
+  gradients: Tensor;
+  start: number;
+  places: readonly ParameterPlace[];
+}
+
+/** Matrices that lie together, as one tensor. */
+interface Group {
+  tensor: Tensor;
+  places: readonly ParameterPlace[];
+}
+
+/** Makes a group a parameter if its members' gradients are all in a stretch. */
+function markGroup({ tensor, places: members }: Group, { gradients, start, places }: Stretch): void {
+  if (members.every((place) => places.includes(place)))
+    markParameter(tensor, gradients.part(members[0]!.offset - start, tensor.length).view(...tensor.shape));
+}
+
 /** A model's parameters and their gradients. */
 export class Parameters {
   readonly backend: Backend;
   readonly dtype: FloatType;
   readonly places: readonly ParameterPlace[];
   /** Gradients of what became trainable at one time, from the first such parameter to the last, and where that begins. */
-  private stretches: { gradients: Tensor; start: number }[] = [];
+  private stretches: Stretch[] = [];
   /** Stretches that were joined: recorded launches may still know them. */
   private readonly former: Tensor[] = [];
   /** The type of matrices that lie apart, where there are some. */
   readonly compact: 'i8' | 'f16' | undefined;
   private readonly byName = new Map<string, Tensor>();
+  /** What `group` gave, by names. */
+  private readonly groups = new Map<string, Group>();
   /** Flat memory: of every value, or of those that are not lent. */
   private flat: Tensor;
   private readonly apart: Tensor[] = [];
@@ -163,14 +184,23 @@ export class Parameters {
     return tensor;
   }
 
-  /** Matrices [O,I] that lie one behind the other in flat memory of everything, as [G,O,I]; undefined where they do not. */
+  /**
+   * Matrices [O,I] that lie one behind the other in flat memory of everything, as [G,O,I]; undefined where they do not. Where all
+   * of them are trained the group is a parameter too, whose gradient is theirs: a step uses it, or its members, not both.
+   */
   group(names: readonly string[]): Tensor | undefined {
+    const known = this.groups.get(names.join());
+    if (known ?? this.lent) return known?.tensor;
     const places = names.map((name) => this.places.find((place) => place.name === name));
     const [first] = places;
     const follows = (place: ParameterPlace | undefined, g: number) =>
       first && String(place?.shape) === String(first.shape) && place?.offset === first.offset + g * first.length;
-    if (this.lent || !first || !places.every(follows)) return undefined;
-    return this.flat.part(first.offset, names.length * first.length).view(names.length, ...first.shape);
+    if (!first || !places.every(follows)) return undefined;
+    const tensor = this.flat.part(first.offset, names.length * first.length).view(names.length, ...first.shape);
+    const group = { tensor, places: places as ParameterPlace[] };
+    this.groups.set(names.join(), group);
+    for (const stretch of this.stretches) markGroup(group, stretch);
+    return tensor;
   }
 
   /** Every parameter by name. */
@@ -208,13 +238,15 @@ export class Parameters {
   }
 
   /** Gradients for some places, which need not lie side by side. */
-  private stretchOver(places: readonly ParameterPlace[]): { gradients: Tensor; start: number } {
+  private stretchOver(places: readonly ParameterPlace[]): Stretch {
     const [first, last] = [places[0]!, places.at(-1)!];
     const start = first.offset;
     const gradients = zeros(this.backend, 'f32', last.offset + alignedLength(last.length) - start);
     for (const { name, shape, offset, length } of places)
       markParameter(this.get(name), gradients.part(offset - start, length).view(...shape));
-    return { gradients, start };
+    const stretch = { gradients, start, places };
+    for (const group of this.groups.values()) markGroup(group, stretch);
+    return stretch;
   }
 
   /** What is trained, in one stretch; undefined if nothing is. */
@@ -235,10 +267,13 @@ export class Parameters {
   /** Makes the next gradient of every parameter replace what is there. */
   zeroGradients(): void {
     for (const tensor of this.byName.values()) tensor.gradWritten = false;
+    for (const { tensor } of this.groups.values()) tensor.gradWritten = false;
   }
 
   /** Zero-fills the gradients that nothing wrote since `zeroGradients`, so that flat launches read no stale ones. */
   finishGradients(): void {
+    for (const { tensor, places } of this.groups.values())
+      if (tensor.gradWritten) for (const { name } of places) this.get(name).gradWritten = true;
     for (const tensor of this.byName.values())
       if (tensor.grad && !tensor.gradWritten) {
         this.backend.zero(tensor.grad.memory);

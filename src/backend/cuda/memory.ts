@@ -31,7 +31,7 @@ const ALIGNMENT = 512;
 const GRANULE = 2 << 20;
 /** An arena grows by at least this much, and by this share of what it has. */
 const LEAST_GROWTH = 32 << 20;
-const GROWTH = 1 / 64;
+const GROWTH = 1 / 256;
 
 interface Block {
   start: number;

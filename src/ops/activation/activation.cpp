@@ -49,3 +49,32 @@ KERNEL(gated_activation_backward)(const T *dy, const T *gate, const T *up, T *dg
     });
   });
 }
+
+KERNEL(gated_halves_forward)(const T *gateUp, T *y, int64_t N, int64_t F, int32_t kind) {
+  return with(kind, [=](auto f) {
+    parallelFor(N, GRAIN / F + 1, [=](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; n++) {
+        const T *gate = gateUp + n * 2 * F, *up = gate + F;
+        forVectors(0, F, [=](int64_t i, auto c) { store(y + n * F + i, f.value(load(gate + i, c)) * load(up + i, c), c); });
+      }
+    });
+  });
+}
+
+KERNEL(gated_halves_backward)(const T *dy, const T *gateUp, T *dgateUp, T *y, int64_t N, int64_t F, int32_t kind) {
+  return with(kind, [=](auto f) {
+    parallelFor(N, GRAIN / F + 1, [=](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; n++) {
+        const int64_t gate = n * 2 * F, up = gate + F;
+        forVectors(0, F, [=](int64_t i, auto c) {
+          const vec d = load(dy + n * F + i, c), u = load(gateUp + up + i, c);
+          vec value, slope;
+          f.both(load(gateUp + gate + i, c), value, slope);
+          store(dgateUp + gate + i, d * u * slope, c);
+          store(dgateUp + up + i, d * value, c);
+          if (y) store(y + n * F + i, value * u, c);
+        });
+      }
+    });
+  });
+}

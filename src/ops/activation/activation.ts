@@ -14,7 +14,7 @@
  * Names are Hugging Face's. Source: Hendrycks & Gimpel 2016, arXiv:1606.08415; gates: Shazeer 2020, arXiv:2002.05202.
  */
 import { defineKernel } from '../../backend/kernel.ts';
-import { record, run } from '../../tensor/autograd.ts';
+import { isAwaited, record, remade, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import {
   activationBackwardPlan,
@@ -61,7 +61,8 @@ const definitions: Record<Activation, { value(x: number): number; slope(x: numbe
   },
   tanh: { value: Math.tanh, slope: (x) => 1 - Math.tanh(x) ** 2 },
 };
-const definition = (kind: number) => definitions[activations[kind]!];
+/** By a kernel's `kind`. */
+export const definition = (kind: number) => definitions[activations[kind]!];
 
 const cases = [
   { sizes: { N: 1 }, scalars: { kind: 2 } },
@@ -131,16 +132,23 @@ const flat = (t: Tensor) => t.view(t.length);
 /** f(x) elementwise, any shape. */
 export function activation(x: Tensor, name: Activation): Tensor {
   const scalars = { kind: activations.indexOf(name) };
-  const y = run(activationForward, { x: flat(x) }, { scalars }).y.view(...x.shape);
-  record([y], [x], ([dy]) => [run(activationBackward, { dy: flat(dy!), x: flat(x) }, { scalars }).dx]);
+  const value = () => run(activationForward, { x: flat(x) }, { scalars }).y.view(...x.shape);
+  const y = value();
+  record([y], [x], ([dy]) => {
+    if (isAwaited(y)) remade(y, value());
+    return [run(activationBackward, { dy: flat(dy!), x: flat(x) }, { scalars }).dx];
+  });
   return y;
 }
 
 /** f(gate) * up elementwise, two tensors of one shape. @throws ShapeError */
 export function gatedActivation(gate: Tensor, up: Tensor, name: Activation): Tensor {
   const scalars = { kind: activations.indexOf(name) };
-  const y = run(gatedActivationForward, { gate: flat(gate), up: flat(up) }, { scalars }).y.view(...gate.shape);
+  const value = () =>
+    run(gatedActivationForward, { gate: flat(gate), up: flat(up) }, { scalars }).y.view(...gate.shape);
+  const y = value();
   record([y], [gate, up], ([dy]) => {
+    if (isAwaited(y)) remade(y, value());
     const given = { dy: flat(dy!), gate: flat(gate), up: flat(up) };
     const { dgate, dup } = run(gatedActivationBackward, given, { scalars });
     return [dgate, dup];

@@ -1,4 +1,5 @@
 /** attention, CUDA: which kernels run a call. Tensor cores take 16-bit types; attention_any.cu takes the rest. */
+import { bytesOf } from '../../backend/backend.ts';
 import { RUN } from '../../backend/cuda/launch.ts';
 import type { CudaLaunch, CudaPlan, CudaProgram, CudaSite } from '../../backend/cuda/plan.ts';
 import {
@@ -130,3 +131,24 @@ export const attentionBackwardPlan: CudaPlan = (site): CudaProgram => {
   };
   return { workspace, launches: [rows, ...launches, ...(site.has('dbias') ? [sums] : [])] };
 };
+
+/** A plan where queries, keys and values are parts of rows: attention_packed.ts. */
+export const packed =
+  (plan: CudaPlan): CudaPlan =>
+  (site) => {
+    const { H, D, Q, R } = site.sizes as Record<string, number>;
+    const part = (of: string, at: number) => ({ of, bytes: at * H! * D! * bytesOf[site.type] });
+    const places: Record<string, ReturnType<typeof part>> = {
+      ...{ k: part('kv', R! - 2), v: part('kv', R! - 1) },
+      ...{ dk: part('dkv', R! - 2), dv: part('dkv', R! - 1) },
+    };
+    const { workspace, launches } = plan(site);
+    return {
+      ...(workspace && { workspace }),
+      launches: (launches as readonly CudaLaunch[]).map((launch) => ({
+        ...launch,
+        defines: { ...launch.defines, QUERY_PARTS: Q!, KEY_PARTS: R! },
+        arguments: launch.arguments!.map((name) => places[name as string] ?? name),
+      })),
+    };
+  };

@@ -28,7 +28,8 @@ import { attentionBackwardPlan, attentionForwardPlan } from './attention.cuda.ts
 import { cases } from './cases.ts';
 import { type AttentionSizes, attend, attendBackward } from './reference.ts';
 
-const shared = {
+/** What attention_packed.ts shares. */
+export const shared = {
   bias: 'f32[H,P]?',
   dense: 'f32[E,G,M,N]?',
   querySegments: 'i32[B,M]?',
@@ -37,8 +38,8 @@ const shared = {
   keyPositions: 'i32[N]?',
   rng: 'i32[2]?',
 } as const;
-const scalars = { scale: 'f32', causal: 'i32', queryOffset: 'i32', dropout: 'f32', site: 'i32' } as const;
-const requires = {
+export const scalars = { scale: 'f32', causal: 'i32', queryOffset: 'i32', dropout: 'f32', site: 'i32' } as const;
+export const requires = {
   'no empty dimension': ({ B, M, N, H, D }: AttentionSizes) => Math.min(B, M, N, H, D) > 0,
   'P odd': ({ P }: AttentionSizes) => P === 0 || P % 2 === 1,
   'E = 1 or B': ({ E, B }: AttentionSizes) => E === 0 || E === 1 || E === B,
@@ -46,7 +47,7 @@ const requires = {
 };
 const segment = (random: () => number) => Math.floor(random() * 3) - 1;
 const position = (random: () => number) => Math.floor(random() * 40);
-const fill = {
+export const fill = {
   querySegments: segment,
   keySegments: segment,
   queryPositions: position,
@@ -94,7 +95,7 @@ export const attentionBackward = defineKernel({
   cuda: attentionBackwardPlan,
 });
 
-function gradientsWithout(absent: readonly string[]): ('dbias' | 'ddense')[] {
+export function gradientsWithout(absent: readonly string[]): ('dbias' | 'ddense')[] {
   return (['dbias', 'ddense'] as const).filter((name) => absent.includes(name.slice(1)));
 }
 
@@ -121,13 +122,12 @@ export interface AttentionOptions {
   dropout?: { rate: number; rng: Tensor; site: number } | undefined;
 }
 
-/** Attention of q [B,M,H,D] over k and v [B,N,H,D] -> [B,M,H,D]; gradients for q, k, v, bias, dense. @throws ShapeError */
-export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
+/** What kernels are given beside queries, keys and values. @throws ShapeError */
+export function callOf(options: AttentionOptions) {
   const { bias, dense, querySegments, keySegments, queryPositions, keyPositions, dropout } = options;
   if (querySegments && !keySegments)
     throw new ShapeError('attention: querySegments are given without keySegments, expected both or keySegments alone');
   const rng = dropout && dropout.rate > 0 ? dropout.rng : undefined;
-  const inputs = { q, k, v, bias, dense, querySegments, keySegments, queryPositions, keyPositions, rng };
   const scalars = {
     scale: options.scale ?? 1,
     causal: options.causal ? 1 : 0,
@@ -135,6 +135,14 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     dropout: dropout?.rate ?? 0,
     site: dropout?.site ?? 0,
   };
+  return { given: { bias, dense, querySegments, keySegments, queryPositions, keyPositions, rng }, scalars };
+}
+
+/** Attention of q [B,M,H,D] over k and v [B,N,H,D] -> [B,M,H,D]; gradients for q, k, v, bias, dense. @throws ShapeError */
+export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
+  const { bias, dense } = options;
+  const { given, scalars } = callOf(options);
+  const inputs = { q, k, v, ...given };
   const { out, lse } = run(attentionForward, inputs, { scalars });
   record([out], [q, k, v, bias, dense], ([dout]) => {
     const without = [bias?.needsGrad ? '' : 'dbias', dense?.needsGrad ? '' : 'ddense'];

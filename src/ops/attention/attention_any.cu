@@ -169,7 +169,7 @@ KERNEL attention_any_forward(PROBLEM_PARAMETERS, T *out, float *lse) {
   const Problem p PROBLEM;
   const i64 m0 = i64(blockIdx.x) * TILE, h = blockIdx.y, b = blockIdx.z;
   float *queries = memory, *keys = queries + VALUES, *shares = keys + VALUES;
-  read(q + p.query(b, h, 0), p.stride(), m0, M, queries);
+  read(q + p.query(b, h, 0), p.queryStride(), m0, M, queries);
   Sums sums = {};
   float top[EACH], total[EACH] = {};
 #pragma unroll
@@ -178,7 +178,7 @@ KERNEL attention_any_forward(PROBLEM_PARAMETERS, T *out, float *lse) {
     const Tile tile{p, b, h, m0, n0};
     if (tile.hidden()) break;
     __syncthreads();
-    read(k + p.key(b, h, 0), p.stride(), n0, N, keys);
+    read(k + p.key(b, h, 0), p.keyStride(), n0, N, keys);
     __syncthreads();
     Scores s;
     dots(queries, keys, s);
@@ -206,7 +206,7 @@ KERNEL attention_any_forward(PROBLEM_PARAMETERS, T *out, float *lse) {
     }
     store(s, shares);
     __syncthreads();
-    read(v + p.key(b, h, 0), p.stride(), n0, N, keys);
+    read(v + p.key(b, h, 0), p.keyStride(), n0, N, keys);
     __syncthreads();
     accumulate(sums, shares, SCORE_PITCH, 1, keys);
   }
@@ -220,7 +220,7 @@ KERNEL attention_any_forward(PROBLEM_PARAMETERS, T *out, float *lse) {
       for (int x = 0; x < 4; x++) sums[i][c][x] = seen ? sums[i][c][x] / total[i] : 0;
     if (tx() == 0 && m < M) lse[(b * H + h) * M + m] = seen ? (top[i] + log2f(total[i])) * LN2 : -infinity();
   }
-  write(sums, 1, out + p.query(b, h, 0), p.stride(), m0, M);
+  write(sums, 1, out + p.row(b, h, 0), p.stride(), m0, M);
 }
 
 /** dk, dv and the bias's gradient of one block of keys, the latter into partial [B,H,blocks,P]. */
@@ -232,16 +232,16 @@ KERNEL attention_any_keys(PROBLEM_PARAMETERS, const T *dout, const RowStatistics
   float *biasRow = BIAS_GRADIENT ? partial + ((b * H + h) * gridDim.x + blockIdx.x) * P : nullptr;
   if (biasRow)
     for (i64 i = threadIdx.x; i < P; i += THREADS) biasRow[i] = 0;
-  read(k + p.key(b, h, 0), p.stride(), n0, N, keys);
-  read(v + p.key(b, h, 0), p.stride(), n0, N, values);
+  read(k + p.key(b, h, 0), p.keyStride(), n0, N, keys);
+  read(v + p.key(b, h, 0), p.keyStride(), n0, N, values);
   Sums dkSums = {}, dvSums = {};
   float2 ends = {0, 0};
   for (i64 m0 = 0; m0 < M; m0 += TILE) {
     const Tile tile{p, b, h, m0, n0};
     if (tile.hidden()) continue;
     __syncthreads();
-    read(q + p.query(b, h, 0), p.stride(), m0, M, queries);
-    read(dout + p.query(b, h, 0), p.stride(), m0, M, douts);
+    read(q + p.query(b, h, 0), p.queryStride(), m0, M, queries);
+    read(dout + p.row(b, h, 0), p.stride(), m0, M, douts);
     __syncthreads();
     Scores share, gradient;
     tile.gradients(queries, keys, douts, values, rows, share, gradient);
@@ -252,8 +252,8 @@ KERNEL attention_any_keys(PROBLEM_PARAMETERS, const T *dout, const RowStatistics
     accumulate(dkSums, ds, 1, SCORE_PITCH, queries);
     if (biasRow) tile.addBias(ds, biasRow, ends);
   }
-  write(dkSums, scale, dk + p.key(b, h, 0), p.stride(), n0, N);
-  write(dvSums, 1, dv + p.key(b, h, 0), p.stride(), n0, N);
+  write(dkSums, scale, dk + p.key(b, h, 0), p.keyStride(), n0, N);
+  write(dvSums, 1, dv + p.key(b, h, 0), p.keyStride(), n0, N);
   if (!biasRow) return;
   const float low = acrossBlock<Sum>(ends.x), high = acrossBlock<Sum>(ends.y);
   if (threadIdx.x == 0) {
@@ -268,15 +268,15 @@ KERNEL attention_any_queries(PROBLEM_PARAMETERS, const T *dout, const RowStatist
   const i64 m0 = i64(blockIdx.x) * TILE, h = blockIdx.y, b = blockIdx.z;
   float *queries = memory, *douts = queries + VALUES, *keys = douts + VALUES, *values = keys + VALUES;
   float *ds = values + VALUES;
-  read(q + p.query(b, h, 0), p.stride(), m0, M, queries);
-  read(dout + p.query(b, h, 0), p.stride(), m0, M, douts);
+  read(q + p.query(b, h, 0), p.queryStride(), m0, M, queries);
+  read(dout + p.row(b, h, 0), p.stride(), m0, M, douts);
   Sums sums = {};
   for (i64 n0 = 0; n0 < N; n0 += TILE) {
     const Tile tile{p, b, h, m0, n0};
     if (tile.hidden()) break;
     __syncthreads();
-    read(k + p.key(b, h, 0), p.stride(), n0, N, keys);
-    read(v + p.key(b, h, 0), p.stride(), n0, N, values);
+    read(k + p.key(b, h, 0), p.keyStride(), n0, N, keys);
+    read(v + p.key(b, h, 0), p.keyStride(), n0, N, values);
     __syncthreads();
     Scores share, gradient;
     tile.gradients(queries, keys, douts, values, rows, share, gradient);
@@ -284,7 +284,7 @@ KERNEL attention_any_queries(PROBLEM_PARAMETERS, const T *dout, const RowStatist
     __syncthreads();
     accumulate(sums, ds, SCORE_PITCH, 1, keys);
   }
-  write(sums, scale, dq + p.query(b, h, 0), p.stride(), m0, M);
+  write(sums, scale, dq + p.query(b, h, 0), p.queryStride(), m0, M);
 }
 
 /** ddense of one tile: the sum over the rows and heads that share the plane. */
@@ -298,10 +298,10 @@ KERNEL attention_any_dense(PROBLEM_PARAMETERS, const T *dout, const RowStatistic
       const Tile tile{p, b, h, m0, n0};
       if (tile.hidden()) continue;
       __syncthreads();
-      read(q + p.query(b, h, 0), p.stride(), m0, M, queries);
-      read(dout + p.query(b, h, 0), p.stride(), m0, M, douts);
-      read(k + p.key(b, h, 0), p.stride(), n0, N, keys);
-      read(v + p.key(b, h, 0), p.stride(), n0, N, values);
+      read(q + p.query(b, h, 0), p.queryStride(), m0, M, queries);
+      read(dout + p.row(b, h, 0), p.stride(), m0, M, douts);
+      read(k + p.key(b, h, 0), p.keyStride(), n0, N, keys);
+      read(v + p.key(b, h, 0), p.keyStride(), n0, N, values);
       __syncthreads();
       Scores share, gradient;
       tile.gradients(queries, keys, douts, values, rows, share, gradient);

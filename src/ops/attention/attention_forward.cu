@@ -14,8 +14,9 @@ KERNEL __launch_bounds__(THREADS) attention_forward(PROBLEM_PARAMETERS, T *out, 
   // The longest rows of a causal problem come first.
   const i64 m0 = i64(CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z;
   const int own = threadIdx.x / WARP * OWN;
-  const int mWarp = int(m0) + own, stride = int(H) * HEAD_WIDTH;
-  const T *keys = k + (b * N * H + h) * HEAD_WIDTH, *values = v + (b * N * H + h) * HEAD_WIDTH;
+  const int mWarp = int(m0) + own, stride = int(H) * HEAD_WIDTH, queryStride = stride * QUERY_PARTS, keyStride = stride * KEY_PARTS;
+  const i64 keyHead = b * N * keyStride + h * HEAD_WIDTH;
+  const T *keys = k + keyHead, *values = v + keyHead;
 
   T *queryTile = reinterpret_cast<T *>(memory), *keyTiles = queryTile + QUERIES * R::PITCH;
   T *valueTiles = keyTiles + 2 * KEYS * R::PITCH;
@@ -25,7 +26,7 @@ KERNEL __launch_bounds__(THREADS) attention_forward(PROBLEM_PARAMETERS, T *out, 
 
   const i64 seen = CAUSAL ? min(N, m0 + QUERIES + queryOffset) : N;
   const int tiles = seen <= 0 ? 0 : int((seen + KEYS - 1) / KEYS);
-  R::copy<QUERIES, THREADS>(queryTile, q + (b * M * H + h) * HEAD_WIDTH + m0 * stride, stride, int(M - m0));
+  R::copy<QUERIES, THREADS>(queryTile, q + b * M * queryStride + h * HEAD_WIDTH + m0 * queryStride, queryStride, int(M - m0));
   const BiasRow row(p, h, biasShared, MARGIN);
   if (SEGMENTS) {
     const Range queries = SEGMENTS == 2 ? segmentRange<QUERIES>(querySegments + b * M, m0, M) : Range{};
@@ -41,8 +42,8 @@ KERNEL __launch_bounds__(THREADS) attention_forward(PROBLEM_PARAMETERS, T *out, 
   };
   const auto start = [&](int t, int stage) {
     const i64 n0 = i64(t) * KEYS;
-    R::copy<KEYS, THREADS>(keyTiles + stage * KEYS * R::PITCH, keys + n0 * stride, stride, int(N - n0));
-    R::copy<KEYS, THREADS>(valueTiles + stage * KEYS * R::PITCH, values + n0 * stride, stride, int(N - n0));
+    R::copy<KEYS, THREADS>(keyTiles + stage * KEYS * R::PITCH, keys + n0 * keyStride, keyStride, int(N - n0));
+    R::copy<KEYS, THREADS>(valueTiles + stage * KEYS * R::PITCH, values + n0 * keyStride, keyStride, int(N - n0));
     if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
       copyAsync<4>(segmentTiles + stage * KEYS + threadIdx.x, keySegments + b * N + n0 + threadIdx.x);
   };

@@ -17,8 +17,9 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
   // The longest rows of a causal problem come first.
   const i64 m0 = i64(CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z;
   const int own = threadIdx.x / WARP * 16;
-  const int stride = int(H) * HEAD_WIDTH;
-  const T *keys = k + (b * N * H + h) * HEAD_WIDTH, *values = v + (b * N * H + h) * HEAD_WIDTH;
+  const int stride = int(H) * HEAD_WIDTH, queryStride = stride * QUERY_PARTS, keyStride = stride * KEY_PARTS;
+  const i64 keyHead = b * N * keyStride + h * HEAD_WIDTH;
+  const T *keys = k + keyHead, *values = v + keyHead;
 
   T *queryTile = reinterpret_cast<T *>(memory), *keyTiles = queryTile + QueryTile::SIZE;
   T *valueTiles = keyTiles + STAGES * KeyTile::SIZE;
@@ -28,7 +29,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
 
   const i64 seen = CAUSAL ? min(N, m0 + QUERIES + queryOffset) : N;
   const int tiles = seen <= 0 ? 0 : int((seen + KEYS - 1) / KEYS);
-  QueryTile::copy<THREADS>(queryTile, q + (b * M * H + h) * HEAD_WIDTH + m0 * stride, stride, int(M - m0));
+  QueryTile::copy<THREADS>(queryTile, q + b * M * queryStride + h * HEAD_WIDTH + m0 * queryStride, queryStride, int(M - m0));
   const BiasRow row(p, h, biasShared, MARGIN);
   if (SEGMENTS) {
     const Range queries = SEGMENTS == 2 ? segmentRange<QUERIES>(querySegments + b * M, m0, M) : Range{};
@@ -44,13 +45,13 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
   };
   // Tiles are loaded AHEAD of their use; the one a stage held before has been multiplied by all warps by then.
   int loading = next(0), loadingStage = 0;
-  const i64 tileStride = i64(KEYS) * stride;
+  const i64 tileStride = i64(KEYS) * keyStride;
   i64 loadingAt = loading * tileStride;
   const auto loadNext = [&] {
     if (loading < tiles) {
       const int n0 = loading * KEYS;
-      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, keys + loadingAt, stride, int(N) - n0);
-      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, values + loadingAt, stride, int(N) - n0);
+      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, keys + loadingAt, keyStride, int(N) - n0);
+      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, values + loadingAt, keyStride, int(N) - n0);
       if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
         copyAsync<4>(segmentTiles + loadingStage * KEYS + threadIdx.x, keySegments + b * N + n0 + threadIdx.x);
       const int following = next(loading + 1);

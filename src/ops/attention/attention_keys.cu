@@ -18,8 +18,9 @@ KERNEL __launch_bounds__(THREADS)
   const i64 n0 = i64(blockIdx.x) * KEYS, h = blockIdx.y, b = blockIdx.z;
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   const int own = warp * OWN;
-  const int nWarp = int(n0) + own, stride = int(H) * HEAD_WIDTH;
-  const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
+  const int nWarp = int(n0) + own, stride = int(H) * HEAD_WIDTH, queryStride = stride * QUERY_PARTS, keyStride = stride * KEY_PARTS;
+  const i64 head = h * HEAD_WIDTH, rowHead = b * M * stride + head;
+  const i64 queryHead = b * M * queryStride + head, keyHead = b * N * keyStride + head;
 
   T *keyTile = reinterpret_cast<T *>(memory), *valueTile = keyTile + KEYS * R::PITCH;
   T *queryTiles = valueTile + KEYS * R::PITCH, *doutTiles = queryTiles + 2 * QUERIES * R::PITCH;
@@ -31,8 +32,8 @@ KERNEL __launch_bounds__(THREADS)
 
   const int tiles = int((M + QUERIES - 1) / QUERIES);
   const int firstTile = CAUSAL ? int(max(i64(0), n0 - queryOffset) / QUERIES) : 0;
-  R::copy<KEYS, THREADS>(keyTile, k + keyHead + n0 * stride, stride, int(N - n0));
-  R::copy<KEYS, THREADS>(valueTile, v + keyHead + n0 * stride, stride, int(N - n0));
+  R::copy<KEYS, THREADS>(keyTile, k + keyHead + n0 * keyStride, keyStride, int(N - n0));
+  R::copy<KEYS, THREADS>(valueTile, v + keyHead + n0 * keyStride, keyStride, int(N - n0));
   const BiasRow row(p, h, biasShared, MARGIN);
   Diagonals gradient(diagonals + warp * Diagonals::space(int(P)), BIAS_GRADIENT ? int(P) : 0);
   if (SEGMENTS) {
@@ -50,8 +51,8 @@ KERNEL __launch_bounds__(THREADS)
   };
   const auto start = [&](int t, int stage) {
     const i64 m0 = i64(t) * QUERIES;
-    R::copy<QUERIES, THREADS>(queryTiles + stage * QUERIES * R::PITCH, q + queryHead + m0 * stride, stride, int(M - m0));
-    R::copy<QUERIES, THREADS>(doutTiles + stage * QUERIES * R::PITCH, dout + queryHead + m0 * stride, stride, int(M - m0));
+    R::copy<QUERIES, THREADS>(queryTiles + stage * QUERIES * R::PITCH, q + queryHead + m0 * queryStride, queryStride, int(M - m0));
+    R::copy<QUERIES, THREADS>(doutTiles + stage * QUERIES * R::PITCH, dout + rowHead + m0 * stride, stride, int(M - m0));
     if (threadIdx.x < QUERIES) {
       copyAsync<8>(rowTiles + stage * QUERIES + threadIdx.x, rows + (b * H + h) * paddedRows(M) + m0 + threadIdx.x);
       if (SEGMENTS == 2 && m0 + threadIdx.x < M)
@@ -140,8 +141,8 @@ KERNEL __launch_bounds__(THREADS)
   __syncthreads();
   R::put(keyTile, own, dkSums, scale);
   R::put(valueTile, own, dvSums, 1);
-  R::write<OWN>(keyTile + own * R::PITCH, dk + keyHead, stride, nWarp, N);
-  R::write<OWN>(valueTile + own * R::PITCH, dv + keyHead, stride, nWarp, N);
+  R::write<OWN>(keyTile + own * R::PITCH, dk + keyHead, keyStride, nWarp, N);
+  R::write<OWN>(valueTile + own * R::PITCH, dv + keyHead, keyStride, nWarp, N);
   if (!BIAS_GRADIENT) return;
   const int pitch = Diagonals::space(int(P));
   const float *row0 = gradient.finish(int(P)) - warp * pitch;

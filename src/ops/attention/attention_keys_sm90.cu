@@ -20,8 +20,9 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   const Problem p PROBLEM;
   const i64 n0 = i64(blockIdx.x) * KEYS, h = blockIdx.y, b = blockIdx.z;
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, own = warp * 16;
-  const int stride = int(H) * HEAD_WIDTH;
-  const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
+  const int stride = int(H) * HEAD_WIDTH, queryStride = stride * QUERY_PARTS, keyStride = stride * KEY_PARTS;
+  const i64 head = h * HEAD_WIDTH, rowHead = b * M * stride + head;
+  const i64 queryHead = b * M * queryStride + head, keyHead = b * N * keyStride + head;
 
   T *keyTile = reinterpret_cast<T *>(memory), *valueTile = keyTile + KeyTile::SIZE;
   T *queryTiles = valueTile + KeyTile::SIZE, *doutTiles = queryTiles + STAGES * QueryTile::SIZE;
@@ -33,8 +34,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
 
   const int tiles = int((M + QUERIES - 1) / QUERIES);
   const int firstTile = CAUSAL ? int(max(i64(0), n0 - queryOffset) / QUERIES) : 0;
-  KeyTile::copy<THREADS>(keyTile, k + keyHead + n0 * stride, stride, int(N - n0));
-  KeyTile::copy<THREADS>(valueTile, v + keyHead + n0 * stride, stride, int(N - n0));
+  KeyTile::copy<THREADS>(keyTile, k + keyHead + n0 * keyStride, keyStride, int(N - n0));
+  KeyTile::copy<THREADS>(valueTile, v + keyHead + n0 * keyStride, keyStride, int(N - n0));
   const BiasRow row(p, h, biasShared, MARGIN);
   if (SEGMENTS) {
     const Range keys = segmentRange<KEYS>(keySegments + b * N, n0, N);
@@ -56,8 +57,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   const auto loadNext = [&] {
     if (loading < tiles) {
       const int m0 = loading * QUERIES;
-      QueryTile::copy<THREADS>(queryTiles + loadingStage * QueryTile::SIZE, q + queryHead + loadingAt, stride, int(M) - m0);
-      QueryTile::copy<THREADS>(doutTiles + loadingStage * QueryTile::SIZE, dout + queryHead + loadingAt, stride, int(M) - m0);
+      QueryTile::copy<THREADS>(queryTiles + loadingStage * QueryTile::SIZE, q + queryHead + loadingAt * QUERY_PARTS, queryStride, int(M) - m0);
+      QueryTile::copy<THREADS>(doutTiles + loadingStage * QueryTile::SIZE, dout + rowHead + loadingAt, stride, int(M) - m0);
       if (threadIdx.x < QUERIES) {
         const int at = loadingStage * QUERIES + threadIdx.x;
         copyAsync<8>(rowTiles + at, rows + (b * H + h) * paddedRows(M) + m0 + threadIdx.x);
@@ -170,8 +171,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
     KeyTile::put(keyTile, own, panel, dkSums[panel], scale);
     KeyTile::put(valueTile, own, panel, dvSums[panel], 1);
   }
-  KeyTile::write(keyTile, own, dk + keyHead, stride, n0 + own, N);
-  KeyTile::write(valueTile, own, dv + keyHead, stride, n0 + own, N);
+  KeyTile::write(keyTile, own, dk + keyHead, keyStride, n0 + own, N);
+  KeyTile::write(valueTile, own, dv + keyHead, keyStride, n0 + own, N);
   if (!BIAS_GRADIENT) return;
   const int pitch = Diagonals::space(int(P));
   const float *row0 = gradient.finish(int(P)) - warp * pitch;

@@ -57,8 +57,9 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
   const Problem p PROBLEM;
   const i64 m0 = i64(CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z;
   const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * OWN;
-  const int mWarp = int(m0) + own, stride = int(H) * HEAD_WIDTH;
-  const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
+  const int mWarp = int(m0) + own, stride = int(H) * HEAD_WIDTH, queryStride = stride * QUERY_PARTS, keyStride = stride * KEY_PARTS;
+  const i64 head = h * HEAD_WIDTH, rowHead = b * M * stride + head;
+  const i64 queryHead = b * M * queryStride + head, keyHead = b * N * keyStride + head;
 
   T *queryTile = reinterpret_cast<T *>(memory), *doutTile = queryTile + QUERIES * R::PITCH;
   T *keyTiles = doutTile + QUERIES * R::PITCH, *valueTiles = keyTiles + 2 * KEYS * R::PITCH;
@@ -68,8 +69,8 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
 
   const i64 seen = CAUSAL ? min(N, m0 + QUERIES + queryOffset) : N;
   const int tiles = seen <= 0 ? 0 : int((seen + KEYS - 1) / KEYS);
-  R::copy<QUERIES, THREADS>(queryTile, q + queryHead + m0 * stride, stride, int(M - m0));
-  R::copy<QUERIES, THREADS>(doutTile, dout + queryHead + m0 * stride, stride, int(M - m0));
+  R::copy<QUERIES, THREADS>(queryTile, q + queryHead + m0 * queryStride, queryStride, int(M - m0));
+  R::copy<QUERIES, THREADS>(doutTile, dout + rowHead + m0 * stride, stride, int(M - m0));
   const BiasRow row(p, h, biasShared, MARGIN);
   const Warp queries(p, row, b, h, mWarp, rows);
   if (SEGMENTS) {
@@ -86,8 +87,8 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
   };
   const auto start = [&](int t, int stage) {
     const i64 n0 = i64(t) * KEYS;
-    R::copy<KEYS, THREADS>(keyTiles + stage * KEYS * R::PITCH, k + keyHead + n0 * stride, stride, int(N - n0));
-    R::copy<KEYS, THREADS>(valueTiles + stage * KEYS * R::PITCH, v + keyHead + n0 * stride, stride, int(N - n0));
+    R::copy<KEYS, THREADS>(keyTiles + stage * KEYS * R::PITCH, k + keyHead + n0 * keyStride, keyStride, int(N - n0));
+    R::copy<KEYS, THREADS>(valueTiles + stage * KEYS * R::PITCH, v + keyHead + n0 * keyStride, keyStride, int(N - n0));
     if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
       copyAsync<4>(segmentTiles + stage * KEYS + threadIdx.x, keySegments + b * N + n0 + threadIdx.x);
   };
@@ -142,7 +143,7 @@ KERNEL __launch_bounds__(THREADS) attention_queries(PROBLEM_PARAMETERS, const T 
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < ROW_TILES; i++) R::put(queryTile, own + 16 * i, sums[i], scale);
-  R::write<OWN>(queryTile + own * R::PITCH, dq + queryHead, stride, mWarp, M);
+  R::write<OWN>(queryTile + own * R::PITCH, dq + queryHead, queryStride, mWarp, M);
 }
 
 /** ddense of one tile: the sum over the rows and heads that share the plane. */
@@ -151,7 +152,7 @@ KERNEL __launch_bounds__(THREADS)
   const Problem p PROBLEM;
   const i64 n0 = i64(blockIdx.x) * KEYS, m0 = i64(blockIdx.y) * QUERIES, e = blockIdx.z / G, g = blockIdx.z % G;
   const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * OWN;
-  const int mWarp = int(m0) + own, stride = int(H) * HEAD_WIDTH;
+  const int mWarp = int(m0) + own, stride = int(H) * HEAD_WIDTH, queryStride = stride * QUERY_PARTS, keyStride = stride * KEY_PARTS;
   T *queryTile = reinterpret_cast<T *>(memory), *doutTile = queryTile + QUERIES * R::PITCH;
   T *keyTile = doutTile + QUERIES * R::PITCH, *valueTile = keyTile + KEYS * R::PITCH;
   int *segmentTile = reinterpret_cast<int *>(valueTile + KEYS * R::PITCH);
@@ -163,11 +164,12 @@ KERNEL __launch_bounds__(THREADS)
   for (i64 b = E == 1 ? 0 : e; b < (E == 1 ? B : e + 1) && !hidden; b++)
     for (i64 h = G == 1 ? 0 : g; h < (G == 1 ? H : g + 1); h++) {
       __syncthreads();
-      const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
-      R::copy<QUERIES, THREADS>(queryTile, q + queryHead + m0 * stride, stride, int(M - m0));
-      R::copy<QUERIES, THREADS>(doutTile, dout + queryHead + m0 * stride, stride, int(M - m0));
-      R::copy<KEYS, THREADS>(keyTile, k + keyHead + n0 * stride, stride, int(N - n0));
-      R::copy<KEYS, THREADS>(valueTile, v + keyHead + n0 * stride, stride, int(N - n0));
+      const i64 head = h * HEAD_WIDTH, rowHead = b * M * stride + head;
+  const i64 queryHead = b * M * queryStride + head, keyHead = b * N * keyStride + head;
+      R::copy<QUERIES, THREADS>(queryTile, q + queryHead + m0 * queryStride, queryStride, int(M - m0));
+      R::copy<QUERIES, THREADS>(doutTile, dout + rowHead + m0 * stride, stride, int(M - m0));
+      R::copy<KEYS, THREADS>(keyTile, k + keyHead + n0 * keyStride, keyStride, int(N - n0));
+      R::copy<KEYS, THREADS>(valueTile, v + keyHead + n0 * keyStride, keyStride, int(N - n0));
       if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
         segmentTile[threadIdx.x] = keySegments[b * N + n0 + threadIdx.x];
       commitCopies();

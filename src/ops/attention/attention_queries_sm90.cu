@@ -16,8 +16,9 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   const Problem p PROBLEM;
   const i64 m0 = i64(CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z;
   const int own = threadIdx.x / WARP * 16;
-  const int stride = int(H) * HEAD_WIDTH;
-  const i64 queryHead = (b * M * H + h) * HEAD_WIDTH, keyHead = (b * N * H + h) * HEAD_WIDTH;
+  const int stride = int(H) * HEAD_WIDTH, queryStride = stride * QUERY_PARTS, keyStride = stride * KEY_PARTS;
+  const i64 head = h * HEAD_WIDTH, rowHead = b * M * stride + head;
+  const i64 queryHead = b * M * queryStride + head, keyHead = b * N * keyStride + head;
 
   T *queryTile = reinterpret_cast<T *>(memory), *doutTile = queryTile + QueryTile::SIZE;
   T *keyTiles = doutTile + QueryTile::SIZE, *valueTiles = keyTiles + STAGES * KeyTile::SIZE;
@@ -27,8 +28,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
 
   const i64 seen = CAUSAL ? min(N, m0 + QUERIES + queryOffset) : N;
   const int tiles = seen <= 0 ? 0 : int((seen + KEYS - 1) / KEYS);
-  QueryTile::copy<THREADS>(queryTile, q + queryHead + m0 * stride, stride, int(M - m0));
-  QueryTile::copy<THREADS>(doutTile, dout + queryHead + m0 * stride, stride, int(M - m0));
+  QueryTile::copy<THREADS>(queryTile, q + queryHead + m0 * queryStride, queryStride, int(M - m0));
+  QueryTile::copy<THREADS>(doutTile, dout + rowHead + m0 * stride, stride, int(M - m0));
   const BiasRow row(p, h, biasShared, MARGIN);
   const Warp queries(p, row, b, h, m0 + own, rows);
   if (SEGMENTS) {
@@ -45,13 +46,13 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   };
   // Tiles are loaded AHEAD of their use; the one a stage held before has been multiplied by all warps by then.
   int loading = next(0), loadingStage = 0;
-  const i64 tileStride = i64(KEYS) * stride;
+  const i64 tileStride = i64(KEYS) * keyStride;
   i64 loadingAt = loading * tileStride;
   const auto loadNext = [&] {
     if (loading < tiles) {
       const int n0 = loading * KEYS;
-      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, k + keyHead + loadingAt, stride, int(N) - n0);
-      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, v + keyHead + loadingAt, stride, int(N) - n0);
+      KeyTile::copy<THREADS>(keyTiles + loadingStage * KeyTile::SIZE, k + keyHead + loadingAt, keyStride, int(N) - n0);
+      KeyTile::copy<THREADS>(valueTiles + loadingStage * KeyTile::SIZE, v + keyHead + loadingAt, keyStride, int(N) - n0);
       if (SEGMENTS && threadIdx.x < KEYS && n0 + threadIdx.x < N)
         copyAsync<4>(segmentTiles + loadingStage * KEYS + threadIdx.x, keySegments + b * N + n0 + threadIdx.x);
       const int following = next(loading + 1);
@@ -136,5 +137,5 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
 #pragma unroll
   for (int panel = 0; panel < PANELS; panel++) QueryTile::put(queryTile, own, panel, sums[panel], scale);
-  QueryTile::write(queryTile, own, dq + queryHead, stride, m0 + own, M);
+  QueryTile::write(queryTile, own, dq + queryHead, queryStride, m0 + own, M);
 }

@@ -13,6 +13,12 @@
         causal, queryOffset, dropout, site                                                                            \
   }
 
+/** How many parts rows of q and dq, and of k, v, dk and dv have: attention_packed.ts. */
+#ifndef QUERY_PARTS
+#define QUERY_PARTS 1
+#define KEY_PARTS 1
+#endif
+
 /** Scores are kept times log2(e): 2^x is one instruction. */
 constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
 
@@ -26,10 +32,13 @@ struct Problem {
   float dropout;
   int site;
 
-  /** Index of q[b,m,h,0] and of k[b,n,h,0]. */
-  DEVICE i64 query(i64 b, i64 h, i64 m) const { return ((b * M + m) * H + h) * D; }
-  DEVICE i64 key(i64 b, i64 h, i64 n) const { return ((b * N + n) * H + h) * D; }
+  /** Index of out[b,m,h,0], q[b,m,h,0] and k[b,n,h,0]; how far apart their rows are. */
+  DEVICE i64 row(i64 b, i64 h, i64 m) const { return ((b * M + m) * H + h) * D; }
+  DEVICE i64 query(i64 b, i64 h, i64 m) const { return ((b * M + m) * QUERY_PARTS * H + h) * D; }
+  DEVICE i64 key(i64 b, i64 h, i64 n) const { return ((b * N + n) * KEY_PARTS * H + h) * D; }
   DEVICE i64 stride() const { return H * D; }
+  DEVICE i64 queryStride() const { return QUERY_PARTS * H * D; }
+  DEVICE i64 keyStride() const { return KEY_PARTS * H * D; }
   DEVICE int radius() const { return int(P - 1) / 2; }
   DEVICE bool drops() const { return rng && dropout > 0; }
 

@@ -8,7 +8,7 @@
  * Source: Srivastava et al. 2014, JMLR 15, in the inverted form.
  */
 import { defineKernel } from '../../backend/kernel.ts';
-import { record, run } from '../../tensor/autograd.ts';
+import { isAwaited, record, remade, run, withValues } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { dropoutFactor } from '../../util/philox.ts';
 import { dropoutPlan } from './dropout.cuda.ts';
@@ -37,6 +37,9 @@ export function dropout(x: Tensor, rng: Tensor, rate: number, site: number): Ten
   const scalars = { rate, site };
   const drop = (t: Tensor) => run(dropoutKernel, { x: t.view(t.length), rng }, { scalars }).y.view(...t.shape);
   const y = drop(x);
-  record([y], [x], ([dy]) => [drop(dy!)]);
+  record([y], [x], ([dy]) => {
+    if (isAwaited(y)) withValues(x, [], (values) => remade(y, drop(values)));
+    return [drop(dy!)];
+  });
   return y;
 }

@@ -9,7 +9,7 @@
  * in float16 beside a float32 x linear_half's.
  */
 import { defineKernel } from '../../backend/kernel.ts';
-import { gradientSlot, recall, record, run } from '../../tensor/autograd.ts';
+import { gradientSlot, record, run, withValues } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { isHalfOf, linearHalf } from '../linear_half/linear_half.ts';
 import { linearInt8 } from '../linear_int8/linear_int8.ts';
@@ -92,7 +92,10 @@ export function linear(x: Tensor, weight: Tensor, { alpha = 1 }: { alpha?: numbe
   return project(x, [weight], alpha)[0]!;
 }
 
-/** Several weights [O_j,I] on one x [...,I]: [...,O_j] each. Their parts of x's gradient add up in place. @throws ShapeError */
+/**
+ * Several weights [O_j,I] on one x [...,I]: [...,O_j] each. Matrices that lie together, [G,O,I], count as one of G O rows. Their parts
+ * of x's gradient add up in place. @throws ShapeError
+ */
 export function linears(x: Tensor, weights: readonly Tensor[]): Tensor[] {
   return project(x, weights, 1);
 }
@@ -101,27 +104,30 @@ function project(x: Tensor, weights: readonly Tensor[], alpha: number): Tensor[]
   if (weights[0]!.scales) return linearInt8(x, weights, alpha);
   if (isHalfOf(x, weights)) return linearHalf(x, weights, alpha);
   const leading = x.shape.slice(0, -1);
-  const rows = x.view(
-    leading.reduce((a, b) => a * b, 1),
-    x.shape.at(-1)!,
-  );
+  const width = x.shape.at(-1)!;
+  const rows = x.view(x.length / width, width);
+  const matrix = (weight: Tensor) => weight.view(weight.length / width, width);
   const outputs = weights.map((weight) =>
-    run(linearForward, { x: rows, weight }, { scalars: { alpha } }).y.view(...leading, weight.shape[0]!),
+    run(linearForward, { x: rows, weight: matrix(weight) }, { scalars: { alpha } }).y.view(
+      ...leading,
+      weight.length / width,
+    ),
   );
   record(outputs, [x, ...weights], (dys) => {
-    let values: Tensor | undefined;
     weights.forEach((weight, j) => {
       if (!dys[j]) return;
-      const dy = dys[j].view(rows.shape[0]!, weight.shape[0]!);
+      const dy = dys[j].view(rows.shape[0]!, weight.length / width);
       if (x.needsGrad) {
         const { grad, beta } = gradientSlot(x);
-        run(linearBackwardInput, { dy, weight, dx: grad.view(...rows.shape) }, { scalars: { alpha, beta } });
+        const given = { dy, weight: matrix(weight), dx: grad.view(...rows.shape) };
+        run(linearBackwardInput, given, { scalars: { alpha, beta } });
       }
-      if (weight.needsGrad) {
-        const { grad, beta } = gradientSlot(weight);
-        values ??= recall(x).view(...rows.shape);
-        run(linearBackwardWeight, { dy, x: values, dweight: grad }, { scalars: { alpha, beta } });
-      }
+      if (weight.needsGrad)
+        withValues(x, [dy], (values) => {
+          const { grad, beta } = gradientSlot(weight);
+          const given = { dy, x: values.view(...rows.shape), dweight: matrix(grad) };
+          run(linearBackwardWeight, given, { scalars: { alpha, beta } });
+        });
     });
     return undefined;
   });

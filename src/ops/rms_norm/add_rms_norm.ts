@@ -8,10 +8,10 @@
  * two kernels one after the other. Without `dsum` the sum has no other use.
  */
 import { defineKernel } from '../../backend/kernel.ts';
-import { record, run } from '../../tensor/autograd.ts';
+import { isAwaited, record, remade, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { addRmsNormBackwardPlan, addRmsNormForwardPlan } from './rms_norm.cuda.ts';
-import { rmsNormBackward, rmsNormCases, rmsNormForward } from './rms_norm.ts';
+import { rmsNormBackward, rmsNormCases, rmsNormForward, weightGradient } from './rms_norm.ts';
 
 export const addRmsNormForward = defineKernel({
   name: 'add_rms_norm_forward',
@@ -31,11 +31,12 @@ export const addRmsNormForward = defineKernel({
 export const addRmsNormBackward = defineKernel({
   name: 'add_rms_norm_backward',
   inputs: { dnormed: '[N,D]', dsum: '[N,D]?', sum: '[N,D]', weight: '[D]', rstd: 'f32[N]' },
-  updates: {},
-  outputs: { dx: '[N,D]', dweight: 'f32[D]' },
-  cases: [...rmsNormCases.backward, { sizes: { N: 7, D: 77 }, absent: ['dsum'] }],
-  reference({ dnormed, dsum, sum, weight, rstd, dx, dweight }, sizes) {
-    rmsNormBackward.reference({ dy: dnormed, x: sum, weight, rstd, dx, dweight }, sizes, {});
+  updates: { dweight: 'f32[D]' },
+  outputs: { dx: '[N,D]', normed: '[N,D]?' },
+  scalars: { beta: 'f32' },
+  cases: [...rmsNormCases.backward, { sizes: { N: 7, D: 77 }, scalars: { beta: 0 }, absent: ['dsum'] }],
+  reference({ dnormed, dsum, sum, weight, rstd, dx, dweight, normed }, sizes, scalars) {
+    rmsNormBackward.reference({ dy: dnormed, x: sum, weight, rstd, dx, dweight, normed }, sizes, scalars);
     dsum?.forEach((d, i) => {
       dx[i]! += d;
     });
@@ -52,9 +53,12 @@ export function addRmsNorm(x: Tensor, y: Tensor, weight: Tensor, eps: number): {
   const result = { sum: sum.view(...x.shape), normed: forward.normed.view(...x.shape) };
   record([result.normed, result.sum], [x, y, weight], ([dnormed, dsum]) => {
     if (!dnormed) return [dsum, dsum, undefined];
-    const given = { dnormed: rows(dnormed), dsum: dsum && rows(dsum), sum, weight, rstd };
-    const { dx, dweight } = run(addRmsNormBackward, given);
-    return [dx, dx, dweight];
+    const { dweight, beta } = weightGradient(weight);
+    const given = { dnormed: rows(dnormed), dsum: dsum && rows(dsum), sum, weight, rstd, dweight };
+    const without = isAwaited(result.normed) ? [] : ['normed'];
+    const { dx, normed } = run(addRmsNormBackward, given, { scalars: { beta }, without });
+    if (normed) remade(result.normed, normed);
+    return [dx, dx, undefined];
   });
   return result;
 }

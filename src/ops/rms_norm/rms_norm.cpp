@@ -11,9 +11,9 @@ template <class X> void normalise(const X *x, const T *weight, T *y, float &rstd
   forVectors(0, D, [=](int64_t d, auto c) { store(y + d, load(x + d, c) * r * load(weight + d, c), c); });
 }
 
-/** Adds dsum to dx where it is given. */
-int backward(const T *dy, const T *dsum, const T *x, const T *weight, const float *rstd, T *dx, float *dweight,
-             int64_t N, int64_t D) {
+/** Adds dsum to dx where it is given; gives normed where it is wanted. */
+int backward(const T *dy, const T *dsum, const T *x, const T *weight, const float *rstd, float *dweight, T *dx,
+             T *normed, int64_t N, int64_t D, float beta) {
   // A chunk of rows gives its dx and its part of dweight in one pass; the parts are added in order afterwards. Chunks
   // depend on N alone, so the bits do not depend on the number of threads.
   const int64_t rows = N <= 1024 ? 16 : (N + 63) / 64, chunks = (N + rows - 1) / rows;
@@ -35,13 +35,17 @@ int backward(const T *dy, const T *dsum, const T *x, const T *weight, const floa
         store(dx + n * D + d, dsum ? own + load(dsum + n * D + d, c) : own, c);
         store(part + d, load(part + d, c) + scaled * xd, c);
       });
+      if (normed)
+        forVectors(0, D, [=](int64_t d, auto c) {
+          store(normed + n * D + d, load(xn + d, c) * r * load(weight + d, c), c);
+        });
     }
   });
   parallelFor(D, 256, [=](int64_t begin, int64_t end) {
     forVectors(begin, end, [=](int64_t d, auto c) {
       vec total = {};
       for (int64_t k = 0; k < chunks; k++) total += load(parts + k * D + d, c);
-      store(dweight + d, total, c);
+      store(dweight + d, beta == 0 ? total : total + load(dweight + d, c) * beta, c);
     });
   });
   return OK;
@@ -75,12 +79,12 @@ KERNEL(wide_rms_norm)(const float *x, const T *weight, T *y, int64_t N, int64_t 
   return OK;
 }
 
-KERNEL(rms_norm_backward)(const T *dy, const T *x, const T *weight, const float *rstd, T *dx, float *dweight,
-                          int64_t N, int64_t D) {
-  return backward(dy, nullptr, x, weight, rstd, dx, dweight, N, D);
+KERNEL(rms_norm_backward)(const T *dy, const T *x, const T *weight, const float *rstd, float *dweight, T *dx,
+                          T *normed, int64_t N, int64_t D, float beta) {
+  return backward(dy, nullptr, x, weight, rstd, dweight, dx, normed, N, D, beta);
 }
 
-KERNEL(add_rms_norm_backward)(const T *dnormed, const T *dsum, const T *sum, const T *weight, const float *rstd, T *dx,
-                              float *dweight, int64_t N, int64_t D) {
-  return backward(dnormed, dsum, sum, weight, rstd, dx, dweight, N, D);
+KERNEL(add_rms_norm_backward)(const T *dnormed, const T *dsum, const T *sum, const T *weight, const float *rstd,
+                              float *dweight, T *dx, T *normed, int64_t N, int64_t D, float beta) {
+  return backward(dnormed, dsum, sum, weight, rstd, dweight, dx, normed, N, D, beta);
 }

@@ -94,10 +94,10 @@ DEVICE void forward(const T *x, const T *y, const T *weight, T *sum, T *normed, 
   }
 }
 
-/** dx, plus dsum where given; the sums of this block's rows for dweight go to its row of `parts` [gridDim.x, WIDTH]. */
+/** dx, plus dsum where given; normed, where it is wanted, once more; the sums of this block's rows for dweight go to its row of `parts` [gridDim.x, WIDTH]. */
 template <bool ADD>
-DEVICE void backward(const T *dy, const T *dsum, const T *x, const T *weight, const float *rstd, T *dx, float *parts,
-                     i64 N) {
+DEVICE void backward(const T *dy, const T *dsum, const T *x, const T *weight, const float *rstd, T *dx, T *normed,
+                     float *parts, i64 N) {
   Row here, slope, next, nextSlope;
   float total[PIECES][EACH] = {};
   const auto fetch = [&](i64 n) {
@@ -131,7 +131,12 @@ DEVICE void backward(const T *dy, const T *dsum, const T *x, const T *weight, co
       here.piece(p, v);
       slope.piece(p, g);
       load(weight + d, scale);
-      for (int k = 0; k < EACH; k++) g[k] = r * scale[k] * g[k] - v[k] * along;
+      for (int k = 0; k < EACH; k++) {
+        scale[k] *= r;
+        g[k] = scale[k] * g[k] - v[k] * along;
+        scale[k] *= v[k];
+      }
+      if (normed) store(normed + n * WIDTH + d, scale);
       if (ADD && dsum) {
         above.piece(p, v);
         for (int k = 0; k < EACH; k++) g[k] += v[k];
@@ -169,18 +174,18 @@ add_rms_norm_forward(const T *x, const T *y, const T *weight, T *normed, T *sum,
 }
 
 BOUNDED(BACKWARD_BLOCKS)
-rms_norm_backward(const T *dy, const T *x, const T *weight, const float *rstd, T *dx, float *parts, i64 N) {
-  backward<false>(dy, nullptr, x, weight, rstd, dx, parts, N);
+rms_norm_backward(const T *dy, const T *x, const T *weight, const float *rstd, T *dx, T *normed, float *parts, i64 N) {
+  backward<false>(dy, nullptr, x, weight, rstd, dx, normed, parts, N);
 }
 
 BOUNDED(BACKWARD_BLOCKS)
 add_rms_norm_backward(const T *dnormed, const T *dsum, const T *sum, const T *weight, const float *rstd, T *dx,
-                      float *parts, i64 N) {
-  backward<true>(dnormed, dsum, sum, weight, rstd, dx, parts, N);
+                      T *normed, float *parts, i64 N) {
+  backward<true>(dnormed, dsum, sum, weight, rstd, dx, normed, parts, N);
 }
 
-KERNEL rms_norm_dweight(const float *parts, float *dweight) {
+KERNEL rms_norm_dweight(const float *parts, float *dweight, float beta) {
   const i64 d = i64(blockIdx.x) * WARP + threadIdx.x;
   const float sum = sumColumn(parts, 0, PARTS, WIDTH);
-  if (threadIdx.x < WARP && d < WIDTH) dweight[d] = sum;
+  if (threadIdx.x < WARP && d < WIDTH) dweight[d] = beta == 0 ? sum : beta * dweight[d] + sum;
 }

@@ -56,14 +56,14 @@ const backwardPlan =
           entry,
           grid: [PARTS],
           block: THREADS,
-          arguments: [...given, 'weight', 'rstd', 'dx', 'parts', 'N'],
+          arguments: [...given, 'weight', 'rstd', 'dx', 'normed', 'parts', 'N'],
         },
         {
           ...common,
           entry: 'rms_norm_dweight',
           grid: [blocksFor(D!, WARP)],
           block: 1024,
-          arguments: ['parts', 'dweight'],
+          arguments: ['parts', 'dweight', 'beta'],
         },
       ],
     };
