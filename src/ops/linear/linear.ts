@@ -106,17 +106,18 @@ function project(x: Tensor, weights: readonly Tensor[], alpha: number): Tensor[]
   const leading = x.shape.slice(0, -1);
   const width = x.shape.at(-1)!;
   const rows = x.view(x.length / width, width);
-  const matrix = (weight: Tensor) => weight.view(weight.length / width, width);
+  const outputsOf = (weight: Tensor) => weight.length / weight.shape.at(-1)!;
+  const matrix = (weight: Tensor) => weight.view(outputsOf(weight), weight.shape.at(-1)!);
   const outputs = weights.map((weight) =>
     run(linearForward, { x: rows, weight: matrix(weight) }, { scalars: { alpha } }).y.view(
       ...leading,
-      weight.length / width,
+      outputsOf(weight),
     ),
   );
   record(outputs, [x, ...weights], (dys) => {
     weights.forEach((weight, j) => {
       if (!dys[j]) return;
-      const dy = dys[j].view(rows.shape[0]!, weight.length / width);
+      const dy = dys[j].view(rows.shape[0]!, outputsOf(weight));
       if (x.needsGrad) {
         const { grad, beta } = gradientSlot(x);
         const given = { dy, weight: matrix(weight), dx: grad.view(...rows.shape) };
