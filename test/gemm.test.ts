@@ -103,3 +103,19 @@ test('values too small for a matrix unit lose at most 2^-126 times the other fac
       assert.ok(error <= size * 2 ** -125, `${error} against ${size * 2 ** -125}`);
     }
 });
+
+for (const dtype of ['f32', 'bf16'] as const)
+  test(`${dtype}: rows give the bits alone that they give among many`, async () => {
+    const K = 1030;
+    const outputs = 200;
+    const many = 1100; // too many to be packed whole
+    const x = Tensor.from(cpu, dtype, [many, K], noise(many * K));
+    const weight = Tensor.from(cpu, dtype, [outputs, K], noise(outputs * K, 5));
+    const of = (rows: number) => {
+      const part = new Tensor(cpu, x.memory.slice(0, rows * K), [rows, K]);
+      return run(linearForward, { x: part, weight }, { scalars: { alpha: 0.5 } }).y.read();
+    };
+    const all = await of(many);
+    for (const rows of [33, 64, 150, 210])
+      assert.deepEqual(await of(rows), all.slice(0, rows * outputs), `${rows} rows`);
+  });

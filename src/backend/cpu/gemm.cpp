@@ -6,13 +6,14 @@
 #include "gemm.h"
 #include <algorithm>
 #include "gemm_rows.h"
+#include "gemm_slim.h"
+#include "gemm_tile.h"
 #include "half.h"
 #include "scratch.h"
 #if defined(__AMX_TILE__)
 #include "gemm_amx.h"
 template <class E> using Engine = MatrixEngine<E>;
 #else
-#include "gemm_tile.h"
 template <class E> using Engine = VectorEngine<E>;
 #endif
 
@@ -25,18 +26,10 @@ constexpr int64_t PACK_GROUP = 4;                     // panels of B that are pa
 constexpr int64_t TASKS_PER_THREAD = 4;               // so that a thread that loses its core delays the others little
 constexpr double SERIAL_OPERATIONS = 1e6;             // less is done before another thread has begun
 
-constexpr int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 thread_local Scratch packedColumns, sums, fewRowsOf;  // of the thread that calls gemm
 template <class E> alignas(64) thread_local typename Engine<E>::Item packedRows[Engine<E>::BLOCK_ITEMS];
 
-/** One C = alpha * A B + beta * C. Blocks of K are `terms` long, the last may be shorter. */
-template <class E, class F, class R> struct Product {
-  Operand<E> a;
-  Operand<F> b;
-  R *c;
-  int64_t M, N, K, terms;
-  float alpha, beta;
+template <class E, class F, class R> struct Product : Task<E, F, R> {
   typename Engine<E>::Item *columns;  // packed B of the current chunk
   float *sums;     // bf16 only: float sums of the current rows and columns, SUM_STRIDE apart
 };
@@ -66,23 +59,6 @@ template <class E, class F, class R> void packChunk(const Product<E, F, R> &p, c
   });
 }
 
-/** alpha * sums + beta * C of a block of a bfloat16 C. */
-void finish(const float *sums, bf16 *c, int64_t N, int64_t rows, int64_t columns, float alpha, float beta) {
-  for (int64_t i = 0; i < rows; i++)
-    forVectors(0, columns, [&](int64_t n, auto part) {
-      const vec sum = alpha * load(sums + i * SUM_STRIDE + n, part);
-      store(c + i * N + n, beta == 0 ? sum : sum + beta * load(c + i * N + n, part), part);
-    });
-}
-
-/** Factors of the block of K from k on: C = alpha * (A B) + beta * C. With a new C only the last block scales. */
-template <class E, class F, class R> void factorsOf(const Product<E, F, R> &p, int64_t k, float &alpha, float &beta) {
-  const bool last = k + p.terms >= p.K;
-  if (!std::is_same<R, float>::value) alpha = 1, beta = k > 0;
-  else if (p.beta != 0) alpha = p.alpha, beta = k > 0 ? 1 : p.beta;
-  else alpha = last ? p.alpha : 1, beta = k > 0 ? alpha : 0;
-}
-
 /** Rows [m0, m1) and panels [p0, p1) of a chunk of C. */
 template <class E, class F, class R>
 void task(const Product<E, F, R> &p, const Chunk<E> &chunk, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
@@ -96,20 +72,20 @@ void task(const Product<E, F, R> &p, const Chunk<E> &chunk, int64_t m0, int64_t 
   [[maybe_unused]] const typename Engine<E>::Session session{};
   for (int64_t k = chunk.k0; k < chunk.k1; k += p.terms) {
     const int64_t terms = std::min(p.terms, chunk.k1 - k);
-    float alpha, beta;
-    factorsOf(p, k, alpha, beta);
+    const Factors factors(p, k);
     const Operand<E> block = {p.a.data + m0 * p.a.rowStep + k * p.a.columnStep, p.a.rowStep, p.a.columnStep};
-    const typename Engine<E>::Rows rows(block, m1 - m0, p.M - m0, terms, packedRows<E>);
+    Engine<E>::packRows(block, m1 - m0, p.M - m0, terms, packedRows<E>);
+    const typename Engine<E>::Rows rows(block, m1 - m0, terms, packedRows<E>);
     for (int64_t s = p0; s < p1; s += PANELS_AT_ONCE)
       for (int64_t r = 0; r < rows.panels(); r++)
         for (int64_t q = s; q < std::min(p1, s + PANELS_AT_ONCE); q++) {
           const int64_t at = (q - p0) * NR;
           rows.multiply(r, blockOf(p, chunk, k) + q * Engine<E>::panelItems(terms), c + rows.start(r) * stride + at, stride,
-                        n1 - n0 - at, alpha, beta);
+                        n1 - n0 - at, factors.alpha, factors.beta, Nothing{});
         }
   }
   if constexpr (!direct)
-    if (chunk.k1 == p.K) finish(c, p.c + m0 * p.N + n0, p.N, m1 - m0, n1 - n0, p.alpha, p.beta);
+    if (chunk.k1 == p.K) finish(c, stride, p.c + m0 * p.N + n0, p.N, m1 - m0, n1 - n0, p.alpha, p.beta);
 }
 
 template <class E, class F, class R> void runTasks(const Product<E, F, R> &p, const Chunk<E> &chunk, bool serial) {
@@ -136,14 +112,18 @@ int gemm(Operand<E> a, Operand<F> b, R *c, int64_t M, int64_t N, int64_t K, floa
     float *x = fewRowsOf.floats(M * (K + W));
     return x ? fewRows(a, b, c, M, N, K, alpha, beta, x) : -1;
   }
+  const bool serial = 2.0 * M * N * K < SERIAL_OPERATIONS;
+  const SlimProduct<VectorEngine<E>, E, F, R> uncut{{a, b, c, M, N, K, blockTerms<VectorEngine<E>>(K), alpha, beta}};
+  if (M <= Engine<E>::ROWS_UNCUT && uncut.fits()) return uncut.run(serial);
   constexpr bool direct = std::is_same<R, float>::value;
   using Tiles = Engine<E>;
-  const int64_t terms = ceilDiv(ceilDiv(K, ceilDiv(K, Tiles::KC)), Tiles::STEP) * Tiles::STEP;
+  const int64_t terms = blockTerms<Tiles>(K);
   const int64_t kChunk = Tiles::K_CHUNK / Tiles::KC * terms;
-  const bool serial = 2.0 * M * N * K < SERIAL_OPERATIONS;
   const int64_t items = Tiles::panelItems(std::min(kChunk, ceilDiv(K, Tiles::STEP) * Tiles::STEP)) *
                         ceilDiv(std::min(N, Tiles::N_CHUNK), Tiles::NR);
-  Product<E, F, R> p{a, b, c, M, N, K, terms, alpha, beta, nullptr, nullptr};
+  Product<E, F, R> p{{a, b, c, M, N, K, terms, alpha, beta}, nullptr, nullptr};
+  const SlimProduct<Tiles, E, F, R> slim{{a, b, c, M, N, K, terms, alpha, beta}};
+  if (slim.fits()) return slim.run(serial);
   p.columns = reinterpret_cast<typename Tiles::Item *>(
       packedColumns.floats(ceilDiv(items * int64_t(sizeof(typename Tiles::Item)), sizeof(float))));
   if (!direct) p.sums = sums.floats(M_CHUNK * SUM_STRIDE);

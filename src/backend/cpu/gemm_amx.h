@@ -1,7 +1,7 @@
 // The inner parts of gemm.cpp on the matrix unit: panels of 32 rows of A and 32 columns of B, two tiles each.
 #pragma once
 #include <algorithm>
-#include "gemm.h"
+#include "column_packer.h"
 #include "matrix_tiles.h"
 
 /** What gemm.cpp builds on: panels of 32 rows of A and 32 columns of B, tiles of them beside each other. */
@@ -12,28 +12,60 @@ template <class E> struct MatrixEngine {
   static constexpr int MR = 2 * TILE, NR = 2 * TILE, STEP = TILE_TERMS;
   static constexpr int KC = PARTS == 3 ? 512 : 1024;  // some panels of either side stay in the second cache level
   static constexpr int MC = 128, LEAST_ROWS = 64;
+  static constexpr int64_t ROWS_UNCUT = PARTS == 3 ? 32 : 0;  // that vectors multiply faster than a weight is cut into parts
   static constexpr int64_t K_CHUNK = KC, N_CHUNK = 1024;
 
   static constexpr int64_t panelItems(int64_t terms) { return ::panelItems<PARTS>(terms); }
-  static constexpr int64_t BLOCK_ITEMS = MC / MR * ::panelItems<PARTS>(KC);
+  static constexpr int64_t bandItems(int64_t rows) { return (rows + MR - 1) / MR * ::panelItems<PARTS>(KC); }
+  static constexpr int64_t BLOCK_ITEMS = bandItems(MC);
 
   /** Columns [first, last) of rows [0, terms) of B as panels one behind the other. */
   template <class F> static void packColumns(Operand<F> b, int64_t first, int64_t last, int64_t terms, uint16_t *out) {
     packPanels<Side::B, PARTS, F>({b.data + first * b.columnStep, b.columnStep, b.rowStep, last - first, terms}, out);
   }
 
-  /** A block of `rows` rows of A. */
+  /** The next columns: packed on the way; then those behind them are asked for. */
+  template <class F> class Next {
+   public:
+    Next(const PanelSource<F> &from, uint16_t *out, Fetch behind, int64_t rowPanels)
+        : packer_(from, out), behind_(behind), units_(packer_.units()) {
+      for (int64_t block = 0; block < from.blocks(); block++)
+        calls_ += rowPanels * callsOf<PARTS, PARTS>((from.termsOf(block) + TILE_TERMS - 1) / TILE_TERMS);
+    }
+    void operator()() {
+      for (due_ += units_; due_ >= calls_ && done_ < units_; due_ -= calls_) pack();
+    }
+    void finish() {
+      while (done_ < units_) pack();
+    }
+
+   private:
+    void pack() {
+      behind_.part(done_++, units_).now();
+      packer_.pack();
+    }
+
+    PanelPacker<PARTS, F> packer_;
+    const Fetch behind_;
+    const int64_t units_;
+    int64_t calls_ = 0, due_ = 0, done_ = 0;
+  };
+
+  static void packRows(Operand<E> a, int64_t rows, int64_t, int64_t terms, uint16_t *out) {
+    packPanels<Side::A, PARTS, E>({a.data, a.rowStep, a.columnStep, rows, terms}, out);
+  }
+
+  /** A packed block of `rows` rows of A. */
   class Rows {
    public:
-    Rows(Operand<E> a, int64_t rows, int64_t, int64_t terms, uint16_t *out) : items_(out), rows_(rows), terms_(terms) {
-      packPanels<Side::A, PARTS, E>({a.data, a.rowStep, a.columnStep, rows, terms}, out);
-    }
+    Rows(Operand<E>, int64_t rows, int64_t terms, const uint16_t *items) : items_(items), rows_(rows), terms_(terms) {}
     int64_t panels() const { return (rows_ + MR - 1) / MR; }
     int64_t start(int64_t panel) const { return panel * MR; }
 
     /** Panel `panel` times the first `columns` columns of a panel of B: C = alpha A B + beta C. */
+    template <class Meanwhile>
     void multiply(int64_t panel, const uint16_t *b, float *c, int64_t stride, int64_t columns, float alpha,
-                  float beta) const {
+                  float beta, Meanwhile &&meanwhile) const {
       const uint16_t *a = items_ + panel * panelItems(terms_);
       const int64_t rows = std::min<int64_t>(MR, rows_ - panel * MR), steps = (terms_ + TILE_TERMS - 1) / TILE_TERMS;
       columns = std::min<int64_t>(NR, columns);
@@ -42,7 +74,7 @@ template <class E> struct MatrixEngine {
         __builtin_prefetch(c + i * stride + columns - 1, 1);
       }
       alignas(64) float sums[MR * NR];
-      multiplyPanels<PARTS, PARTS>(a, b, steps, sums, NR, rows, columns, Into::REPLACE);
+      multiplyPanels<PARTS, PARTS>(a, b, steps, sums, NR, rows, columns, Into::REPLACE, meanwhile);
       for (int64_t i = 0; i < rows; i++)
         forVectors(0, columns, [&](int64_t n, auto part) {
           const vec sum = alpha * load(sums + i * NR + n);

@@ -5,7 +5,7 @@
 #include "gemm.h"
 #include "vector_math.h"
 
-constexpr int64_t FEW_ROWS = W == 16 ? 32 : 24;
+constexpr int64_t FEW_ROWS = W == 16 ? 14 : 8;
 constexpr int ROW_GROUP = 6;  // rows that share one pass over a row of B^T
 constexpr int64_t TASK_BYTES = 1 << 16;
 

@@ -4,7 +4,8 @@
 // term takes NR packed values of B and one broadcast value of A per row.
 #pragma once
 #include <utility>
-#include "gemm.h"
+#include "ahead.h"
+#include "gemm_slim.h"
 #include "transpose.h"
 
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -22,8 +23,9 @@ constexpr int PACK_ROWS = 16; // rows that a packing loop follows at once, and a
 enum class Packed { rows, terms };
 
 /** C[ROWS,NR] = alpha * (A B) + beta * C over `terms` terms. C's rows lie `stride` apart; beta 0 does not read C. */
-template <int ROWS, Packed A>
-void tile(const float *a, const float *b, int64_t terms, float *c, int64_t stride, float alpha, float beta) {
+template <int ROWS, Packed A, bool FETCH>
+void tile(const float *a, const float *b, int64_t terms, float *c, int64_t stride, float alpha, float beta, Fetch fetch) {
+  const int64_t fetchStep = FETCH ? (fetch.bytes + terms - 1) / terms : 0;
   vec sums[ROWS][NV];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++) {
@@ -35,6 +37,7 @@ void tile(const float *a, const float *b, int64_t terms, float *c, int64_t strid
 #pragma GCC unroll 4
   for (int64_t k = 0; k < terms; k++) {
     vec columns[NV];
+    if (FETCH) __builtin_prefetch(fetch.at + k * fetchStep, 0, 2);
 #pragma GCC unroll 4
     for (int j = 0; j < NV; j++) {
       columns[j] = load(b + k * NR + j * W);
@@ -56,17 +59,40 @@ void tile(const float *a, const float *b, int64_t terms, float *c, int64_t strid
     }
 }
 
-typedef void (*Tile)(const float *, const float *, int64_t, float *, int64_t, float, float);
+typedef void (*Tile)(const float *, const float *, int64_t, float *, int64_t, float, float, Fetch);
 
-template <Packed A, int... I> Tile tileOf(int rows, std::integer_sequence<int, I...>) {
-  static constexpr Tile tiles[] = {tile<I + 1, A>...};
+template <Packed A, bool FETCH, int... I> Tile tileOf(int rows, std::integer_sequence<int, I...>) {
+  static constexpr Tile tiles[] = {tile<I + 1, A, FETCH>...};
   return tiles[rows - 1];
 }
 
 /** The tile of 1 to MR rows. */
-inline Tile tileOf(int rows, Packed a) {
+inline Tile tileOf(int rows, Packed a, bool fetches) {
   const auto heights = std::make_integer_sequence<int, MR>();
-  return a == Packed::rows ? tileOf<Packed::rows>(rows, heights) : tileOf<Packed::terms>(rows, heights);
+  if (a == Packed::terms) return tileOf<Packed::terms, false>(rows, heights);
+  return fetches ? tileOf<Packed::rows, true>(rows, heights) : tileOf<Packed::rows, false>(rows, heights);
+}
+
+/** Up to W columns from `first` on, whose terms lie side by side, of up to W terms from k on: rows of a panel. */
+template <class E>
+FAT5_INLINE void packSquare(Operand<E> b, int64_t first, int64_t last, int64_t k, int64_t terms, float *out) {
+  vec v[W];
+  const E *in = b.data + first * b.columnStep + k;
+  const int64_t left = terms - k;
+  if (left >= W && last - first >= W) {
+#pragma GCC unroll 16
+    for (int l = 0; l < W; l++) {
+      v[l] = load(in + l * b.columnStep);
+      if (k % 16 == 0) __builtin_prefetch(in + (W + l) * b.columnStep);  // the columns that follow
+    }
+    transpose(v);
+#pragma GCC unroll 16
+    for (int l = 0; l < W; l++) store(out + l * NR, v[l]);
+    return;
+  }
+  for (int l = 0; l < W; l++) v[l] = first + l < last ? load(in + l * b.columnStep, left < W ? left : W) : vec{};
+  transpose(v);
+  for (int l = 0; l < W && l < left; l++) store(out + l * NR, v[l]);
 }
 
 /** Columns [first, last) of rows [0, terms) of B as panels [terms][NR] that lie `step` floats apart; zeros behind last. */
@@ -86,26 +112,8 @@ void packColumns(Operand<E> b, int64_t first, int64_t last, int64_t terms, float
   }
   for (int64_t n = first; n < last; n += NR, out += step)
     for (int j = 0; j < NV; j++)
-      for (int64_t k = 0; k < terms; k += W) {
-        vec v[W];
-        const int64_t from = n + j * W, left = terms - k;
-        const E *in = b.data + from * b.columnStep + k;
-#pragma GCC unroll 16
-        for (int l = 0; l < W; l++) v[l] = vec{};
-        if (left >= W && last - from >= W) {
-#pragma GCC unroll 16
-          for (int l = 0; l < W; l++) {
-            v[l] = load(in + l * b.columnStep);
-            if (k % 16 == 0) __builtin_prefetch(in + (W + l) * b.columnStep);
-          }
-        } else {
-          for (int l = 0; l < W && from + l < last; l++) v[l] = load(in + l * b.columnStep, left < W ? left : W);
-        }
-        transpose(v);
-#pragma GCC unroll 16
-        for (int l = 0; l < W; l++)
-          if (l < left) store(out + (k + l) * NR + j * W, v[l]);
-      }
+      for (int64_t k = 0; k < terms; k += W)
+        packSquare(b, n + j * W, last, k, terms, out + k * NR + j * W);
 }
 
 /** Rows of A cut into panels of at most MR rows, as even as can be: rows [start(p), start(p + 1)). */
@@ -121,20 +129,17 @@ inline int64_t panelOffset(const Panels &panels, int64_t p, Packed order) {
   return order == Packed::rows ? panels.start(p) * KC : p * (MR * KC + W);
 }
 
-constexpr int64_t BLOCK_FLOATS = MC / MR * (MR * KC + W);
+/** In which order A is packed: as it lies in memory. */
+template <class E> Packed orderOf(Operand<E> a) { return a.columnStep == 1 ? Packed::rows : Packed::terms; }
 
-/**
- * A block of A as its tiles read it; a.data is its first element, `height` the number of rows of A from there on.
- * @returns the order, which follows from how A lies in memory.
- */
-template <class E>
-Packed packRows(Operand<E> a, const Panels &panels, int64_t height, int64_t terms, float *out) {
-  if (a.columnStep == 1) {
+/** A block of A as its tiles read it; a.data is its first element, `height` the number of rows of A from there on. */
+template <class E> void packRows(Operand<E> a, const Panels &panels, int64_t height, int64_t terms, float *out) {
+  if (orderOf(a) == Packed::rows) {
     for (int64_t i = 0; i < panels.rows; i++)
       forVectors(0, terms, [&](int64_t k, auto part) {
         store(out + i * KC + k, load(a.data + i * a.rowStep + k, part), part);
       });
-    return Packed::rows;
+    return;
   }
   for (int64_t k0 = 0; k0 < terms; k0 += PACK_ROWS)
     for (int64_t p = 0; p < panels.count; p++) {
@@ -148,14 +153,13 @@ Packed packRows(Operand<E> a, const Panels &panels, int64_t height, int64_t term
           __builtin_prefetch(in + PACK_ROWS * a.columnStep);
         }
     }
-  return Packed::terms;
 }
 
 /** A tile that reaches over C's last column: computed beside it, then the part inside is added. */
 inline void edgeTile(Tile tile, const float *a, const float *b, int64_t terms, float *c, int64_t stride, int rows,
                      int64_t columns, float alpha, float beta) {
   alignas(64) float part[MR * NR];
-  tile(a, b, terms, part, NR, alpha, 0);
+  tile(a, b, terms, part, NR, alpha, 0, Fetch{});
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < columns; j++) {
       float &out = c[i * stride + j];
@@ -169,8 +173,10 @@ template <class E> struct VectorEngine {
   struct Session {};
   static constexpr int NR = ::NR, STEP = PACK_ROWS, KC = ::KC, MC = ::MC, LEAST_ROWS = ::MC;
   static constexpr int MR = ::MR;
+  static constexpr int64_t ROWS_UNCUT = 0;
   static constexpr int64_t K_CHUNK = 4 * KC, N_CHUNK = 1024;
-  static constexpr int64_t BLOCK_ITEMS = BLOCK_FLOATS;
+  static constexpr int64_t bandItems(int64_t rows) { return (rows + MR - 1) / MR * (MR * KC + W); }
+  static constexpr int64_t BLOCK_ITEMS = bandItems(MC);
 
   static constexpr int64_t panelItems(int64_t terms) { return NR * terms; }
 
@@ -178,21 +184,46 @@ template <class E> struct VectorEngine {
     ::packColumns(b, first, last, terms, out, NR * terms);
   }
 
-  /** A block of `rows` rows of A, of `height` that there are from its first on. */
+  /** The next columns: asked for on the way, packed at the end. */
+  template <class F> class Next {
+   public:
+    Next(const PanelSource<F> &from, float *out, Fetch, int64_t rowPanels)
+        : from_(from), out_(out), parts_(rowPanels * from.blocks()) {}
+    Fetch part() { return parts_ ? from_.memory().part(done_++, parts_) : Fetch{}; }
+    void finish() {
+      for (int64_t block = 0; block < from_.blocks(); block++)
+        packColumns(from_.at(block), 0, from_.columns, from_.termsOf(block), out_ + block * from_.blockItems);
+    }
+
+   private:
+    const PanelSource<F> from_;
+    float *const out_;
+    const int64_t parts_;
+    int64_t done_ = 0;
+  };
+
+  /** Packs `rows` rows of A, of `height` that there are from the first on. */
+  static void packRows(Operand<E> a, int64_t rows, int64_t height, int64_t terms, float *out) {
+    ::packRows(a, Panels(rows), height, terms, out);
+  }
+
+  /** A packed block of `rows` rows of A. */
   class Rows {
    public:
-    Rows(Operand<E> a, int64_t rows, int64_t height, int64_t terms, float *out)
-        : items_(out), split_(rows), terms_(terms), order_(packRows(a, split_, height, terms, out)) {}
+    Rows(Operand<E> a, int64_t rows, int64_t terms, const float *items)
+        : items_(items), split_(rows), terms_(terms), order_(orderOf(a)) {}
     int64_t panels() const { return split_.count; }
     int64_t start(int64_t panel) const { return split_.start(panel); }
 
     /** Panel `panel` times the first `columns` columns of a panel of B: C = alpha A B + beta C. */
+    template <class Meanwhile>
     void multiply(int64_t panel, const float *b, float *c, int64_t stride, int64_t columns, float alpha,
-                  float beta) const {
+                  float beta, Meanwhile &&meanwhile) const {
       const int rows = split_.height(panel);
-      const Tile tile = tileOf(rows, order_);
+      const Fetch fetch = meanwhile.part();
+      const Tile tile = tileOf(rows, order_, fetch.bytes > 0);
       const float *a = items_ + panelOffset(split_, panel, order_);
-      if (columns >= NR) tile(a, b, terms_, c, stride, alpha, beta);
+      if (columns >= NR) tile(a, b, terms_, c, stride, alpha, beta, fetch);
       else edgeTile(tile, a, b, terms_, c, stride, rows, columns, alpha, beta);
     }
 

@@ -54,7 +54,7 @@ void product(Left<NA> a, Right<NB> b, Sums c, int64_t rows, int64_t lanes, int64
     for (int64_t m = 0; m < rows; m += PANEL)
       multiplyPanels<NA, NB>(tilesOf(a.room) + m / PANEL * panelItems<NA>(depth),
                              tilesOf(b.room) + n / PANEL * panelItems<NB>(depth), steps, c.data + m * c.stride + n, c.stride,
-                             rows - m, lanes - n, into);
+                             rows - m, lanes - n, into, Nothing{});
 }
 
 }  // namespace
