@@ -8,7 +8,7 @@ import { run } from '../src/tensor/autograd.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
 
 const cpu = openCpu();
-const ROWS = 40; // more than the path for a few rows takes
+const ROWS = 40;
 
 /** x [ROWS,K] times the transpose of w [ROWS,K]. */
 const product = async (x: Float32Array, w: Float32Array) => {
@@ -116,6 +116,6 @@ for (const dtype of ['f32', 'bf16'] as const)
       return run(linearForward, { x: part, weight }, { scalars: { alpha: 0.5 } }).y.read();
     };
     const all = await of(many);
-    for (const rows of [33, 64, 150, 210])
+    for (const rows of [1, 4, 7, 9, 33, 64, 150, 210])
       assert.deepEqual(await of(rows), all.slice(0, rows * outputs), `${rows} rows`);
   });

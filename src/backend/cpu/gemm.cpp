@@ -1,11 +1,10 @@
 // Matrix products, see gemm.h. An engine says how panels of both sides are packed and multiplied: VectorEngine in
 // gemm_tile.h, MatrixEngine in gemm_amx.h; what is here does not know what a packed item is. B is packed once, by all
 // threads, in chunks of at most K_CHUNK by N_CHUNK; then threads take tasks, blocks of C, each of which packs its rows of
-// A. Every element of C is one sum over K in blocks of the same size, whatever task it falls into: the bits do not depend
-// on the number of threads.
+// A. Few rows go another way, gemm_slim.h. Every element of C is one sum over K in blocks of the same size, whatever task it
+// falls into: the bits depend neither on the number of threads nor on the other rows.
 #include "gemm.h"
 #include <algorithm>
-#include "gemm_rows.h"
 #include "gemm_slim.h"
 #include "gemm_tile.h"
 #include "half.h"
@@ -26,7 +25,7 @@ constexpr int64_t PACK_GROUP = 4;                     // panels of B that are pa
 constexpr int64_t TASKS_PER_THREAD = 4;               // so that a thread that loses its core delays the others little
 constexpr double SERIAL_OPERATIONS = 1e6;             // less is done before another thread has begun
 
-thread_local Scratch packedColumns, sums, fewRowsOf;  // of the thread that calls gemm
+thread_local Scratch packedColumns, sums;  // of the thread that calls gemm
 template <class E> alignas(64) thread_local typename Engine<E>::Item packedRows[Engine<E>::BLOCK_ITEMS];
 
 template <class E, class F, class R> struct Product : Task<E, F, R> {
@@ -108,15 +107,9 @@ template <class E, class F, class R> void runTasks(const Product<E, F, R> &p, co
 
 template <class E, class F, class R>
 int gemm(Operand<E> a, Operand<F> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta) {
-  if (M <= FEW_ROWS && b.rowStep == 1 && a.columnStep == 1) {
-    float *x = fewRowsOf.floats(M * (K + W));
-    return x ? fewRows(a, b, c, M, N, K, alpha, beta, x) : -1;
-  }
-  const bool serial = 2.0 * M * N * K < SERIAL_OPERATIONS;
-  const SlimProduct<VectorEngine<E>, E, F, R> uncut{{a, b, c, M, N, K, blockTerms<VectorEngine<E>>(K), alpha, beta}};
-  if (M <= Engine<E>::ROWS_UNCUT && uncut.fits()) return uncut.run(serial);
   constexpr bool direct = std::is_same<R, float>::value;
   using Tiles = Engine<E>;
+  const bool serial = 2.0 * M * N * K < SERIAL_OPERATIONS;
   const int64_t terms = blockTerms<Tiles>(K);
   const int64_t kChunk = Tiles::K_CHUNK / Tiles::KC * terms;
   const int64_t items = Tiles::panelItems(std::min(kChunk, ceilDiv(K, Tiles::STEP) * Tiles::STEP)) *

@@ -16,7 +16,7 @@ template <class E> Operand<E> transposed(const E *data, int64_t stride) { return
 
 /**
  * C[M,N] = alpha * A[M,K] B[K,N] + beta * C, C row-major without gaps; with beta 0 the old C is not read. Uses all
- * threads; the bits of C do not depend on their number. For (A, B, C) of (float, float, float), (bf16, bf16, bf16),
+ * threads; the bits of a row of C depend neither on their number nor on that of the rows. For (A, B, C) of (float, float, float), (bf16, bf16, bf16),
  * (bf16, bf16, float), (float, half, float).
  * Returns OK, or -1 when there is no memory for the packed operands.
  */

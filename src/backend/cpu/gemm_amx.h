@@ -11,8 +11,8 @@ template <class E> struct MatrixEngine {
   typedef MatrixUnit Session;
   static constexpr int MR = 2 * TILE, NR = 2 * TILE, STEP = TILE_TERMS;
   static constexpr int KC = PARTS == 3 ? 512 : 1024;  // some panels of either side stay in the second cache level
+  static constexpr int TURNED_ROWS = 0;
   static constexpr int MC = 128, LEAST_ROWS = 64;
-  static constexpr int64_t ROWS_UNCUT = PARTS == 3 ? 32 : 0;  // that vectors multiply faster than a weight is cut into parts
   static constexpr int64_t K_CHUNK = KC, N_CHUNK = 1024;
 
   static constexpr int64_t panelItems(int64_t terms) { return ::panelItems<PARTS>(terms); }
@@ -27,10 +27,11 @@ template <class E> struct MatrixEngine {
   /** The next columns: packed on the way; then those behind them are asked for. */
   template <class F> class Next {
    public:
-    Next(const PanelSource<F> &from, uint16_t *out, Fetch behind, int64_t rowPanels)
+    Next(const PanelSource<F> &from, uint16_t *out, Fetch behind, int64_t rows)
         : packer_(from, out), behind_(behind), units_(packer_.units()) {
+      share_ = units_ ? (behind.bytes + units_ - 1) / units_ : 0;
       for (int64_t block = 0; block < from.blocks(); block++)
-        calls_ += rowPanels * callsOf<PARTS, PARTS>((from.termsOf(block) + TILE_TERMS - 1) / TILE_TERMS);
+        calls_ += (rows + MR - 1) / MR * callsOf<PARTS, PARTS>((from.termsOf(block) + TILE_TERMS - 1) / TILE_TERMS);
     }
     void operator()() {
       for (due_ += units_; due_ >= calls_ && done_ < units_; due_ -= calls_) pack();
@@ -41,13 +42,15 @@ template <class E> struct MatrixEngine {
 
    private:
     void pack() {
-      behind_.part(done_++, units_).now();
+      const int64_t end = std::min(behind_.bytes, ++done_ * share_);
+      for (; fetched_ < end; fetched_ += 64) __builtin_prefetch(behind_.at + fetched_, 0, 2);
       packer_.pack();
     }
 
     PanelPacker<PARTS, F> packer_;
     const Fetch behind_;
     const int64_t units_;
+    int64_t share_ = 0, fetched_ = 0;  // bytes: of a unit, so far
     int64_t calls_ = 0, due_ = 0, done_ = 0;
   };
 

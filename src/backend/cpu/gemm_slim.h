@@ -83,8 +83,8 @@ template <class Engine, class E, class F, class R> class SlimProduct {
       : task_(task), blocks_(ceilDiv(task.K, task.terms)), bands_(ceilDiv(task.M, Engine::MC)),
         panels_(ceilDiv(task.N, Engine::NR)) {}
 
-  /** Whether A, packed whole, leaves room for columns in the second cache level. */
-  bool fits() const { return leftItems() * int64_t(sizeof(Item)) <= 1 << 20; }
+  /** Whether A is small enough for every thread to pack it, and to leave room for columns in the second cache level. */
+  bool fits() const { return bands_ <= 2 && leftItems() * int64_t(sizeof(Item)) <= 1 << 20; }
 
   /** @returns OK, or OUT_OF_MEMORY */
   int run(bool serial) const {
@@ -139,13 +139,16 @@ template <class Engine, class E, class F, class R> class SlimProduct {
     source(panel).memory().now();
     if (packedLeft.call != call) packLeft(items);
     packedLeft.call = call;
-    int64_t rowPanels = 0;
-    for (int64_t band = 0; band < bands_; band++) rowPanels += rows(band, 0, items).panels();
     int64_t second = take();
-    Next(source(panel), columns, source(second).memory(), 1).finish();
+    if constexpr (Engine::TURNED_ROWS > 0)
+      if (task_.M <= Engine::TURNED_ROWS && task_.a.columnStep == 1 && task_.b.rowStep == 1) {
+        for (; panel < panels_; panel = std::exchange(second, take())) multiplyTurned(panel, items, sums, source(second).memory());
+        return true;
+      }
+    Next(source(panel), columns, source(second).memory(), 0).finish();
     while (panel < panels_) {
       const int64_t third = second < panels_ ? take() : panels_;
-      Next next(source(second), other, source(third).memory(), rowPanels);
+      Next next(source(second), other, source(third).memory(), task_.M);
       multiply(panel, items, columns, sums, next);
       next.finish();
       std::swap(columns, other);
@@ -162,12 +165,32 @@ template <class Engine, class E, class F, class R> class SlimProduct {
                          items + (band * blocks_ + block) * bandItems());
   }
 
+  void multiplyTurned(int64_t panel, const Item *items, float *sums, Fetch next) const {
+    const int64_t stride = DIRECT ? task_.N : Engine::NR;
+    float *c = place(panel, sums);
+    for (int64_t block = 0; block < blocks_; block++) {
+      const Factors factors(task_, block * task_.terms);
+      Engine::multiplyTurned(items + block * bandItems(), task_.M, source(panel).at(block), width(panel), terms(block), c, stride,
+                             factors.alpha, factors.beta, next.part(block, blocks_));
+    }
+    if constexpr (!DIRECT) finishPanel(panel, c);
+  }
+
+  /** Where a panel's columns of C are summed up. */
+  float *place(int64_t panel, float *sums) const {
+    if constexpr (DIRECT) return task_.c + panel * Engine::NR;
+    else return sums;
+  }
+
+  void finishPanel(int64_t panel, const float *sums) const {
+    const Task<E, F, R> &t = task_;
+    finish(sums, Engine::NR, t.c + panel * Engine::NR, t.N, t.M, width(panel), t.alpha, t.beta);
+  }
+
   void multiply(int64_t panel, const Item *items, const Item *columns, float *sums, Next &next) const {
     const Task<E, F, R> &t = task_;
     const int64_t stride = DIRECT ? t.N : Engine::NR;
-    float *c;
-    if constexpr (DIRECT) c = t.c + panel * Engine::NR;
-    else c = sums;
+    float *c = place(panel, sums);
     [[maybe_unused]] const typename Engine::Session session{};
     for (int64_t block = 0; block < blocks_; block++) {
       const Factors factors(t, block * t.terms);
@@ -178,7 +201,7 @@ template <class Engine, class E, class F, class R> class SlimProduct {
                         factors.alpha, factors.beta, next);
       }
     }
-    if constexpr (!DIRECT) finish(c, stride, t.c + panel * Engine::NR, t.N, t.M, width(panel), t.alpha, t.beta);
+    if constexpr (!DIRECT) finishPanel(panel, c);
   }
 
   const Task<E, F, R> task_;

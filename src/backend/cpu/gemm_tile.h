@@ -3,6 +3,7 @@
 // A tile is up to MR rows by NR columns of C, held in registers while a block of at most KC terms is added to it. Each
 // term takes NR packed values of B and one broadcast value of A per row.
 #pragma once
+#include <algorithm>
 #include <utility>
 #include "ahead.h"
 #include "gemm_slim.h"
@@ -18,6 +19,11 @@ constexpr int KC = 256;       // a block of B's panel, NR * KC floats, stays in 
 constexpr int MC = 144;       // a block of A, MC * KC floats, stays in the second
 constexpr int AHEAD = 512;    // floats of B between what a tile uses and what it asks the second cache level for
 constexpr int PACK_ROWS = 16; // rows that a packing loop follows at once, and asks for ahead: few enough pages and cache sets
+
+/** What becomes of `out` when a block's sum is added. */
+FAT5_INLINE vec added(vec sum, const float *out, float alpha, float beta) {
+  return beta == 0 ? alpha * sum : alpha * sum + beta * load(out);
+}
 
 /** How A is packed: in rows of KC values (as it lies in memory when its rows are contiguous), or MR values per term. */
 enum class Packed { rows, terms };
@@ -55,7 +61,7 @@ void tile(const float *a, const float *b, int64_t terms, float *c, int64_t strid
 #pragma GCC unroll 4
     for (int j = 0; j < NV; j++) {
       float *out = c + i * stride + j * W;
-      store(out, beta == 0 ? alpha * sums[i][j] : alpha * sums[i][j] + beta * load(out));
+      store(out, added(sums[i][j], out, alpha, beta));
     }
 }
 
@@ -73,26 +79,33 @@ inline Tile tileOf(int rows, Packed a, bool fetches) {
   return fetches ? tileOf<Packed::rows, true>(rows, heights) : tileOf<Packed::rows, false>(rows, heights);
 }
 
-/** Up to W columns from `first` on, whose terms lie side by side, of up to W terms from k on: rows of a panel. */
-template <class E>
-FAT5_INLINE void packSquare(Operand<E> b, int64_t first, int64_t last, int64_t k, int64_t terms, float *out) {
-  vec v[W];
+/** Up to W terms from k on of W columns from `first` on, whose terms lie side by side: a term each; zeros where there are none. */
+template <class E> FAT5_INLINE void turned(Operand<E> b, int64_t first, int64_t last, int64_t k, int64_t terms, vec (&v)[W]) {
   const E *in = b.data + first * b.columnStep + k;
-  const int64_t left = terms - k;
-  if (left >= W && last - first >= W) {
+  if (terms - k >= W && last - first >= W) {
 #pragma GCC unroll 16
     for (int l = 0; l < W; l++) {
       v[l] = load(in + l * b.columnStep);
       if (k % 16 == 0) __builtin_prefetch(in + (W + l) * b.columnStep);  // the columns that follow
     }
-    transpose(v);
+  } else {
+    const int64_t left = std::min<int64_t>(W, terms - k);
+    for (int l = 0; l < W; l++) v[l] = first + l < last ? load(in + l * b.columnStep, left) : vec{};
+  }
+  transpose(v);
+}
+
+/** The same as rows of a panel. */
+template <class E>
+FAT5_INLINE void packSquare(Operand<E> b, int64_t first, int64_t last, int64_t k, int64_t terms, float *out) {
+  vec v[W];
+  turned(b, first, last, k, terms, v);
+  if (terms - k >= W) {
 #pragma GCC unroll 16
     for (int l = 0; l < W; l++) store(out + l * NR, v[l]);
-    return;
+  } else {
+    for (int l = 0; l < terms - k; l++) store(out + l * NR, v[l]);
   }
-  for (int l = 0; l < W; l++) v[l] = first + l < last ? load(in + l * b.columnStep, left < W ? left : W) : vec{};
-  transpose(v);
-  for (int l = 0; l < W && l < left; l++) store(out + l * NR, v[l]);
 }
 
 /** Columns [first, last) of rows [0, terms) of B as panels [terms][NR] that lie `step` floats apart; zeros behind last. */
@@ -167,13 +180,55 @@ inline void edgeTile(Tile tile, const float *a, const float *b, int64_t terms, f
     }
 }
 
+/**
+ * ROWS packed rows of A times up to W columns of B, turned in registers instead of packed: C = alpha * (A B) + beta * C over
+ * `terms` terms, with the sums of `tile`.
+ */
+template <int ROWS, class F>
+void turnedTile(const float *a, Operand<F> b, int64_t columns, int64_t terms, float *c, int64_t stride, float alpha, float beta,
+                Fetch fetch) {
+  const int64_t fetchStep = fetch.bytes * W / terms;
+  vec sums[ROWS];
+  for (vec &sum : sums) sum = vec{};
+  for (int64_t k = 0; k < terms; k += W) {
+    for (int64_t i = 0; i < fetchStep; i += 64) __builtin_prefetch(fetch.at + k / W * fetchStep + i, 0, 2);
+    vec v[W];
+    turned(b, 0, columns, k, terms, v);
+    if (terms - k >= W) {
+#pragma GCC unroll 16
+      for (int l = 0; l < W; l++)
+#pragma GCC unroll 8
+        for (int i = 0; i < ROWS; i++) sums[i] += a[i * KC + k + l] * v[l];
+    } else {
+      for (int l = 0; l < terms - k; l++)
+        for (int i = 0; i < ROWS; i++) sums[i] += a[i * KC + k + l] * v[l];
+    }
+  }
+  for (int i = 0; i < ROWS; i++) {
+    float *out = c + i * stride;
+    if (columns >= W) {
+      store(out, added(sums[i], out, alpha, beta));
+    } else {
+      const vec part = alpha * sums[i];
+      for (int j = 0; j < columns; j++) out[j] = part[j] + (beta == 0 ? 0 : beta * out[j]);
+    }
+  }
+}
+
+template <class F> using TurnedTile = void (*)(const float *, Operand<F>, int64_t, int64_t, float *, int64_t, float, float, Fetch);
+
+template <class F, int... I> TurnedTile<F> turnedTileOf(int64_t rows, std::integer_sequence<int, I...>) {
+  static constexpr TurnedTile<F> tiles[] = {turnedTile<I + 1, F>...};
+  return tiles[rows - 1];
+}
+
 /** What gemm.cpp builds on: floats in vector registers. */
 template <class E> struct VectorEngine {
   typedef float Item;
   struct Session {};
   static constexpr int NR = ::NR, STEP = PACK_ROWS, KC = ::KC, MC = ::MC, LEAST_ROWS = ::MC;
   static constexpr int MR = ::MR;
-  static constexpr int64_t ROWS_UNCUT = 0;
+  static constexpr int TURNED_ROWS = 8;  // that meet columns which are not packed
   static constexpr int64_t K_CHUNK = 4 * KC, N_CHUNK = 1024;
   static constexpr int64_t bandItems(int64_t rows) { return (rows + MR - 1) / MR * (MR * KC + W); }
   static constexpr int64_t BLOCK_ITEMS = bandItems(MC);
@@ -184,23 +239,37 @@ template <class E> struct VectorEngine {
     ::packColumns(b, first, last, terms, out, NR * terms);
   }
 
-  /** The next columns: asked for on the way, packed at the end. */
+  /** The next columns: packed at the end. Those behind them are asked for all the time. */
   template <class F> class Next {
    public:
-    Next(const PanelSource<F> &from, float *out, Fetch, int64_t rowPanels)
-        : from_(from), out_(out), parts_(rowPanels * from.blocks()) {}
-    Fetch part() { return parts_ ? from_.memory().part(done_++, parts_) : Fetch{}; }
+    Next(const PanelSource<F> &from, float *out, Fetch behind, int64_t rows)
+        : from_(from), out_(out), behind_(behind), parts_(from.blocks() * (Panels(rows).count + PACKING)) {}
+    Fetch part() { return done_ < parts_ ? behind_.part(done_++, parts_) : Fetch{}; }
     void finish() {
-      for (int64_t block = 0; block < from_.blocks(); block++)
+      for (int64_t block = 0; block < from_.blocks(); block++) {
+        for (int i = 0; i < PACKING; i++) part().now();
         packColumns(from_.at(block), 0, from_.columns, from_.termsOf(block), out_ + block * from_.blockItems);
+      }
     }
 
    private:
+    static constexpr int PACKING = 1;  // takes as long as the product of so many panels of rows
     const PanelSource<F> from_;
     float *const out_;
+    const Fetch behind_;
     const int64_t parts_;
     int64_t done_ = 0;
   };
+
+  /** Packed rows, TURNED_ROWS at most, times columns of B whose terms lie side by side. */
+  template <class F>
+  static void multiplyTurned(const float *a, int64_t rows, Operand<F> b, int64_t columns, int64_t terms, float *c, int64_t stride,
+                             float alpha, float beta, Fetch fetch) {
+    const TurnedTile<F> tile = turnedTileOf<F>(rows, std::make_integer_sequence<int, TURNED_ROWS>());
+    for (int64_t n = 0; n < columns; n += W)
+      tile(a, {b.data + n * b.columnStep, b.rowStep, b.columnStep}, std::min<int64_t>(W, columns - n), terms, c + n, stride, alpha,
+           beta, fetch.part(n / W, (columns + W - 1) / W));
+  }
 
   /** Packs `rows` rows of A, of `height` that there are from the first on. */
   static void packRows(Operand<E> a, int64_t rows, int64_t height, int64_t terms, float *out) {

@@ -10,7 +10,7 @@ import { linearRows } from '../../ops/linear_rows/linear_rows.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import { encoder } from '../encoder.ts';
-import { type Source, widened } from '../inputs.ts';
+import type { Source } from '../inputs.ts';
 import {
   crossAttentionStep,
   crossKeysValues,
@@ -50,16 +50,6 @@ export interface DecodingShape {
   caches: 'own' | 'exchanged' | 'shared';
 }
 
-/**
- * The encoder's matrix products have another order for this many tokens or fewer, which would show in the last bits: a
- * short source alone would not give what it gives in a batch.
- */
-const FEW_TOKENS = 32; // at least FEW_ROWS of src/backend/cpu/gemm_rows.h
-
-/** The same source with as much padding as it takes to be more than a few tokens. */
-const notFew = (source: Source): Source =>
-  widened(source, Math.max(source.columns, Math.ceil((FEW_TOKENS + 1) / source.rows)));
-
 /** Runs the encoder and prepares the caches. To be ended by `endDecoding`. */
 export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, pass: Pass): Decoding {
   const { config: c } = pass;
@@ -67,7 +57,7 @@ export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, 
   const { capacity } = shape;
   const rows = source.rows * shape.rows;
   const kept = scope(() => {
-    const input = uploadSource(p.head.backend, notFew(source));
+    const input = uploadSource(p.head.backend, source);
     const states = encoder(p.encoder, input, pass);
     const { backend } = states;
     const dtype = p.head.scales ? 'bf16' : states.dtype;
