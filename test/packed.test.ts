@@ -69,6 +69,8 @@ for (const backend of backends)
         { packs: true, lean: true },
         { packs: false, lean: true },
         { packs: true, lean: true, checkpointing: true },
+        { packs: true, lean: true, keysAgain: true },
+        { packs: false, lean: false, keysAgain: true },
       ]) {
         const got = await gradients(backend, asked, trainable);
         assert.deepEqual([...got.keys()], [...want.keys()]);

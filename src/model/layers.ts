@@ -170,10 +170,19 @@ export function crossAttentionLayer(
   };
   const group = packed(p.kv, pass);
   let y: Tensor;
-  if (group) y = packedAttention(inParts(projected[0]!, 1, pass), inParts(linear(states, group), 2, pass), how);
-  else {
-    const { k, v } = crossKeysValues(p, states, pass);
+  if (group) {
+    const keysValues = () => inParts(linear(states, group), 2, pass);
+    const kv = keysValues();
+    y = packedAttention(inParts(projected[0]!, 1, pass), kv, how);
+    if (pass.keysAgain) forget(kv, keysValues);
+  } else {
+    const keysValues = () => crossKeysValues(p, states, pass);
+    const { k, v } = keysValues();
     y = attention(splitHeads(projected[0]!, pass), k, v, how);
+    if (pass.keysAgain) {
+      forget(k, () => keysValues().k);
+      forget(v, () => keysValues().v);
+    }
   }
   if (isAddedTo(x, p)) return widened(x, mergeHeads(y), p.o);
   return { x, added: drop(project(mergeHeads(y), p.o, pass), site + places.crossOutput, pass) };

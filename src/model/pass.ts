@@ -20,6 +20,8 @@ export interface Pass {
   adapters?: Adapters | undefined;
   /** Whether what is quickly computed again is not kept for the backward pass. */
   lean?: boolean;
+  /** Whether keys and values of cross-attention are computed again instead of kept. */
+  keysAgain?: boolean;
   /** Whether the device has attention of queries, keys and values that lie in one row. */
   packs?: boolean;
 }

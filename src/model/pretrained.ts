@@ -74,8 +74,8 @@ export class PretrainedT5 {
   readonly config: T5Config;
   readonly parameters: Parameters;
   readonly backend: Backend;
-  /** Whether training passes compute blocks again instead of keeping their activations: less memory, more time. */
-  activation_checkpointing = false;
+  /** Whether training passes compute again, instead of keeping, whole blocks or cross-attention's keys and values: less memory, more time. */
+  activation_checkpointing: boolean | 'cross_attention' = false;
   /** What `generate` does where a call does not say otherwise, in models that write: generation_config.json. */
   generation_config: GenerationConfig = {};
   /** What is learnt instead of the matrices, where `lora` was asked for. */
@@ -202,7 +202,9 @@ export class PretrainedT5 {
     // On a GPU a norm or an activation costs one more output of a kernel, 1 % of a step in all, and they are a fifth of what a step keeps.
     const onGpu = this.backend.name === 'cuda';
     const { config, adapters } = this;
-    const pass: Pass = { config, adapters, checkpointing: this.activation_checkpointing, lean: onGpu, packs: onGpu };
+    const checkpointing = this.activation_checkpointing === true;
+    const keysAgain = this.activation_checkpointing === 'cross_attention';
+    const pass: Pass = { config, adapters, checkpointing, keysAgain, lean: onGpu, packs: onGpu };
     if (!random) return pass;
     const rng = Tensor.from(this.backend, 'i32', [2], [random.seed | 0, random.step | 0]);
     return { ...pass, random: { ...random, rng } };

@@ -175,18 +175,28 @@ export function checkpoint(f: () => Tensor, inputs: readonly Tensor[]): Tensor {
 
 /** Allocations whose values were given back. */
 const forgotten = new WeakSet<Memory>();
+/** How some of them are computed again. */
+const recipes = new WeakMap<Memory, () => Tensor>();
 
 /**
  * Under a tape, gives the memory of a tensor back before its step is walked back; its gradient passes as ever. From now on
- * nobody may read its values, except through `withValues` where the step that made it can `remake` them.
+ * backward functions may read its values only through `withValues`, where the step that made it gives them again (`remade`), or
+ * through `recall`, where `again` computes them.
  */
-export function forget(t: Tensor): void {
+export function forget(t: Tensor, again?: () => Tensor): void {
   if (!tape) return;
   const { base } = t.memory;
   const lists = [tape.pending, ...tape.steps.map((step) => step.allocated).reverse()];
   if (!lists.some((list) => list.delete(base))) return;
   t.backend.free(base);
   forgotten.add(base);
+  if (again) recipes.set(base, again);
+}
+
+/** A tensor of these values: itself, or computed again where they were forgotten. */
+export function recall(t: Tensor): Tensor {
+  const again = recipes.get(t.memory.base);
+  return again ? again().view(...t.shape) : t;
 }
 
 /** What waits in the walk that is on for values that were forgotten. */

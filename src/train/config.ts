@@ -114,9 +114,9 @@ const train = z.strictObject({
     .default('auto')
     .describe('where the model lives'),
   activation_checkpointing: z
-    .boolean('true or false')
+    .union([z.boolean(), z.literal('cross_attention')], 'true, false or cross_attention')
     .default(false)
-    .describe('compute activations twice to keep fewer'),
+    .describe("compute twice to keep fewer activations: those of all blocks, or cross-attention's keys and values"),
   ema: share.nullable().default(null).describe('decay of an exponential moving average of the weights; null: none'),
 });
 

@@ -21,7 +21,7 @@
  * Source: Dao 2023, arXiv:2307.08691 (blocks, recomputation); the bias as Raffel et al. 2020, arXiv:1910.10683.
  */
 import { defineKernel } from '../../backend/kernel.ts';
-import { record, run } from '../../tensor/autograd.ts';
+import { recall, record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { ShapeError } from '../../util/errors.ts';
 import { attentionBackwardPlan, attentionForwardPlan } from './attention.cuda.ts';
@@ -146,7 +146,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const { out, lse } = run(attentionForward, inputs, { scalars });
   record([out], [q, k, v, bias, dense], ([dout]) => {
     const without = [bias?.needsGrad ? '' : 'dbias', dense?.needsGrad ? '' : 'ddense'];
-    const given = { ...inputs, dout: dout!, out, lse };
+    const given = { ...inputs, k: recall(k), v: recall(v), dout: dout!, out, lse };
     const { dq, dk, dv, dbias, ddense } = run(attentionBackward, given, { scalars, without });
     return [dq, dk, dv, dbias, ddense];
   });

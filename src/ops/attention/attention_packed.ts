@@ -6,7 +6,7 @@
  * same tensor of three parts. Other parts of the gradients stay as they are. For CUDA, which it saves launches and passes over memory.
  */
 import { defineKernel } from '../../backend/kernel.ts';
-import { record, run } from '../../tensor/autograd.ts';
+import { recall, record, run } from '../../tensor/autograd.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import { attentionBackwardPlan, attentionForwardPlan, packed } from './attention.cuda.ts';
 import { type AttentionOptions, callOf, fill, gradientsWithout, requires, scalars, shared } from './attention.ts';
@@ -95,7 +95,7 @@ export function packedAttention(q: Tensor, kv: Tensor, options: AttentionOptions
     const without = [bias?.needsGrad ? '' : 'dbias', dense?.needsGrad ? '' : 'ddense'];
     const dq = Tensor.empty(q.backend, q.dtype, q.shape);
     const dkv = kv === q ? dq : Tensor.empty(kv.backend, kv.dtype, kv.shape);
-    const all = { dout: dout!, out, lse, q, kv, ...given, dq, dkv };
+    const all = { dout: dout!, out, lse, q, kv: recall(kv), ...given, dq, dkv };
     const { dbias, ddense } = run(attentionPackedBackward, all, { scalars, without });
     return [dq, kv === q ? undefined : dkv, dbias, ddense];
   });
