@@ -92,7 +92,7 @@ function train(
     });
   };
   return {
-    name: `train ${model} ${rows} x ${sourceLength}/${targetLength}${again ? ', keys of cross-attention again' : ''}`,
+    name: `train ${model}${again ? ', keys again,' : ''} ${rows} x ${sourceLength}/${targetLength}`,
     measure,
     ...(!again && {
       peer: { kind: 'train', model: shapeOf(config), rows, source: sourceLength, target: targetLength } as const,
