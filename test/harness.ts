@@ -14,6 +14,7 @@ import { type Prepared, prepare, type Specialisation } from '../src/backend/cuda
 import { openDevice } from '../src/backend/devices.ts';
 import { type AnyKernel, argumentsOf, bindSizes, dimOrder, parsePattern, shapeOf } from '../src/backend/kernel.ts';
 import { elements } from '../src/tensor/tensor.ts';
+import { float8Step, roundToFloat8 } from '../src/util/float8.ts';
 
 const CANARY = 1024; // elements past the end of each output that must stay NaN
 
@@ -64,7 +65,7 @@ export function specialisations(kernel: AnyKernel, types: readonly FloatType[], 
 
 /** A kernel's cases, prepared for a device. */
 export function preparedCases(kernel: AnyKernel, types: readonly FloatType[], device: CudaDevice): Prepared[] {
-  if (!kernel.cuda) return [];
+  if (!kernel.cuda || device.arch < (kernel.arch ?? 0)) return [];
   const wanted = types.filter((type) => kernel.types?.includes(type) ?? true);
   return wanted.flatMap((type) =>
     kernel.cases.map(({ sizes, scalars = {}, absent = [] }) =>
@@ -84,7 +85,8 @@ export function randomInputs(kernel: AnyKernel, c: TestCase, type: FloatType, se
     if (c.absent?.includes(name)) continue;
     const fill = (kernel.fill as Record<string, ((r: () => number, s: object, i: number) => number) | undefined>)[name];
     const declared = parsePattern(pattern).type;
-    const round = roundTo[declared === 'T' ? type : declared === 'f16' ? 'f16' : 'f32'];
+    const round =
+      declared === 'f8' ? roundToFloat8 : roundTo[declared === 'T' ? type : declared === 'f16' ? 'f16' : 'f32'];
     values[name] = new Float64Array(elements(shapeOf(pattern, c.sizes)));
     for (let i = 0; i < values[name].length; i++) {
       const value = fill ? fill(random, c.sizes, i) : random() * 2 - 1;
@@ -127,7 +129,7 @@ export async function runOn(
     const memory = backend.alloc(dtype, name in writable ? length + CANARY : length);
     const host = hostArray(dtype, memory.length);
     if (name in kernel.outputs || name in kernel.updates)
-      host.fill({ bf16: 0x7fc0, f16: 0x7e00, f32: Number.NaN, i32: -7, i8: -7 }[dtype]);
+      host.fill({ bf16: 0x7fc0, f16: 0x7e00, f32: Number.NaN, i32: -7, f8: 0x7f, i8: -7 }[dtype]);
     const given = inputs[name];
     if (given) host.set(toHost(dtype, given));
     backend.write(memory, host);
@@ -171,10 +173,12 @@ export async function compare(backend: Backend, kernel: AnyKernel, type: FloatTy
   const want = runReference(kernel, inputs, c);
   const got = await runOn(backend, kernel, type, inputs, c);
   for (const [name, expected] of Object.entries(want)) {
-    const allowed = tolerance(type) * kernel.toleranceFactor;
+    const allowed = Math.max(tolerance(type) * kernel.toleranceFactor, kernel.tolerance ?? 0);
+    const isFloat8 = parsePattern(argumentsOf(kernel)[name]!).type === 'f8';
     expected?.forEach((e, i) => {
       const g = got[name]![i]!;
       if (Object.is(g, e) || Math.abs(g - e) <= allowed * Math.max(1, Math.abs(e))) return;
+      if (isFloat8 && Math.abs(g - e) <= float8Step(e)) return; // what lies between two numbers may go to either
       throw new Error(`${kernel.name} ${type} ${JSON.stringify(c.sizes)}: ${name}[${i}] = ${g}, expected ${e}`);
     });
   }

@@ -4,7 +4,8 @@
  * tests, the benchmark, the table in docs/ops.md.
  *
  * A shape pattern is written as in XLA: "[N,D]" holds the compute type T of the launch, "f32[N]" is always float32,
- * "i32[B,S]" int32, "i8[O,I]" int8, "f16[O,I]" half precision. A letter means the same size everywhere in one contract; a number is that size. A trailing "?"
+ * "i32[B,S]" int32, "i8[O,I]" int8, "f16[O,I]" half precision,
+ * "f8[O,I]" float8 (e4m3). A letter means the same size everywhere in one contract; a number is that size. A trailing "?"
  * marks an argument that may be absent (a null pointer in C, undefined in the reference).
  */
 import { ShapeError } from '../util/errors.ts';
@@ -17,7 +18,7 @@ type Letter<S extends string> = S extends `${number}` ? never : S;
 /** The dimension letters of a pattern: Dims<"f32[N,D]"> is "N" | "D". */
 export type Dims<P extends string> = P extends `${string}[${infer Inner}]${string}` ? Letters<Inner> : never;
 
-export type Pattern = `${'' | 'f32' | 'f16' | 'i32' | 'i8'}[${string}]${'' | '?'}`;
+export type Pattern = `${'' | 'f32' | 'f16' | 'f8' | 'i32' | 'i8'}[${string}]${'' | '?'}`;
 export type Patterns = Record<string, Pattern>;
 /** What a scalar argument is in C: float or int32_t. */
 export type ScalarType = 'f32' | 'i32';
@@ -63,12 +64,16 @@ export interface Kernel<
   fill: { [K in keyof (I & U)]?: (random: () => number, sizes: Sizes<I, U, O>, index: number) => number };
   /** Extra error allowed in tests, as a factor on the dtype's tolerance; say why beside it. */
   toleranceFactor: number;
+  /** The error allowed in tests, relative to max(1, |expected|), where that is more; say why beside it. */
+  tolerance?: number;
   /** The definition: plain loops in float64. Slow on purpose; every backend is tested against it. */
   reference(arrays: Arrays<I> & Arrays<U> & Arrays<O>, sizes: Sizes<I, U, O>, scalars: Numbers<S>): void;
   /** How a CUDA device runs it. */
   cuda?: CudaPlan;
   /** Where it is for CUDA devices alone, which it saves launches. */
   only?: 'cuda';
+  /** The least compute capability that its CUDA plan is for, 89 for 8.9; every one that we run on when left out. */
+  arch?: number;
   /** Compute types that it is for, where not for all. */
   types?: readonly FloatType[];
 }
@@ -89,7 +94,7 @@ export function defineKernel<
 export type AnyKernel = Kernel<Patterns, Patterns, Patterns, Scalars>;
 
 export interface Parsed {
-  type: 'T' | 'f32' | 'f16' | 'i32' | 'i8';
+  type: 'T' | 'f32' | 'f16' | 'f8' | 'i32' | 'i8';
   dims: readonly string[];
   optional: boolean;
 }
@@ -100,7 +105,7 @@ const parsed = new Map<Pattern, Parsed>();
 export function parsePattern(pattern: Pattern): Parsed {
   let p = parsed.get(pattern);
   if (!p) {
-    const match = /^(f32|f16|i32|i8)?\[([^\]]*)\](\?)?$/.exec(pattern);
+    const match = /^(f32|f16|f8|i32|i8)?\[([^\]]*)\](\?)?$/.exec(pattern);
     if (!match) throw new ShapeError(`pattern "${pattern}": expected [letters] with an optional type and "?"`);
     const dims = match[2]!.split(',').map((s) => s.trim());
     p = { type: (match[1] ?? 'T') as Parsed['type'], dims, optional: match[3] === '?' };
@@ -200,7 +205,13 @@ export function bindSizes(
   return sizes;
 }
 
-const cTypes: Partial<Record<Parsed['type'], string>> = { f32: 'float', f16: 'half', i32: 'int32_t', i8: 'int8_t' };
+const cTypes: Partial<Record<Parsed['type'], string>> = {
+  f32: 'float',
+  f16: 'half',
+  f8: 'uint8_t',
+  i32: 'int32_t',
+  i8: 'int8_t',
+};
 
 const misfit = (kernel: AnyKernel, arg: string, shape: readonly number[], why = '') =>
   new ShapeError(`${kernel.name}: ${arg} is [${shape}], expected ${argumentsOf(kernel)[arg]}${why}`);

@@ -1,13 +1,16 @@
-/** On a GPU: training steps, encoders, greedy decoding, in bfloat16 with random weights; attention by itself. */
+/** On a GPU: training steps, encoders, greedy decoding, in bfloat16 with random weights, encoders in float8 too; attention by itself. */
 import type { Backend } from '../backend/backend.ts';
 import { t5Config } from '../model/config.ts';
 import { encoder } from '../model/encoder.ts';
-import { parameterTable } from '../model/parameter_table.ts';
+import { type Architecture, parameterTable } from '../model/parameter_table.ts';
 import { encoderParameters } from '../model/parameter_tree.ts';
 import { uploadSource } from '../model/seq2seq.ts';
+import { type ModelDtype, storageOf } from '../model/storage.ts';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
+import { quantiseFloat8 } from '../ops/linear_float8/quantise_float8.ts';
 import { Parameters } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { forwardFlops, stepFlops } from '../train/flops.ts';
 import { Trainer } from '../train/trainer.ts';
 import type { Batch } from '../util/batch.ts';
@@ -32,6 +35,8 @@ export const gpuCases: GpuCase[] = [
   train('fat5-small', fat5Small, [128, 512, 512]),
   encode('t5-base', base, [32, 512]),
   encode('xxl', xxl, [1, 512]),
+  encode('t5-base', base, [32, 512], 'float8'),
+  encode('xxl', xxl, [1, 512], 'float8'),
   decode('t5-base', base, 1),
   decode('t5-base', base, 32),
   decode('xl', xl, 1),
@@ -39,14 +44,25 @@ export const gpuCases: GpuCase[] = [
 ];
 
 /** Parameters with small random values, made on the device: billions of them take the host minutes. */
-function randomParameters(backend: Backend, table: ReturnType<typeof parameterTable>): Parameters {
-  const parameters = new Parameters(backend, 'bf16', table);
-  for (const { name, shape } of parameters.places) {
-    const tensor = parameters.get(name);
-    if (shape.length === 1)
+function randomParameters(
+  backend: Backend,
+  config: typeof base,
+  architecture: Architecture,
+  dtype: ModelDtype = 'bfloat16',
+): Parameters {
+  const { floats, compact } = storageOf(dtype, parameterTable(config, architecture), architecture, backend);
+  const parameters = new Parameters(backend, 'bf16', floats, { compact });
+  for (const tensor of parameters.all.values())
+    if (tensor.shape.length === 1)
       tensor.write(new Float32Array(tensor.length).fill(1)); // norms
-    else fillWithNoise(backend, tensor.memory, 0.1);
-  }
+    else if (tensor.dtype !== 'f8') fillWithNoise(backend, tensor.memory, 0.1);
+    else
+      scope(() => {
+        const values = Tensor.empty(backend, 'bf16', tensor.shape);
+        fillWithNoise(backend, values.memory, 0.1);
+        quantiseFloat8(values, tensor);
+        return undefined;
+      });
   return parameters;
 }
 
@@ -66,7 +82,7 @@ function train(
 ): GpuCase {
   const [rows, sourceLength, targetLength] = shape;
   const measure: GpuCase['measure'] = async (backend, name) => {
-    const parameters = randomParameters(backend, parameterTable(config, 'conditional_generation'));
+    const parameters = randomParameters(backend, config, 'conditional_generation');
     const t5 = new T5ForConditionalGeneration(config, parameters);
     t5.activation_checkpointing = again ?? false;
     const trainer = new Trainer(t5, { optimizer: { name: 'adamw_scale', learning_rate: 1e-4 }, max_grad_norm: 1 });
@@ -100,9 +116,14 @@ function train(
   };
 }
 
-function encode(model: string, config: typeof base, [rows, columns]: readonly [number, number]): GpuCase {
+function encode(
+  model: string,
+  config: typeof base,
+  [rows, columns]: readonly [number, number],
+  dtype: ModelDtype = 'bfloat16',
+): GpuCase {
   const measure: GpuCase['measure'] = async (backend, name) => {
-    const parameters = randomParameters(backend, parameterTable(config, 'encoder'));
+    const parameters = randomParameters(backend, config, 'encoder', dtype);
     const tree = encoderParameters(parameters, config, '');
     const values = ids(rows * columns, config.vocab_size, 1);
     const input = uploadSource(backend, { rows, columns, values, segments: undefined });
@@ -117,15 +138,15 @@ function encode(model: string, config: typeof base, [rows, columns]: readonly [n
     });
   };
   return {
-    name: `encode ${model} ${rows} x ${columns}`,
+    name: `encode ${model} ${rows} x ${columns}${dtype === 'bfloat16' ? '' : ` ${dtype}`}`,
     measure,
-    peer: { kind: 'encode', model: shapeOf(config), rows, source: columns },
+    ...(dtype === 'bfloat16' && { peer: { kind: 'encode', model: shapeOf(config), rows, source: columns } as const }),
   };
 }
 
 function decode(model: string, config: typeof base, rows: number): GpuCase {
   const measure: GpuCase['measure'] = async (backend, name) => {
-    const parameters = randomParameters(backend, parameterTable(config, 'conditional_generation'));
+    const parameters = randomParameters(backend, config, 'conditional_generation');
     const t5 = new T5ForConditionalGeneration(config, parameters);
     const flat = ids(rows * SOURCE, config.vocab_size, 1);
     const input_ids = Array.from({ length: rows }, (_, r) => Array.from(flat.subarray(r * SOURCE, (r + 1) * SOURCE)));

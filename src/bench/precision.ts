@@ -18,7 +18,7 @@ export interface Precision {
 
 const shares = { p50: 0.5, p75: 0.75, p90: 0.9, p95: 0.95, p99: 0.99, 'p99.9': 0.999, 'p99.99': 0.9999, max: 1 };
 /** What is compared with float32 on a device. */
-const compared = { cpu: ['bfloat16', 'float16', 'int8'], cuda: ['bfloat16', 'float16'] } as const;
+const compared = { cpu: ['bfloat16', 'float16', 'int8', 'float8'], cuda: ['bfloat16', 'float16', 'float8'] } as const;
 export type PrecisionDevice = keyof typeof compared;
 /** Lengths of the prompts. */
 const lengths = [3, 8, 17, 33, 64, 100, 128, 200, 256, 384, 511, 512];

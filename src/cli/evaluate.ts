@@ -27,7 +27,7 @@ export const evaluateCommand = defineCommand({
       path("folder of a model or of a run, or a name on the hub; the run's newest checkpoint when left out"),
     ),
     dtype: optional(
-      choice('type of the weights; as in training when left out', ['float32', 'bfloat16', 'float16', 'int8']),
+      choice('type of the weights; as in training when left out', ['float32', 'bfloat16', 'float16', 'int8', 'float8']),
     ),
     json: toggle('print one JSON line; suite: one a run'),
   },

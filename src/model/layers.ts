@@ -14,6 +14,7 @@ import { feedForwardInt8 } from '../ops/feed_forward_int8/feed_forward_int8.ts';
 import { linear } from '../ops/linear/linear.ts';
 import { linearAdd } from '../ops/linear/linear_add.ts';
 import { linearGroup } from '../ops/linear/linear_group.ts';
+import { feedForwardFloat8, projectionsFloat8 } from '../ops/linear_float8/layers_float8.ts';
 import { linearInt8 } from '../ops/linear_int8/linear_int8.ts';
 import { linearInt8Add } from '../ops/linear_int8/linear_int8_add.ts';
 import { linearRows } from '../ops/linear_rows/linear_rows.ts';
@@ -57,7 +58,7 @@ export const streamOf = (x: Tensor, { random, adapters }: Pass): Stream => ({
 const isWide = (x: Tensor, { norm }: { norm: Tensor }): boolean => x.dtype !== norm.dtype;
 
 /** Whether layers add to the stream in place: to a wide one, and beside matrices in int8. */
-const isAddedTo = (x: Tensor, p: { norm: Tensor; o: Tensor }): boolean => isWide(x, p) || p.o.scales !== undefined;
+const isAddedTo = (x: Tensor, p: { norm: Tensor; o: Tensor }): boolean => isWide(x, p) || p.o.dtype === 'i8';
 
 interface Projected {
   x: Tensor;
@@ -66,7 +67,9 @@ interface Projected {
 
 /** The stream's value and projections of its norm, for many rows: of matrices in int8 in bfloat16, which attention reads. */
 function normedProjections(p: Attention, stream: Stream, weights: readonly Tensor[], pass: Pass): Projected {
-  if (p.o.scales) return { x: stream.x, projected: projectedInt8(p, stream, weights, pass) };
+  if (p.o.dtype === 'i8') return { x: stream.x, projected: projectedInt8(p, stream, weights, pass) };
+  if (p.o.dtype === 'f8' && isWide(stream.x, p))
+    return { x: stream.x, projected: projectionsFloat8(stream.x, p, weights, pass.config.layer_norm_epsilon) };
   const { x, h } = normalise(stream, p.norm, pass);
   const all = isWide(x, p) && p.qkv && weights.length === 3;
   const projected = all ? linearGroup(h, p.qkv!) : projects(h, weights, pass);
@@ -204,7 +207,11 @@ export function crossAttentionStep(
 
 /** x [B,S,D] plus down(f(up(h))), or down(f(gate(h)) * up(h)) where gated. */
 export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, pass: Pass): Stream {
-  if (p.down.scales) return inInt8(p, stream, pass);
+  if (p.down.dtype === 'i8') return inInt8(p, stream, pass);
+  if (p.down.dtype === 'f8' && isWide(stream.x, p)) {
+    feedForwardFloat8(stream.x, p, feedForwardKind(pass.config).activation, pass.config.layer_norm_epsilon);
+    return { x: stream.x };
+  }
   const { x, h } = normalise(stream, p.norm, pass);
   const f = hiddenOf(p, h, isWide(x, p), pass); // [B,S,F]
   discard(h);
@@ -239,7 +246,7 @@ function forgetIfLean({ lean }: Pass, ...tensors: readonly Tensor[]): void {
 
 /** The stream x after a layer that ends with `weight` on y and adds to it in place. */
 function widened(x: Tensor, y: Tensor, weight: Tensor): Stream {
-  if (weight.scales) linearInt8Add(y, weight, x);
+  if (weight.dtype === 'i8') linearInt8Add(y, weight, x);
   else linearAdd(y, weight, x);
   discard(y);
   return { x };

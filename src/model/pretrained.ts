@@ -38,7 +38,8 @@ export interface ModelOptions extends HubOptions {
   device?: Device;
   /**
    * Type of parameters and activations, float32 by default. Gradients are always float32. On the CPU float16 is a
-   * checkpoint's weights in float16 and activations in float32, and int8 its matrices in int8: both for inference.
+   * checkpoint's weights in float16 and activations in float32, and int8 its matrices in int8; float8 is an
+   * encoder's matrices in float8, on GPUs since Ada and Hopper: all three for inference.
    */
   dtype?: ModelDtype;
 }
@@ -237,8 +238,8 @@ function fromConfig<M extends PretrainedT5>(model: ModelClass<M>, config: T5Conf
 function withLora(table: ParameterSpec[], { lora, dtype, fold_norms }: NewModelOptions): ParameterSpec[] {
   if (lora && fold_norms)
     throw new UsageError('lora: the norms of the model are to be folded, expected the matrices that adapters are for');
-  if (lora && dtype === 'int8')
-    throw new UsageError('lora: the model is to be in int8, expected float32 or bfloat16, which can be trained');
+  if (lora && (dtype === 'int8' || dtype === 'float8'))
+    throw new UsageError(`lora: the model is to be in ${dtype}, expected float32 or bfloat16, which can be trained`);
   return lora ? [...table, ...adapterTable(table, lora)] : table;
 }
 

@@ -5,18 +5,28 @@
  *   float16             on a GPU the same; on the CPU matrices and embeddings only, activations are float32, which cannot overflow
  *   int8                on the CPU, for inference: the matrices of attention, feed-forward and the language model's head, one scale
  *                       per output channel, weight = scale * int8, scale = max |weight| / 127; the rest and activations are float32
+ *   float8              for inference: the matrices of the encoder's attention and feed-forward layers in e4m3, one scale per output
+ *                       channel, scale = max |weight| / 448; the rest and activations are bfloat16 on a GPU, float32 elsewhere. Decoding is
+ *                       bound by other things than these products, so the decoder is left as it is
  */
 import type { Backend, FloatType } from '../backend/backend.ts';
+import { FLOAT8_MULTIPLE } from '../ops/linear_float8/linear_float8.cuda.ts';
 import type { Elsewhere } from '../tensor/parameters.ts';
 import { UsageError } from '../util/errors.ts';
 import { type Architecture, HEAD, isEmbedding, type ParameterSpec, SHARED } from './parameter_table.ts';
 
 /** Types of a model's parameters. */
-export const dtypes = ['float32', 'bfloat16', 'float16', 'int8'] as const;
+export const dtypes = ['float32', 'bfloat16', 'float16', 'int8', 'float8'] as const;
 export type ModelDtype = (typeof dtypes)[number];
 
 /** What a dtype's activations are, and its parameters but for matrices that lie apart. */
-const types: Record<string, FloatType> = { float32: 'f32', bfloat16: 'bf16', float16: 'f16', int8: 'f32' };
+const types: Record<string, FloatType> = {
+  float32: 'f32',
+  bfloat16: 'bf16',
+  float16: 'f16',
+  int8: 'f32',
+  float8: 'f32',
+};
 
 /** A model's parameters by type. */
 export interface Storage {
@@ -32,12 +42,21 @@ export function storageOf(
   architecture: Architecture,
   { name: device }: Backend,
 ): Storage {
-  const dtype = types[wanted];
+  const dtype = wanted === 'float8' && device === 'cuda' ? 'bf16' : types[wanted];
   if (!dtype) throw new UsageError(`dtype: is ${JSON.stringify(wanted)}, expected ${dtypes.join(', ')}`);
   if (wanted === 'int8') {
     if (device === 'cuda')
       throw new UsageError("dtype: int8 runs on the CPU only, the device is cuda; expected bfloat16, or device: 'cpu'");
     return storeInt8(table, architecture);
+  }
+  if (wanted === 'float8') {
+    const inFloat8 = ({ name, shape }: ParameterSpec) =>
+      /(^|\.)encoder\.block\./.test(name) && isProjection(name) && shape.every((n) => n % FLOAT8_MULTIPLE === 0);
+    return {
+      dtype,
+      floats: table.filter((p) => !inFloat8(p)),
+      compact: { dtype: 'f8', matrices: table.filter(inFloat8) },
+    };
   }
   if (wanted !== 'float16' || device !== 'cpu') return { dtype, floats: table };
   const isMatrix = ({ name }: ParameterSpec) => isProjection(name) || isEmbedding(name);

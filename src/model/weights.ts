@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { Memory } from '../backend/backend.ts';
+import { quantiseFloat8 } from '../ops/linear_float8/quantise_float8.ts';
 import { PANEL } from '../ops/linear_int8/packed.ts';
 import { quantiseRows } from '../ops/linear_int8/quantise_rows.ts';
 import type { Parameters } from '../tensor/parameters.ts';
@@ -187,7 +188,8 @@ export function loadWeights(
         scope(() => {
           const floats = Tensor.empty(tensor.backend, 'f32', part.shape);
           read(row * width, floats);
-          quantiseRows(floats, part);
+          const quantise = part.dtype === 'f8' ? quantiseFloat8 : quantiseRows;
+          quantise(floats, part);
           return undefined;
         });
     }
@@ -214,10 +216,13 @@ function sourceName(file: TensorsOnDisk, name: string, prefix: string): string |
   return names.find((candidate) => file.entries.has(candidate));
 }
 
-/** Writes every parameter in its own type. @throws UsageError if the folder cannot be written or weights are in int8 */
+/** Writes every parameter in its own type. @throws UsageError if the folder cannot be written or weights are in int8 or float8 */
 export async function saveWeights(folder: string, parameters: Parameters): Promise<void> {
-  if (parameters.compact === 'i8')
-    throw new UsageError(`${folder}: weights in int8 are not saved, expected a model in a float type`);
+  const { compact } = parameters;
+  if (compact === 'i8' || compact === 'f8')
+    throw new UsageError(
+      `${folder}: weights in ${compact === 'i8' ? 'int8' : 'float8'} are not saved, expected float32, bfloat16 or float16`,
+    );
   const all = [...parameters.all].map(([name, { shape }]) => ({ name, stored: name, shape }));
   await writeParameters(join(folder, WEIGHTS_FILE), parameters, all);
 }

@@ -31,6 +31,11 @@ import { greedyRows, greedySteps } from './greedy_steps/greedy_steps.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import { linearAddKernel } from './linear/linear_add.ts';
 import { linearGroupKernel } from './linear/linear_group.ts';
+import { float8SumsKernel, scaleFloat8Kernel } from './linear_float8/float8_sums.ts';
+import { gatedFloat8Kernel } from './linear_float8/gated_float8.ts';
+import { linearFloat8AddKernel, linearFloat8Kernel } from './linear_float8/linear_float8.ts';
+import { quantiseFloat8Kernel } from './linear_float8/quantise_float8.ts';
+import { rmsNormFloat8Kernel } from './linear_float8/rms_norm_float8.ts';
 import { linearHalfKernel, linearRowsHalfKernel } from './linear_half/linear_half.ts';
 import { linearInt8Kernel } from './linear_int8/linear_int8.ts';
 import { linearInt8AddKernel } from './linear_int8/linear_int8_add.ts';
@@ -73,6 +78,13 @@ export const kernels = [
   linearInt8AddKernel,
   feedForwardInt8Kernel,
   quantiseRowsKernel,
+  linearFloat8Kernel,
+  linearFloat8AddKernel,
+  float8SumsKernel,
+  scaleFloat8Kernel,
+  quantiseFloat8Kernel,
+  rmsNormFloat8Kernel,
+  gatedFloat8Kernel,
   activationForward,
   activationBackward,
   gatedActivationForward,

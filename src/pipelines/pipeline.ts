@@ -81,10 +81,10 @@ const entries: Record<keyof Tasks, Entry> = {
 };
 
 /** transformers.js's names of types. */
-const typeNames = { fp32: 'float32', fp16: 'float16', bf16: 'bfloat16', q8: 'int8' } as const;
+const typeNames = { fp32: 'float32', fp16: 'float16', bf16: 'bfloat16', q8: 'int8', fp8: 'float8' } as const;
 
 export interface PipelineOptions extends Omit<ModelOptions, 'progress_callback' | 'dtype'> {
-  /** Type of weights and activations; transformers.js's names are the same: fp32, fp16, bf16, q8. */
+  /** Type of weights and activations; transformers.js's names are the same: fp32, fp16, bf16, q8; fp8 is ours. */
   dtype?: ModelOptions['dtype'] | keyof typeof typeNames;
   /** Folder of the tokenizer or its name on the hub; the model's own when left out. */
   tokenizer?: string;

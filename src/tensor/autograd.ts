@@ -57,7 +57,8 @@ export function run<I extends Patterns, U extends Patterns, O extends Patterns, 
     if (!tensor) continue;
     shapes[name] = tensor.shape;
     backend ??= tensor.backend;
-    if (expected === 'T' && tensor.dtype !== 'i32' && tensor.dtype !== 'i8') type ??= tensor.dtype;
+    if (expected === 'T' && tensor.dtype !== 'i32' && tensor.dtype !== 'i8' && tensor.dtype !== 'f8')
+      type ??= tensor.dtype;
     if (tensor.dtype !== (expected === 'T' ? type : expected))
       throw new ShapeError(
         `${k.name}: ${name} is ${tensor.dtype}, expected ${expected === 'T' ? `${type} (T)` : expected}`,

@@ -4,8 +4,8 @@
  * of ALIGNMENT elements and the gap behind it stays zero.
  *
  * What is not trained may lie elsewhere. Parameters that a weights file holds in the type that is computed with are used
- * where the file is mapped, until something asks for flat memory. Matrices of a smaller type than the rest (int8 with a
- * scale per row, float16) lie apart: they are read only.
+ * where the file is mapped, until something asks for flat memory. Matrices of a smaller type than the rest (int8 and
+ * float8 with a scale per row, float16) lie apart: they are read only.
  */
 import type { Backend, DType, FloatType, Memory } from '../backend/backend.ts';
 import { UsageError } from '../util/errors.ts';
@@ -54,10 +54,14 @@ export interface TrainedPart {
   readonly places: readonly ParameterPlace[];
 }
 
+/** Types of matrices that lie apart. */
+export type CompactType = 'i8' | 'f8' | 'f16';
+const compactNames: Record<CompactType, string> = { i8: 'int8', f8: 'float8', f16: 'float16' };
+
 /** Parameters that are not in flat memory. */
 export interface Elsewhere {
   /** [O,I] matrices of a type of their own. */
-  compact?: { dtype: 'i8' | 'f16'; matrices: readonly ParameterShape[] } | undefined;
+  compact?: { dtype: CompactType; matrices: readonly ParameterShape[] } | undefined;
   lent?: Lent | undefined;
 }
 
@@ -99,13 +103,15 @@ export class Parameters {
   /** Stretches that were joined: recorded launches may still know them. */
   private readonly former: Tensor[] = [];
   /** The type of matrices that lie apart, where there are some. */
-  readonly compact: 'i8' | 'f16' | undefined;
+  readonly compact: CompactType | undefined;
   private readonly byName = new Map<string, Tensor>();
   /** What `group` gave, by names. */
   private readonly groups = new Map<string, Group>();
   /** Flat memory: of every value, or of those that are not lent. */
   private flat: Tensor;
   private readonly apart: Tensor[] = [];
+  /** Where matrices with scales and these scales lie in `apart`. */
+  private readonly apartPlaces: (readonly ParameterPlace[])[] = [];
   private lent: Lent | undefined;
 
   constructor(
@@ -123,10 +129,11 @@ export class Parameters {
     if (!compact) return;
     const { matrices } = compact;
     this.apart.push(this.place(compact.dtype, matrices));
-    if (compact.dtype !== 'i8') return;
+    if (compact.dtype === 'f16') return;
     const scales = layOut(matrices.map(({ name, shape }) => ({ name, shape: [shape[0]!] })));
     const all = zeros(backend, 'f32', scales.length);
     this.apart.push(all);
+    this.apartPlaces.push(layOut(matrices).places, scales.places);
     for (const { name, offset, length } of scales.places) this.get(name).scales = all.part(offset, length);
   }
 
@@ -159,7 +166,7 @@ export class Parameters {
   private gather(): void {
     if (this.compact)
       throw new UsageError(
-        `parameters: weights in ${this.compact === 'i8' ? 'int8' : 'float16'} cannot be trained here, expected float32 or bfloat16`,
+        `parameters: weights in ${compactNames[this.compact]} cannot be trained here, expected float32 or bfloat16`,
       );
     if (!this.lent) return;
     const { places, length } = layOut(this.places);
@@ -185,22 +192,24 @@ export class Parameters {
   }
 
   /**
-   * Matrices [O,I] that lie one behind the other in flat memory of everything, as [G,O,I]; undefined where they do not. Where all
+   * Matrices [O,I] that lie one behind the other, with their scales where they have some, as [G,O,I]; undefined where they do not. Where all
    * of them are trained the group is a parameter too, whose gradient is theirs: a step uses it, or its members, not both.
    */
   group(names: readonly string[]): Tensor | undefined {
     const known = this.groups.get(names.join());
     if (known ?? this.lent) return known?.tensor;
-    const places = names.map((name) => this.places.find((place) => place.name === name));
-    const [first] = places;
-    const follows = (place: ParameterPlace | undefined, g: number) =>
-      first && String(place?.shape) === String(first.shape) && place?.offset === first.offset + g * first.length;
-    if (!first || !places.every(follows)) return undefined;
-    const tensor = this.flat.part(first.offset, names.length * first.length).view(names.length, ...first.shape);
-    const group = { tensor, places: places as ParameterPlace[] };
-    this.groups.set(names.join(), group);
-    for (const stretch of this.stretches) markGroup(group, stretch);
-    return tensor;
+    const found = together(this.flat, this.places, names);
+    if (!found) return this.compactGroup(names);
+    this.groups.set(names.join(), found);
+    for (const stretch of this.stretches) markGroup(found, stretch);
+    return found.tensor;
+  }
+
+  private compactGroup(names: readonly string[]): Tensor | undefined {
+    const [matrices, scales] = this.apartPlaces.map((places, i) => together(this.apart[i]!, places, names)?.tensor);
+    if (!matrices || !scales) return undefined;
+    matrices.scales = scales;
+    return matrices;
   }
 
   /** Every parameter by name. */
@@ -224,7 +233,7 @@ export class Parameters {
 
   /**
    * Gives every parameter that `wanted` accepts a gradient buffer; those that have one keep it.
-   * @throws UsageError if some are in int8
+   * @throws UsageError if some are in a compact type
    */
   trainable(wanted: (name: string) => boolean = () => true): void {
     this.gather();
@@ -294,4 +303,15 @@ export function zeros(backend: Backend, dtype: DType, length: number): Tensor {
   const tensor = new Tensor(backend, backend.alloc(dtype, length), [length]);
   backend.zero(tensor.memory);
   return tensor;
+}
+
+/** Parameters that lie one behind the other in flat memory. */
+function together(flat: Tensor, all: readonly ParameterPlace[], names: readonly string[]): Group | undefined {
+  const places = names.map((name) => all.find((place) => place.name === name));
+  const [first] = places;
+  const follows = (place: ParameterPlace | undefined, g: number) =>
+    first && String(place?.shape) === String(first.shape) && place?.offset === first.offset + g * first.length;
+  if (!first || !places.every(follows)) return undefined;
+  const tensor = flat.part(first.offset, names.length * first.length).view(names.length, ...first.shape);
+  return { tensor, places: places as ParameterPlace[] };
 }

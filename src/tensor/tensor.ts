@@ -26,7 +26,7 @@ export class Tensor {
   grad: Tensor | undefined;
   /** False while the contents of a parameter's `grad` are stale, so that the next write replaces them. */
   gradWritten = false;
-  /** Of a matrix in int8: f32 [rows], what a step of each row is worth. */
+  /** Of a matrix in int8 or float8: f32 [rows], what a 1 of each row is worth. */
   scales: Tensor | undefined;
 
   constructor(backend: Backend, memory: Memory, shape: readonly number[]) {
@@ -44,7 +44,7 @@ export class Tensor {
     return this.memory.length;
   }
 
-  /** Of the elements, and of the scales of a matrix in int8. */
+  /** Of the elements, and of the scales of a matrix in int8 or float8. */
   get bytes(): number {
     return this.length * bytesOf[this.dtype] + (this.scales?.bytes ?? 0);
   }

@@ -7,7 +7,7 @@ import type { TensorType } from '../model/tensors_on_disk.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { FormatError } from '../util/errors.ts';
 
-const typeNames: Record<DType, TensorType> = { f32: 'F32', bf16: 'BF16', f16: 'F16', i32: 'I32', i8: 'I8' };
+const typeNames: Record<DType, TensorType> = { f32: 'F32', bf16: 'BF16', f16: 'F16', f8: 'U8', i32: 'I32', i8: 'I8' };
 /** Elements that are read at a time. */
 const CHUNK = 1 << 22;
 

@@ -19,10 +19,16 @@ const ROUNDS = 5;
 /** Written before a timed run, so that matrices come from memory as they do in a model: more than L2 caches hold. */
 const FLUSH_BYTES = 128 << 20;
 
-const cudaTypes: Record<DType, number> = { f32: 0, f16: 2, bf16: 14, i32: 10, i8: 3 };
+const cudaTypes: Record<DType, number> = { f32: 0, f16: 2, bf16: 14, f8: 28, i32: 10, i8: 3 };
 const COMPUTE_FLOAT = 68;
 const COMPUTE_TF32 = 77;
 const TRANSPOSE = { a: 3, b: 4 };
+/** float8: where the factors are, that there is one for each row and column, and that sums are not carried over to float32 on the way. */
+const SCALES = { a: 17, b: 18 };
+const SCALE_MODES = { a: 31, b: 32, rows: 3 };
+const FAST_SUMS = 25;
+/** The first version with factors for rows and columns. */
+const SCALES_SINCE = 120_900;
 const BATCH = { count: 5, stride: 6 };
 const WORKSPACE_LIMIT = 1;
 const ALIGNMENTS = [5, 6, 7, 8];
@@ -57,6 +63,7 @@ export interface GemmAddresses {
   a: number;
   b: number;
   c: number;
+  scales?: { a: number; b: number };
 }
 
 /** Where the products of a search may write: memory for a moment, 0 where there is none. */
@@ -128,7 +135,8 @@ export class Blas {
     const aligned = [at.a, at.b, at.c].every((address) => address % 16 === 0);
     const { transposeA, transposeB, type } = product;
     const batch = product.batch ? Object.values(product.batch) : [];
-    const key = [type, resultType, transposeA, transposeB, m, n, k, beta !== 0, aligned, this.tf32, ...batch].join(' ');
+    const kind = [...batch, ...(product.scales ? ['scaled'] : []), ...(product.fast ? ['fast'] : [])];
+    const key = [type, resultType, transposeA, transposeB, m, n, k, beta !== 0, aligned, this.tf32, ...kind].join(' ');
     let ready = this.ready.get(key);
     if (!ready) {
       ready = this.prepare(product, aligned, key, at, borrow);
@@ -137,9 +145,11 @@ export class Blas {
     this.run(product, ready, at, ready.algorithm);
   }
 
-  private run({ alpha, beta }: PreparedGemm, r: Ready, { a, b, c }: GemmAddresses, algorithm: Uint8Array): void {
+  private run({ alpha, beta }: PreparedGemm, r: Ready, at: GemmAddresses, algorithm: Uint8Array): void {
+    const { a, b, c } = at;
     this.alpha[0] = alpha;
     this.beta[0] = beta;
+    this.setScales(r.descriptor, at);
     // Row-major c = a b is column-major c' = b' a'.
     this.check(
       this.calls.multiply(
@@ -164,6 +174,17 @@ export class Blas {
     );
   }
 
+  private setScales(descriptor: bigint, { scales }: GemmAddresses): void {
+    if (!scales) return;
+    const set = (attribute: number, address: number) =>
+      this.check(
+        this.calls.setDescriptor(descriptor, attribute, BigUint64Array.of(BigInt(address)), 8),
+        'cublasLtMatmulDesc',
+      );
+    set(SCALES.a, scales.b);
+    set(SCALES.b, scales.a);
+  }
+
   private prepare(
     product: PreparedGemm,
     aligned: boolean,
@@ -175,10 +196,18 @@ export class Blas {
     const { m, n, k, transposeA, transposeB, type, resultType } = product;
     const compute = this.tf32 && type === 'f32' ? COMPUTE_TF32 : COMPUTE_FLOAT;
     const descriptor = this.get(calls.descriptor, compute, cudaTypes.f32);
-    const set = (attribute: number, on: boolean) =>
-      this.check(calls.setDescriptor(descriptor, attribute, Int32Array.of(on ? 1 : 0), 4), 'cublasLtMatmulDesc');
+    const set = (attribute: number, value: number | boolean) =>
+      this.check(calls.setDescriptor(descriptor, attribute, Int32Array.of(Number(value)), 4), 'cublasLtMatmulDesc');
     set(TRANSPOSE.a, transposeB);
     set(TRANSPOSE.b, transposeA);
+    if (product.fast) this.check(calls.setDescriptor(descriptor, FAST_SUMS, Int8Array.of(1), 1), 'cublasLtMatmulDesc');
+    if (at.scales) {
+      if (this.version < SCALES_SINCE)
+        throw new BackendError(`cublasLt: is version ${this.version}, expected ${SCALES_SINCE} or newer for float8`);
+      set(SCALE_MODES.a, SCALE_MODES.rows);
+      set(SCALE_MODES.b, SCALE_MODES.rows);
+      this.setScales(descriptor, at);
+    }
     const { count, ...strides } = product.batch ?? { count: 1, a: 0, b: 0, c: 0 };
     const layout = (t: DType, rows: number, columns: number, stride: number) => {
       const made = this.get(calls.layout, cudaTypes[t], rows, columns, rows);

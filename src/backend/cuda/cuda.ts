@@ -171,7 +171,11 @@ export class CudaBackend implements Backend {
         const run = () => {
           if (launch.kind === 'launch') this.start(this.load(launch), places);
           else {
-            const at = { a: places[launch.a]!, b: places[launch.b]!, c: places[launch.c]! };
+            const { a, b, c, scales } = launch;
+            const at = {
+              ...{ a: places[a]!, b: places[b]!, c: places[c]! },
+              ...(scales && { scales: { a: places[scales.a]!, b: places[scales.b]! } }),
+            };
             this.blas.multiply(launch, at, this.kept ? undefined : this.borrow);
           }
         };

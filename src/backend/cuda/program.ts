@@ -34,11 +34,12 @@ export interface Specialisation {
 }
 
 /** A product of row-major matrices; places as in `Prepared`. */
-export interface PreparedGemm extends Omit<CudaGemm['gemm'], 'a' | 'b' | 'c'> {
+export interface PreparedGemm extends Omit<CudaGemm['gemm'], 'a' | 'b' | 'c' | 'scales'> {
   kind: 'gemm';
   a: number;
   b: number;
   c: number;
+  scales?: { a: number; b: number };
   /** Types of the factors and of the result. */
   type: DType;
   resultType: DType;
@@ -68,6 +69,10 @@ export interface Call {
 export function prepare(kernel: AnyKernel, call: Call, device: CudaDevice): Prepared {
   const { cuda } = kernel;
   if (!cuda) throw new BackendError(`${kernel.name}: has no CUDA implementation yet, run it with device=cpu`);
+  if (device.arch < (kernel.arch ?? 0))
+    throw new BackendError(
+      `${kernel.name}: is for GPUs of compute capability ${capability(kernel.arch!)} and newer, this one has ${capability(device.arch)}`,
+    );
   const { sizes, scalars, type, absent } = call;
   const program = cuda({ sizes, scalars, type, device, has: (name) => !absent.has(name) });
   const names = Object.keys(argumentsOf(kernel));
@@ -85,7 +90,7 @@ export function prepare(kernel: AnyKernel, call: Call, device: CudaDevice): Prep
       .filter((launch) => 'gemm' in launch || launch.grid.every((n) => n !== 0))
       .map((launch) =>
         'gemm' in launch
-          ? gemm(kernel, launch, type, fail)
+          ? gemm(kernel, launch, type, { places, fail })
           : kernelLaunch(kernel, launch, { ...call, device, places, program, fail }),
       ),
   };
@@ -93,27 +98,38 @@ export function prepare(kernel: AnyKernel, call: Call, device: CudaDevice): Prep
 
 type Fail = (why: string) => never;
 
-function gemm(kernel: AnyKernel, { gemm: product }: CudaGemm, type: FloatType, fail: Fail): PreparedGemm {
+const capability = (arch: number) => (arch / 10).toFixed(1);
+
+function gemm(
+  kernel: AnyKernel,
+  { gemm: product }: CudaGemm,
+  type: FloatType,
+  { places, fail }: Pick<LaunchContext, 'places' | 'fail'>,
+): PreparedGemm {
   const patterns = argumentsOf(kernel);
-  const names = Object.keys(patterns);
   const typeOf = (name: string): DType => {
     const pattern = patterns[name] ?? fail(`multiplies "${name}", which is no argument`);
     const declared = parsePattern(pattern).type;
     return declared === 'T' ? type : declared;
   };
-  const { a, b, c, m, n, k } = product;
+  const { a, b, c, m, n, k, scales, ...rest } = product;
   if (typeOf(a) !== typeOf(b)) fail(`multiplies ${a} of ${typeOf(a)} with ${b} of ${typeOf(b)}`);
   for (const [letter, size] of Object.entries({ m, n, k }))
     if (!Number.isSafeInteger(size) || size < 0) fail(`has a product with ${letter} = ${size}`);
-  const place = (name: string) => names.indexOf(name);
+  const place = (name: string) => {
+    const at = places.indexOf(name);
+    return at < 0 ? fail(`multiplies with "${name}", which is no argument`) : at;
+  };
   return {
-    ...product,
+    ...rest,
+    ...{ m, n, k },
+    ...(scales && { scales: { a: place(scales.a), b: place(scales.b) } }),
     kind: 'gemm',
     a: place(a),
     b: place(b),
     c: place(c),
     type: typeOf(a),
-    resultType: typeOf(c),
+    resultType: Object.hasOwn(patterns, c) ? typeOf(c) : 'f32',
   };
 }
 

@@ -5,12 +5,14 @@
  *
  * x [N,I] is any [...,I] flattened to rows; weight [O,I]; y [N,O]. Sums are taken in float32, whatever the type.
  * The backward kernels add to what is there: `grad = alpha * (...) + beta * grad`, with beta 0 the old contents are not
- * read (they may be NaN). dweight is float32, as the gradients of parameters are. Weights in int8 are linear_int8's, those
- * in float16 beside a float32 x linear_half's.
+ * read (they may be NaN). dweight is float32, as the gradients of parameters are. Weights in int8 are linear_int8's,
+ * in float8 linear_float8's, in float16 beside a float32 x linear_half's.
  */
+import type { FloatType } from '../../backend/backend.ts';
 import { defineKernel } from '../../backend/kernel.ts';
 import { gradientSlot, record, run, withValues } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { linearFloat8 } from '../linear_float8/linear_float8.ts';
 import { isHalfOf, linearHalf } from '../linear_half/linear_half.ts';
 import { linearInt8 } from '../linear_int8/linear_int8.ts';
 import { linearBackwardInputPlan, linearBackwardWeightPlan, linearForwardPlan } from './linear.cuda.ts';
@@ -101,6 +103,7 @@ export function linears(x: Tensor, weights: readonly Tensor[]): Tensor[] {
 }
 
 function project(x: Tensor, weights: readonly Tensor[], alpha: number): Tensor[] {
+  if (weights[0]!.dtype === 'f8') return linearFloat8(x, weights, { alpha, type: x.dtype as FloatType });
   if (weights[0]!.scales) return linearInt8(x, weights, alpha);
   if (isHalfOf(x, weights)) return linearHalf(x, weights, alpha);
   const leading = x.shape.slice(0, -1);

@@ -9,6 +9,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { linearFloat8Add } from '../linear_float8/linear_float8.ts';
 import { linearAddPlan } from './linear.cuda.ts';
 
 export const linearAddKernel = defineKernel({
@@ -38,6 +39,10 @@ export const linearAddKernel = defineKernel({
 
 /** Adds x [...,I] times the transpose of weight [O,I] to `stream`, float32 [...,O]. @throws ShapeError */
 export function linearAdd(x: Tensor, weight: Tensor, stream: Tensor): void {
+  if (weight.dtype === 'f8') {
+    linearFloat8Add(x, weight, stream);
+    return;
+  }
   const rows = (t: Tensor) => t.view(t.length / t.shape.at(-1)!, t.shape.at(-1)!);
   run(linearAddKernel, { x: rows(x), weight, y: rows(stream) }, { scalars: { alpha: 1, beta: 1 } });
 }
