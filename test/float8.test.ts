@@ -5,11 +5,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { T5EncoderModel, T5ForConditionalGeneration } from '../src/index.ts';
+import { t5Config } from '../src/model/config.ts';
+import { encoder } from '../src/model/encoder.ts';
+import { parameterTable } from '../src/model/parameter_table.ts';
+import { encoderParameters } from '../src/model/parameter_tree.ts';
+import { uploadSource } from '../src/model/seq2seq.ts';
+import { storageOf } from '../src/model/storage.ts';
 import { linearFloat8 } from '../src/ops/linear_float8/linear_float8.ts';
 import { inFloat8, quantiseFloat8, toFloat8Rows } from '../src/ops/linear_float8/quantise_float8.ts';
+import { Parameters } from '../src/tensor/parameters.ts';
+import { scope } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
 import { UsageError } from '../src/util/errors.ts';
 import { float8Step, fromFloat8, roundToFloat8, toFloat8 } from '../src/util/float8.ts';
+import { fakeCuda } from './fake_cuda.ts';
 import { testedBackend, testedDevice, uniform } from './harness.ts';
 import { published } from './model_configs.ts';
 
@@ -192,4 +201,48 @@ test('a float8 model is not trained, saved or begun', async () => {
     /not made in float8/,
   );
   model.dispose();
+});
+
+test('on a GPU norms and gated activations are in float8 where they are computed, products that lie together in one launch', () => {
+  const attention = 'scale_float8 attention_forward quantise_float8 linear_float8_add';
+  const separate = 'linear_float8 linear_float8 linear_float8 attention_forward quantise_float8 linear_float8_add';
+  const gated = 'float8_sums gated_float8 linear_float8_add';
+  const launches = (layer: string, rows: number) => {
+    const { backend } = fakeCuda();
+    const config = t5Config({ ...configs.v1_1, num_layers: 1, ...(layer === 'relu' && { feed_forward_proj: 'relu' }) });
+    const { floats, compact } = storageOf('float8', parameterTable(config, 'encoder'), 'encoder', backend);
+    const parameters = new Parameters(backend, 'bf16', floats, { compact });
+    const names: string[] = [];
+    const launch = backend.launch.bind(backend);
+    backend.launch = (kernel, ...rest) => {
+      names.push(kernel.name);
+      launch(kernel, ...rest);
+    };
+    const input = uploadSource(backend, {
+      rows,
+      columns: 8,
+      values: new Int32Array(8 * rows).fill(5),
+      segments: undefined,
+    });
+    const before = backend.usage.bytes;
+    scope(() => void encoder(encoderParameters(parameters, config, ''), input, { config, checkpointing: false }));
+    assert.equal(backend.usage.bytes, before);
+    return names.slice(names.indexOf('rms_norm_float8'), -1).join(' ');
+  };
+  const norm = 'rms_norm_float8';
+  assert.equal(launches('gated', 1), `${norm} float8_sums ${attention} ${norm} ${gated}`);
+  assert.equal(launches('gated', 256), `${norm} ${separate} ${norm} ${gated}`);
+  const relu = `${norm} linear_float8 activation_forward quantise_float8 linear_float8_add`;
+  assert.equal(launches('relu', 1), `${norm} float8_sums ${attention} ${relu}`);
+});
+
+test('a GPU without float8 says so', () => {
+  const { backend, driver } = fakeCuda();
+  driver.device.arch = 80;
+  const weight = Tensor.empty(backend, 'f8', [16, 16]);
+  weight.scales = Tensor.empty(backend, 'f32', [16]);
+  assert.throws(
+    () => quantiseFloat8(Tensor.empty(backend, 'f32', [16, 16]), weight),
+    /quantise_float8.*is for GPUs of compute capability 8.9 and newer, this one has 8.0/,
+  );
 });
