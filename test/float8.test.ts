@@ -204,12 +204,16 @@ test('a float8 model is not trained, saved or begun', async () => {
 });
 
 test('on a GPU norms and gated activations are in float8 where they are computed, products that lie together in one launch', () => {
-  const attention = 'scale_float8 attention_forward quantise_float8 linear_float8_add';
-  const separate = 'linear_float8 linear_float8 linear_float8 attention_forward quantise_float8 linear_float8_add';
+  const attention = 'linear_float8 attention_packed_forward quantise_float8 linear_float8_add';
   const gated = 'float8_sums gated_float8 linear_float8_add';
-  const launches = (layer: string, rows: number) => {
+  const launches = (layer: 'gated' | 'relu' | 'rope') => {
     const { backend } = fakeCuda();
-    const config = t5Config({ ...configs.v1_1, num_layers: 1, ...(layer === 'relu' && { feed_forward_proj: 'relu' }) });
+    const changes = {
+      gated: {},
+      relu: { feed_forward_proj: 'relu' },
+      rope: { position_encoding_type: 'rope' },
+    } as const;
+    const config = t5Config({ ...configs.v1_1, num_layers: 1, ...changes[layer] });
     const { floats, compact } = storageOf('float8', parameterTable(config, 'encoder'), 'encoder', backend);
     const parameters = new Parameters(backend, 'bf16', floats, { compact });
     const names: string[] = [];
@@ -219,21 +223,26 @@ test('on a GPU norms and gated activations are in float8 where they are computed
       launch(kernel, ...rest);
     };
     const input = uploadSource(backend, {
-      rows,
+      rows: 1,
       columns: 8,
-      values: new Int32Array(8 * rows).fill(5),
+      values: new Int32Array(8).fill(5),
       segments: undefined,
     });
     const before = backend.usage.bytes;
-    scope(() => void encoder(encoderParameters(parameters, config, ''), input, { config, checkpointing: false }));
+    scope(
+      () =>
+        void encoder(encoderParameters(parameters, config, ''), input, { config, checkpointing: false, packs: true }),
+    );
     assert.equal(backend.usage.bytes, before);
     return names.slice(names.indexOf('rms_norm_float8'), -1).join(' ');
   };
   const norm = 'rms_norm_float8';
-  assert.equal(launches('gated', 1), `${norm} float8_sums ${attention} ${norm} ${gated}`);
-  assert.equal(launches('gated', 256), `${norm} ${separate} ${norm} ${gated}`);
+  assert.equal(launches('gated'), `${norm} ${attention} ${norm} ${gated}`);
   const relu = `${norm} linear_float8 activation_forward quantise_float8 linear_float8_add`;
-  assert.equal(launches('relu', 1), `${norm} float8_sums ${attention} ${relu}`);
+  assert.equal(launches('relu'), `${norm} ${attention} ${relu}`);
+  const rope =
+    'linear_float8 linear_float8 linear_float8 rope rope attention_forward quantise_float8 linear_float8_add';
+  assert.equal(launches('rope'), `${norm} ${rope} ${norm} ${gated}`);
 });
 
 test('a GPU without float8 says so', () => {

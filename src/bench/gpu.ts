@@ -127,7 +127,7 @@ function encode(
     const tree = encoderParameters(parameters, config, '');
     const values = ids(rows * columns, config.vocab_size, 1);
     const input = uploadSource(backend, { rows, columns, values, segments: undefined });
-    const pass = { config, checkpointing: false };
+    const pass = { config, checkpointing: false, packs: true };
     const work = () => scope(() => void encoder(tree, input, pass));
     const milliseconds = replayed(backend, work);
     dispose(input.ids);

@@ -69,7 +69,7 @@ interface Projected {
 function normedProjections(p: Attention, stream: Stream, weights: readonly Tensor[], pass: Pass): Projected {
   if (p.o.dtype === 'i8') return { x: stream.x, projected: projectedInt8(p, stream, weights, pass) };
   if (p.o.dtype === 'f8' && isWide(stream.x, p))
-    return { x: stream.x, projected: projectionsFloat8(stream.x, p, weights, pass.config.layer_norm_epsilon) };
+    return { x: stream.x, projected: projectionsFloat8(stream.x, p.norm, weights, pass.config.layer_norm_epsilon) };
   const { x, h } = normalise(stream, p.norm, pass);
   const all = isWide(x, p) && p.qkv && weights.length === 3;
   const projected = all ? linearGroup(h, p.qkv!) : projects(h, weights, pass);
@@ -275,9 +275,9 @@ function probabilities(site: number, { config, random }: Pass) {
   };
 }
 
-/** A group of matrices that project as one while they are trained, where attention takes the result as it is. */
+/** A group of matrices that project as one while they are trained, or in float8, where attention takes the result as it is. */
 const packed = (group: Tensor | undefined, { packs, adapters }: Pass): Tensor | undefined =>
-  packs && !adapters && group?.needsGrad ? group : undefined;
+  packs && !adapters && (group?.needsGrad || group?.dtype === 'f8') ? group : undefined;
 
 /** [B,S,parts H K] -> [B,S,parts,H,K]. */
 const inParts = (x: Tensor, parts: number, { config }: Pass): Tensor =>

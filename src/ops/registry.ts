@@ -31,7 +31,7 @@ import { greedyRows, greedySteps } from './greedy_steps/greedy_steps.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import { linearAddKernel } from './linear/linear_add.ts';
 import { linearGroupKernel } from './linear/linear_group.ts';
-import { float8SumsKernel, scaleFloat8Kernel } from './linear_float8/float8_sums.ts';
+import { float8SumsKernel } from './linear_float8/float8_sums.ts';
 import { gatedFloat8Kernel } from './linear_float8/gated_float8.ts';
 import { linearFloat8AddKernel, linearFloat8Kernel } from './linear_float8/linear_float8.ts';
 import { quantiseFloat8Kernel } from './linear_float8/quantise_float8.ts';
@@ -81,7 +81,6 @@ export const kernels = [
   linearFloat8Kernel,
   linearFloat8AddKernel,
   float8SumsKernel,
-  scaleFloat8Kernel,
   quantiseFloat8Kernel,
   rmsNormFloat8Kernel,
   gatedFloat8Kernel,

@@ -70,8 +70,6 @@ export interface CudaGemm {
     beta: number;
     /** float32 factors of float8 matrices: one for each of a's m rows, one for each of b's n columns. */
     scales?: { a: string; b: string };
-    /** float8: whether sums stay in the tensor cores' 14 bits, which is faster for large products. */
-    fast?: boolean;
     /** Several products in one launch: each one's matrices lie so many elements behind the last one's. */
     batch?: { count: number; a: number; b: number; c: number };
   };

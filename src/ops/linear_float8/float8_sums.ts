@@ -1,17 +1,16 @@
 /**
- * float8_sums and scale_float8: products of float8 rows with several weights of one shape in one launch, and their scales.
+ * float8_sums: products of float8 rows with several weights of one shape in one launch, without their scales.
  *
- *   float8_sums:   y[g,n,o] = sum_i x[n,i] * weight[g,o,i]
- *   scale_float8:  y[g,n,o] = xScales[n] * scales[g,o] * y[g,n,o]
+ *   y[g,n,o] = sum_i x[n,i] * weight[g,o,i]
  *
- * x [N,I], weight [G,O,I], xScales [N], scales [G,O], y [G,N,O] of type T, which holds such sums (up to 448^2 I). cublasLt scales single
- * products only, and of few rows a single one leaves much of a GPU idle. Inference only.
+ * x [N,I], weight [G,O,I], y [G,N,O] of type T, which holds such sums (up to 448^2 I). Who reads them scales them: cublasLt can do that
+ * to single products only, and of few rows a single one leaves much of a GPU idle. Inference only.
  */
 import type { FloatType } from '../../backend/backend.ts';
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { FLOAT8_ARCH, FLOAT8_BESIDE, FLOAT8_MULTIPLE, float8SumsPlan, scaleFloat8Plan } from './linear_float8.cuda.ts';
+import { FLOAT8_ARCH, FLOAT8_BESIDE, FLOAT8_MULTIPLE, float8SumsPlan } from './linear_float8.cuda.ts';
 
 export const float8SumsKernel = defineKernel({
   name: 'float8_sums',
@@ -39,24 +38,6 @@ export const float8SumsKernel = defineKernel({
         }
   },
   cuda: float8SumsPlan,
-  arch: FLOAT8_ARCH,
-  types: FLOAT8_BESIDE,
-  only: 'cuda',
-});
-
-export const scaleFloat8Kernel = defineKernel({
-  name: 'scale_float8',
-  inputs: { xScales: 'f32[N]', scales: 'f32[G,O]' },
-  updates: { y: '[G,N,O]' },
-  outputs: {},
-  requires: { [`O a multiple of ${FLOAT8_MULTIPLE}`]: ({ O }) => O % FLOAT8_MULTIPLE === 0 },
-  cases: [{ sizes: { N: 1, G: 1, O: 16 } }, { sizes: { N: 37, G: 3, O: 80 } }, { sizes: { N: 130, G: 2, O: 1024 } }],
-  reference({ xScales, scales, y }, { N, G, O }) {
-    for (let g = 0; g < G; g++)
-      for (let n = 0; n < N; n++)
-        for (let o = 0; o < O; o++) y[(g * N + n) * O + o]! *= xScales[n]! * scales[g * O + o]!;
-  },
-  cuda: scaleFloat8Plan,
   arch: FLOAT8_ARCH,
   types: FLOAT8_BESIDE,
   only: 'cuda',

@@ -1,39 +1,19 @@
 /** The parts of an encoder's layers whose matrices are in float8, beside a float32 residual stream on a GPU. Inference only. */
 import type { FloatType } from '../../backend/backend.ts';
-import { run } from '../../tensor/autograd.ts';
 import { discard } from '../../tensor/scope.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { type Activation, activation } from '../activation/activation.ts';
-import { float8Sums, scaleFloat8Kernel } from './float8_sums.ts';
+import { float8Sums } from './float8_sums.ts';
 import { gatedFloat8 } from './gated_float8.ts';
 import { linearFloat8, linearFloat8Add } from './linear_float8.ts';
 import { rmsNormFloat8 } from './rms_norm_float8.ts';
 
-/** Rows from which on each product fills a GPU, so that a pass to scale them is not worth it. */
-const MANY_ROWS = 2048;
-
-/**
- * Projections [...,O] of a norm of x, float32 [...,D], by weights [O,D] that lie together in `qkv`, where that is given.
- * @throws ShapeError
- */
-export function projectionsFloat8(
-  x: Tensor,
-  { norm, qkv }: { norm: Tensor; qkv?: Tensor | undefined },
-  weights: readonly Tensor[],
-  eps: number,
-): Tensor[] {
+/** Projections [...,O] of a norm of x, float32 [...,D], by weights [O,D] or groups of them. @throws ShapeError */
+export function projectionsFloat8(x: Tensor, norm: Tensor, weights: readonly Tensor[], eps: number): Tensor[] {
   const h = rmsNormFloat8(x, norm, eps);
-  const type = norm.dtype as FloatType;
-  const together = qkv && weights.length === qkv.shape[0] && h.scales!.length < MANY_ROWS;
-  const projected = together ? scaledTogether(h, qkv, type) : linearFloat8(h, weights, { type });
+  const projected = linearFloat8(h, weights, { type: norm.dtype as FloatType });
   discard(h, h.scales);
   return projected;
-}
-
-function scaledTogether(h: Tensor, group: Tensor, type: FloatType): Tensor[] {
-  const y = float8Sums(h, group, type);
-  run(scaleFloat8Kernel, { xScales: h.scales!, scales: group.scales!, y });
-  return split(y).map((part) => part.view(...h.shape.slice(0, -1), group.shape[1]!));
 }
 
 /** The matrices of a group [G,…]. */

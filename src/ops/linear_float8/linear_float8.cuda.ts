@@ -8,7 +8,7 @@ export const FLOAT8_ARCH = 89;
 export const FLOAT8_BESIDE = ['f32', 'bf16'] as const;
 /** What cublasLt wants of the sizes of float8 matrices. */
 export const FLOAT8_MULTIPLE = 16;
-/** Hopper, where cublasLt takes a factor per row and column. */
+/** Hopper, where cublasLt takes a factor per row and column, and launches may begin ahead. */
 const SCALED_ARCH = 90;
 /** Elements that a thread handles together, and the threads that a row should at most have. */
 const EACH = 8;
@@ -26,7 +26,7 @@ const rowsPlan =
       defines: { WIDTH, EACH, THREADS },
       grid: [sizes.N!],
       block: THREADS,
-      ahead: device.arch >= 90,
+      ahead: device.arch >= SCALED_ARCH,
     };
     return { launches: [launch] };
   };
@@ -35,19 +35,19 @@ export const quantiseFloat8Plan = rowsPlan('quantise_float8', 'I');
 export const rmsNormFloat8Plan = rowsPlan('rms_norm_float8', 'D');
 export const gatedFloat8Plan = rowsPlan('gated_float8', 'F');
 
-/** Scales some sums into y, G matrices of them. */
+/** Scales sums into y, which they may be. */
 const scaling = (
-  { sizes: { N, G = 1, O }, device }: CudaSite,
-  { alpha, beta, types: [SUMS, RESULT] }: { alpha: number; beta: number; types: [string, string] },
+  { sizes: { N, O }, device }: CudaSite,
+  { alpha, beta, type: RESULT }: { alpha: number; beta: number; type: string },
   sums: string,
 ): CudaLaunch => ({
   source: 'linear_float8/scale_float8.cu',
   entry: 'scale_float8',
-  defines: { SUMS, RESULT, ALPHA: `${alpha}`, BETA: `${beta}`, MATRICES: G },
-  grid: [blocksFor(G * N! * O!, EACH * BLOCK)],
+  defines: { RESULT, ALPHA: `${alpha}`, BETA: `${beta}` },
+  grid: [blocksFor(N! * O!, EACH * BLOCK)],
   block: BLOCK,
-  ahead: device.arch >= 90,
-  arguments: ['xScales', 'scales', sums, 'y', 'N', 'O'],
+  ahead: device.arch >= SCALED_ARCH,
+  arguments: [sums, 'xScales', 'scales', 'y', 'N', 'O'],
 });
 
 const product = ({ sizes: { N, I, O } }: CudaSite) => ({
@@ -63,7 +63,7 @@ export const linearFloat8Plan: CudaPlan = (site) => {
   const alpha = site.scalars.alpha!;
   if (site.device.arch === SCALED_ARCH) return { launches: [scaled(site, alpha, 0)] };
   const sums: CudaGemm = { gemm: { ...product(site), c: 'y', alpha: 1, beta: 0 } };
-  return { launches: [sums, scaling(site, { alpha, beta: 0, types: ['T', 'T'] }, 'y')] };
+  return { launches: [sums, scaling(site, { alpha, beta: 0, type: 'T' }, 'y')] };
 };
 
 export const linearFloat8AddPlan: CudaPlan = (site) => {
@@ -71,16 +71,14 @@ export const linearFloat8AddPlan: CudaPlan = (site) => {
   if (site.device.arch === SCALED_ARCH) return { launches: [scaled(site, alpha, beta)] };
   const { N, O } = site.sizes;
   const sums: CudaGemm = { gemm: { ...product(site), c: 'sums', alpha: 1, beta: 0 } };
-  const add = scaling(site, { alpha, beta, types: ['float', 'float'] }, 'sums');
-  return { workspace: { sums: 4 * N! * O! }, launches: [sums, add] };
+  return {
+    workspace: { sums: 4 * N! * O! },
+    launches: [sums, scaling(site, { alpha, beta, type: 'float' }, 'sums')],
+  };
 };
 
 export const float8SumsPlan: CudaPlan = (site) => {
   const { N, I, G, O } = site.sizes;
   const batch = { count: G!, a: 0, b: O! * I!, c: N! * O! };
-  return { launches: [{ gemm: { ...product(site), c: 'y', alpha: 1, beta: 0, batch, fast: true } }] };
+  return { launches: [{ gemm: { ...product(site), c: 'y', alpha: 1, beta: 0, batch } }] };
 };
-
-export const scaleFloat8Plan: CudaPlan = (site) => ({
-  launches: [scaling(site, { alpha: 1, beta: 0, types: ['T', 'T'] }, 'y')],
-});
