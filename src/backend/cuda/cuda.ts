@@ -35,7 +35,7 @@ export interface CudaParts {
 }
 
 /** Scratch memory of one operation, as a share of the device's. */
-const SCRATCH = 1 / 512;
+const SCRATCH = 1 / 256;
 /** Launches that an error of the device names. */
 const RECENT = 8;
 /** Calls of one kernel whose preparation is kept. */
