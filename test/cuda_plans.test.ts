@@ -8,9 +8,10 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { FloatType } from '../src/backend/backend.ts';
 import { architecture, defineOptions, expandSource, sourceFolder } from '../src/backend/cuda/nvrtc.ts';
-import type { CudaDevice, CudaPlan } from '../src/backend/cuda/plan.ts';
+import type { CudaDevice, CudaLaunch, CudaPlan } from '../src/backend/cuda/plan.ts';
 import { type Prepared, prepare, type Specialisation } from '../src/backend/cuda/program.ts';
 import { type AnyKernel, defineKernel } from '../src/backend/kernel.ts';
+import { attentionPackedBackward, attentionPackedForward } from '../src/ops/attention/attention_packed.ts';
 import { kernels } from '../src/ops/registry.ts';
 import { preparedCases, specialisations } from './harness.ts';
 
@@ -107,6 +108,33 @@ test('a plan that does not fit says what is wrong', () => {
       prepare({ ...example(() => ({ launches: [] })), cuda: undefined } as never, { ...call, absent: new Set() }, h100),
     /example: has no CUDA implementation/,
   );
+});
+
+test('every kernel of attention that takes parts of rows reads how far apart they are', () => {
+  for (const [M, N, causal, given] of [
+    [568, 568, 0, ['bias', 'dbias']],
+    [114, 114, 1, ['bias', 'dbias']],
+    [114, 568, 0, ['querySegments', 'keySegments']],
+    [40, 4096, 0, ['dense', 'ddense', 'rng']],
+  ] as const)
+    for (const kernel of [attentionPackedForward, attentionPackedBackward])
+      for (const [type, D] of [
+        ['bf16', 64],
+        ['bf16', 128],
+        ['bf16', 40],
+        ['f32', 64],
+      ] as const) {
+        const { launches } = kernel.cuda!({
+          sizes: { B: 144, M, N, H: 12, D, P: 257, E: 1, G: 12, Q: 3, R: 3 },
+          scalars: { scale: 1, causal, queryOffset: 0, dropout: 0.1, site: 0 },
+          type,
+          device: h100,
+          has: (name) => !/bias|dense|Segments|Positions|rng/.test(name) || (given as readonly string[]).includes(name),
+        });
+        for (const launch of launches as readonly CudaLaunch[])
+          if (launch.arguments!.some((name) => typeof name !== 'string'))
+            assert.match(readFileSync(join(sourceFolder, launch.source), 'utf8'), /keyStride/, launch.source);
+      }
 });
 
 const nvcc = ['nvcc', '/usr/local/cuda/bin/nvcc'].find((path) => !spawnSync(path, ['--version']).error);
