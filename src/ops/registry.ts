@@ -28,6 +28,7 @@ import { feedForwardInt8Kernel } from './feed_forward_int8/feed_forward_int8.ts'
 import { fireBiasBackward, fireBiasForward } from './fire_bias/fire_bias.ts';
 import { globalNorm, parameterNorms } from './global_norm/global_norm.ts';
 import { greedyRows, greedySteps } from './greedy_steps/greedy_steps.ts';
+import { coarseCopy, likeliestKernel } from './likeliest/likeliest.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import { linearAddKernel } from './linear/linear_add.ts';
 import { linearGroupKernel } from './linear/linear_group.ts';
@@ -119,6 +120,8 @@ export const kernels = [
   scaleKernel,
   selectRowsBackward,
   topKKernel,
+  coarseCopy,
+  likeliestKernel,
   transposeKernel,
   widenKernel,
   adafactor,

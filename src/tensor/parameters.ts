@@ -173,6 +173,7 @@ export class Parameters {
     const all = zeros(this.backend, this.dtype, length);
     for (const { name, offset, length } of places) {
       const tensor = this.get(name);
+      tensor.forgetDerived();
       const { memory } = all.part(offset, length);
       this.backend.convert!(memory, tensor.memory);
       tensor.memory = memory;
@@ -220,6 +221,11 @@ export class Parameters {
   /** Whether a parameter has its values from elsewhere: a file or another parameter. */
   isLent(name: string): boolean {
     return this.lent !== undefined && (this.lent.memories.has(name) || this.lent.aliases.has(name));
+  }
+
+  /** Whether this parameter's values lie in a file. */
+  isLentTensor(tensor: Tensor): boolean {
+    return this.lent !== undefined && [...this.lent.memories.values()].includes(tensor.memory);
   }
 
   has(name: string): boolean {
@@ -292,6 +298,7 @@ export class Parameters {
 
   dispose(): void {
     const gradients = [...this.former, ...this.stretches.map((stretch) => stretch.gradients)];
+    for (const tensor of this.byName.values()) tensor.forgetDerived();
     for (const tensor of [this.flat, ...gradients, ...this.apart]) this.backend.free(tensor.memory.base);
     this.lent?.close();
     this.lent = undefined;

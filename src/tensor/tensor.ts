@@ -26,6 +26,8 @@ export class Tensor {
   grad: Tensor | undefined;
   /** False while the contents of a parameter's `grad` are stale, so that the next write replaces them. */
   gradWritten = false;
+  /** What was made from the values for quick answers; gone as soon as they may change. */
+  derived: { dispose(): void } | undefined;
   /** Of a matrix in int8 or float8: f32 [rows], what a 1 of each row is worth. */
   scales: Tensor | undefined;
 
@@ -65,7 +67,13 @@ export class Tensor {
   write(values: ArrayLike<number>): void {
     if (values.length !== this.length)
       throw new ShapeError(`Tensor.write: ${values.length} values into [${this.shape}]`);
+    this.forgetDerived();
     this.backend.write(this.memory, toHost(this.dtype, values));
+  }
+
+  forgetDerived(): void {
+    this.derived?.dispose();
+    this.derived = undefined;
   }
 
   /** Host copy in the tensor's own type (16-bit types as their bits). */

@@ -11,7 +11,7 @@ import type { Seq2Seq } from '../seq2seq.ts';
 import type { Draw } from './draw.ts';
 import type { Settings } from './options.ts';
 import type { Process } from './processors_of.ts';
-import { type Decoding, decodeStep, moveTo } from './step.ts';
+import { type Decoding, decodeStep, type Head, moveTo } from './step.ts';
 import type { Ended } from './stopping.ts';
 import type { Streamer } from './streamer.ts';
 
@@ -73,9 +73,15 @@ export function readPrompt(run: Run, decoding: Decoding, rowsPerSource: number):
   return logits!;
 }
 
-/** Logits [1,R,V] of the tokens after `ids`, which stand at place `at` of every row. No scope frees them. */
-export function stepOn(run: Pick<Run, 'p' | 'pass'>, decoding: Decoding, ids: Int32Array | Tensor, at: number): Tensor {
-  return stepAt(run, decoding, ids, new Int32Array(ids.length).fill(at));
+/** Logits [1,R,V] of the tokens after `ids`, which stand at place `at` of every row, or what `head` makes. No scope frees them. */
+export function stepOn(
+  run: Pick<Run, 'p' | 'pass'>,
+  decoding: Decoding,
+  ids: Int32Array | Tensor,
+  at: number,
+  head?: Head,
+): Tensor {
+  return stepAt(run, decoding, ids, new Int32Array(ids.length).fill(at), head);
 }
 
 /** The same of tokens at places of their own. */
@@ -84,9 +90,10 @@ export function stepAt(
   decoding: Decoding,
   ids: Int32Array | Tensor,
   positions: Int32Array,
+  head?: Head,
 ): Tensor {
   moveTo(decoding, positions);
-  const step = (tokens: Tensor) => decodeStep(p, decoding, tokens, pass);
+  const step = (tokens: Tensor) => decodeStep(p, decoding, tokens, pass, head);
   if (ids instanceof Tensor) return scope(() => step(ids));
   return decoding.replay.step(ids, decoding.capacity - decoding.place, step);
 }

@@ -2,6 +2,7 @@
 import { argmax } from '../../ops/top_k/top_k.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { coarseHead, isPlainlyGreedy } from './coarse_head.ts';
 import { likeliest } from './draw.ts';
 import {
   breathe,
@@ -25,6 +26,7 @@ export async function sample(run: Run): Promise<GenerateOutput> {
   const kept = keptScores(run);
   const shape = { capacity: s.max_length - 1, rows: perSource, caches: 'own' } as const;
   const decoding = startDecoding(run.p, source, shape, run.pass);
+  const greedy = isPlainlyGreedy(run);
   const draws = run.drawsPlainly ? new DeviceDraws(run.p.head.backend, rows.length, shape.capacity) : undefined;
   let logits: Tensor | undefined;
   try {
@@ -41,8 +43,11 @@ export async function sample(run: Run): Promise<GenerateOutput> {
       for (const r of rows.keys()) unfinished[r] &&= !ended[r];
       dispose(logits);
       logits = undefined;
-      if (unfinished.some(Boolean))
-        logits = stepOn(run, decoding, chosen.next ?? Int32Array.from(ids), rows[0]!.length - 1);
+      if (unfinished.some(Boolean)) {
+        const at = rows[0]!.length - 1;
+        const head = greedy ? coarseHead(run, decoding, rows[0]!.length - run.prompts[0]!.length) : undefined;
+        logits = stepOn(run, decoding, chosen.next ?? Int32Array.from(ids), at, head);
+      }
       if (chosen.next) dispose(chosen.next);
       await breathe(run);
     }
@@ -59,13 +64,14 @@ export async function sample(run: Run): Promise<GenerateOutput> {
   }
 }
 
-/** The next token of every row; `next` are the same ids where they are on the device already. */
+/** The next token of every row, from its logits unless they are tokens already; `next` are the same ids where they are on the device already. */
 async function choose(
   { settings: s, process, draw, prompts }: Run,
   logits: Tensor,
   rows: readonly number[][],
   { kept, draws, position }: { kept: Kept; draws: DeviceDraws | undefined; position: Tensor },
 ): Promise<{ ids: number[]; next: Tensor | undefined }> {
+  if (logits.dtype === 'i32') return { ids: Array.from(await logits.read()), next: undefined };
   if ((draws || (!process && !s.do_sample)) && !kept.scores && !kept.logits) {
     const next = scope(() => (draws ? draws.choose(logits, position) : argmax(logits)));
     return { ids: Array.from(await next.read()), next }; // what ended rows go on with touches no other row

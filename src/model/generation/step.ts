@@ -98,8 +98,11 @@ export function moveTo(decoding: Decoding, positions: ArrayLike<number>): void {
   decoding.place = positions[0]!;
 }
 
-/** Logits [1,R,V] for the tokens after `ids`, i32 [1,R], which join the caches at the decoding's positions. */
-export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pass): Tensor {
+/** What becomes of the decoder's states [1,R,D]. */
+export type Head = (states: Tensor) => Tensor;
+
+/** Logits [1,R,V] for the tokens after `ids`, i32 [1,R], which join the caches at the decoding's positions; or what `head` makes. */
+export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pass, head?: Head): Tensor {
   return scope(() => {
     const { position, place, capacity, origins, self, cross, crossSegments } = decoding;
     const { config: c } = pass;
@@ -120,6 +123,6 @@ export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pa
       stream = feedForwardStep(block.feedForward, stream, pass);
     }
     const { h } = normalise(stream, p.decoder.finalNorm, pass);
-    return linearRows(h, [p.head], { alpha: headScale(c) })[0]!;
+    return head ? head(h) : linearRows(h, [p.head], { alpha: headScale(c) })[0]!;
   });
 }

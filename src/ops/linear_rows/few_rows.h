@@ -80,17 +80,25 @@ template <class F, class R> void block(const Rows &rows, const F *weight, int64_
   tiles<1>(rows, n, weight, y, O);
 }
 
+/** Floats between padded rows: not a power of two, whose rows would share cache sets. */
+inline int64_t paddedStride(int64_t I) { return (I + W - 1) / W * W + 16; }
+
+/** x [N,I] as rows in `memory`, N * paddedStride(I) + W floats. */
+template <class X> Rows paddedRows(const X *x, float *memory, int64_t N, int64_t I, float alpha) {
+  const int64_t stride = paddedStride(I);
+  for (int64_t n = 0; n < N; n++)
+    for (int64_t i = 0; i < I + W; i++) memory[n * stride + i] = i < I ? float(x[n * I + i]) : 0;
+  return {memory, stride, I, N, alpha};
+}
+
 /** Up to three weights [O_j,I] on x [N,I], times alpha: y_j [N,O_j]. */
 template <class R, class F>
 int linearRows(const R *x, const F *const (&weights)[3], R *const (&ys)[3], const int64_t (&widths)[3], int64_t N, int64_t I,
                float alpha) {
   static thread_local Scratch scratch;
-  const int64_t stride = (I + W - 1) / W * W + 16;  // not a power of two, whose rows would share cache sets
-  float *padded = scratch.floats(N * stride + W);
-  if (!padded) return OUT_OF_MEMORY;
-  for (int64_t n = 0; n < N; n++)
-    for (int64_t i = 0; i < I + W; i++) padded[n * stride + i] = i < I ? float(x[n * I + i]) : 0;
-  const Rows rows{padded, stride, I, N, alpha};
+  float *memory = scratch.floats(N * paddedStride(I) + W);
+  if (!memory) return OUT_OF_MEMORY;
+  const Rows rows = paddedRows(x, memory, N, I, alpha);
   int64_t blocks = 0, outputs = 0;
   for (int64_t width : widths) {
     blocks += (width + W - 1) / W;
