@@ -32,6 +32,7 @@ import { coarseCopy, likeliestKernel } from './likeliest/likeliest.ts';
 import { linearBackwardInput, linearBackwardWeight, linearForward } from './linear/linear.ts';
 import { linearAddKernel } from './linear/linear_add.ts';
 import { linearGroupKernel } from './linear/linear_group.ts';
+import { linearSeveralKernel } from './linear/linear_several.ts';
 import { float8SumsKernel } from './linear_float8/float8_sums.ts';
 import { gatedFloat8Kernel } from './linear_float8/gated_float8.ts';
 import { linearFloat8AddKernel, linearFloat8Kernel } from './linear_float8/linear_float8.ts';
@@ -72,6 +73,7 @@ export const kernels = [
   linearBackwardWeight,
   linearAddKernel,
   linearGroupKernel,
+  linearSeveralKernel,
   linearRowsKernel,
   linearHalfKernel,
   linearRowsHalfKernel,

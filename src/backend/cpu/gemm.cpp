@@ -103,20 +103,16 @@ template <class E, class F, class R> void runTasks(const Product<E, F, R> &p, co
   });
 }
 
-}  // namespace
-
-template <class E, class F, class R>
-int gemm(Operand<E> a, Operand<F> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta) {
+/** A product of many rows. */
+template <class E, class F, class R> int largeProduct(const Task<E, F, R> &task) {
   constexpr bool direct = std::is_same<R, float>::value;
   using Tiles = Engine<E>;
+  const int64_t M = task.M, N = task.N, K = task.K;
   const bool serial = 2.0 * M * N * K < SERIAL_OPERATIONS;
-  const int64_t terms = blockTerms<Tiles>(K);
-  const int64_t kChunk = Tiles::K_CHUNK / Tiles::KC * terms;
+  const int64_t kChunk = Tiles::K_CHUNK / Tiles::KC * task.terms;
   const int64_t items = Tiles::panelItems(std::min(kChunk, ceilDiv(K, Tiles::STEP) * Tiles::STEP)) *
                         ceilDiv(std::min(N, Tiles::N_CHUNK), Tiles::NR);
-  Product<E, F, R> p{{a, b, c, M, N, K, terms, alpha, beta}, nullptr, nullptr};
-  const SlimProduct<Tiles, E, F, R> slim{{a, b, c, M, N, K, terms, alpha, beta}};
-  if (slim.fits()) return slim.run(serial);
+  Product<E, F, R> p{task, nullptr, nullptr};
   p.columns = reinterpret_cast<typename Tiles::Item *>(
       packedColumns.floats(ceilDiv(items * int64_t(sizeof(typename Tiles::Item)), sizeof(float))));
   if (!direct) p.sums = sums.floats(M_CHUNK * SUM_STRIDE);
@@ -132,7 +128,37 @@ int gemm(Operand<E> a, Operand<F> b, R *c, int64_t M, int64_t N, int64_t K, floa
   return OK;
 }
 
+}  // namespace
+
+template <class E, class F, class R>
+int gemms(Operand<E> a, const Right<F, R> *rights, int count, int64_t M, int64_t K, float alpha, float beta) {
+  constexpr int MOST = 3;
+  Task<E, F, R> tasks[MOST];
+  double operations = 0;
+  for (int i = 0; i < count; i++) {
+    tasks[i] = {a, rights[i].b, rights[i].c, M, rights[i].N, K, blockTerms<Engine<E>>(K), alpha, beta};
+    operations += 2.0 * M * K * rights[i].N;
+  }
+  const SlimProduct<Engine<E>, E, F, R> slim(tasks, count);
+  if (slim.fits()) return slim.run(operations < SERIAL_OPERATIONS);
+  for (int i = 0; i < count; i++) {
+    const int code = largeProduct(tasks[i]);
+    if (code != OK) return code;
+  }
+  return OK;
+}
+
+template <class E, class F, class R>
+int gemm(Operand<E> a, Operand<F> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta) {
+  const Right<F, R> right{b, c, N};
+  return gemms(a, &right, 1, M, K, alpha, beta);
+}
+
 template int gemm(Operand<float>, Operand<float>, float *, int64_t, int64_t, int64_t, float, float);
 template int gemm(Operand<bf16>, Operand<bf16>, bf16 *, int64_t, int64_t, int64_t, float, float);
 template int gemm(Operand<bf16>, Operand<bf16>, float *, int64_t, int64_t, int64_t, float, float);
 template int gemm(Operand<float>, Operand<half>, float *, int64_t, int64_t, int64_t, float, float);
+template int gemms(Operand<float>, const Right<float, float> *, int, int64_t, int64_t, float, float);
+template int gemms(Operand<bf16>, const Right<bf16, bf16> *, int, int64_t, int64_t, float, float);
+template int gemms(Operand<bf16>, const Right<bf16, float> *, int, int64_t, int64_t, float, float);
+template int gemms(Operand<float>, const Right<half, float> *, int, int64_t, int64_t, float, float);

@@ -22,3 +22,14 @@ template <class E> Operand<E> transposed(const E *data, int64_t stride) { return
  */
 template <class E, class F, class R>
 int gemm(Operand<E> a, Operand<F> b, R *c, int64_t M, int64_t N, int64_t K, float alpha, float beta);
+
+/** One of the products of an A: C[M,N] of B[K,N]. */
+template <class F, class R> struct Right {
+  Operand<F> b;
+  R *c;
+  int64_t N;
+};
+
+/** The same for up to three B at once, which costs less where there are few rows. */
+template <class E, class F, class R>
+int gemms(Operand<E> a, const Right<F, R> *rights, int count, int64_t M, int64_t K, float alpha, float beta);

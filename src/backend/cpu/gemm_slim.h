@@ -74,14 +74,16 @@ inline thread_local PackedLeft packedLeft;
 inline thread_local Scratch slimColumns, slimSums;
 
 /**
- * The work of all threads on one product. An engine's `Rows` multiply a band of rows by a packed panel; its `Next` gets the
+ * The work of all threads on products of one A. An engine's `Rows` multiply a band of rows by a packed panel; its `Next` gets the
  * panel packed that comes next, and `Next::finish` what is left of that.
  */
 template <class Engine, class E, class F, class R> class SlimProduct {
  public:
-  explicit SlimProduct(const Task<E, F, R> &task)
-      : task_(task), blocks_(ceilDiv(task.K, task.terms)), bands_(ceilDiv(task.M, Engine::MC)),
-        panels_(ceilDiv(task.N, Engine::NR)) {}
+  /** Tasks that differ in B, C and N alone. */
+  SlimProduct(const Task<E, F, R> *tasks, int count)
+      : tasks_(tasks), task_(tasks[0]), blocks_(ceilDiv(task_.K, task_.terms)), bands_(ceilDiv(task_.M, Engine::MC)) {
+    for (int i = 0; i < count; i++) panels_ += panelsOf(tasks[i]);
+  }
 
   /** Whether A is small enough for every thread to pack it, and to leave room for columns in the second cache level. */
   bool fits() const { return bands_ <= 2 && leftItems() * int64_t(sizeof(Item)) <= 1 << 20; }
@@ -109,7 +111,19 @@ template <class Engine, class E, class F, class R> class SlimProduct {
   int64_t blockItems() const { return Engine::panelItems(task_.terms); }
   int64_t terms(int64_t block) const { return std::min(task_.terms, task_.K - block * task_.terms); }
   int64_t bandRows(int64_t band) const { return std::min<int64_t>(Engine::MC, task_.M - band * Engine::MC); }
-  int64_t width(int64_t panel) const { return std::min<int64_t>(Engine::NR, task_.N - panel * Engine::NR); }
+  static int64_t panelsOf(const Task<E, F, R> &task) { return ceilDiv(task.N, Engine::NR); }
+
+  /** A panel of one of the tasks: columns of its B and C from `first` on. */
+  struct Panel {
+    const Task<E, F, R> &task;
+    int64_t first;
+    int64_t width() const { return std::min<int64_t>(Engine::NR, task.N - first); }
+  };
+  Panel panelAt(int64_t panel) const {
+    const Task<E, F, R> *task = tasks_;
+    for (; panel >= panelsOf(*task); task++) panel -= panelsOf(*task);
+    return {*task, panel * Engine::NR};
+  }
   Operand<E> left(int64_t band, int64_t block) const {
     const Operand<E> &a = task_.a;
     return {a.data + band * Engine::MC * a.rowStep + block * task_.terms * a.columnStep, a.rowStep, a.columnStep};
@@ -123,9 +137,10 @@ template <class Engine, class E, class F, class R> class SlimProduct {
 
   /** Columns of a panel, none behind the last. */
   PanelSource<F> source(int64_t panel) const {
-    const Operand<F> &b = task_.b;
-    if (panel >= panels_) return {b, 0, 0, task_.terms, 0};
-    return {{b.data + panel * Engine::NR * b.columnStep, b.rowStep, b.columnStep}, width(panel), task_.K, task_.terms, blockItems()};
+    if (panel >= panels_) return {task_.b, 0, 0, task_.terms, 0};
+    const Panel at = panelAt(panel);
+    const Operand<F> &b = at.task.b;
+    return {{b.data + at.first * b.columnStep, b.rowStep, b.columnStep}, at.width(), task_.K, task_.terms, blockItems()};
   }
 
   /** One thread's share: it takes panels ahead of the one that it multiplies. @returns whether there was memory */
@@ -166,44 +181,47 @@ template <class Engine, class E, class F, class R> class SlimProduct {
   }
 
   void multiplyTurned(int64_t panel, const Item *items, float *sums, Fetch next) const {
-    const int64_t stride = DIRECT ? task_.N : Engine::NR;
-    float *c = place(panel, sums);
+    const Panel at = panelAt(panel);
+    float *c = place(at, sums);
     for (int64_t block = 0; block < blocks_; block++) {
       const Factors factors(task_, block * task_.terms);
-      Engine::multiplyTurned(items + block * bandItems(), task_.M, source(panel).at(block), width(panel), terms(block), c, stride,
+      Engine::multiplyTurned(items + block * bandItems(), task_.M, source(panel).at(block), at.width(), terms(block), c, strideOf(at),
                              factors.alpha, factors.beta, next.part(block, blocks_));
     }
-    if constexpr (!DIRECT) finishPanel(panel, c);
+    if constexpr (!DIRECT) finishPanel(at, c);
   }
 
-  /** Where a panel's columns of C are summed up. */
-  float *place(int64_t panel, float *sums) const {
-    if constexpr (DIRECT) return task_.c + panel * Engine::NR;
+  /** Where a panel's columns of C are summed up, and how far apart their rows lie. */
+  static float *place(const Panel &at, float *sums) {
+    if constexpr (DIRECT) return at.task.c + at.first;
     else return sums;
   }
+  static int64_t strideOf(const Panel &at) { return DIRECT ? at.task.N : Engine::NR; }
 
-  void finishPanel(int64_t panel, const float *sums) const {
-    const Task<E, F, R> &t = task_;
-    finish(sums, Engine::NR, t.c + panel * Engine::NR, t.N, t.M, width(panel), t.alpha, t.beta);
+  static void finishPanel(const Panel &at, const float *sums) {
+    const Task<E, F, R> &t = at.task;
+    finish(sums, Engine::NR, t.c + at.first, t.N, t.M, at.width(), t.alpha, t.beta);
   }
 
   void multiply(int64_t panel, const Item *items, const Item *columns, float *sums, Next &next) const {
-    const Task<E, F, R> &t = task_;
-    const int64_t stride = DIRECT ? t.N : Engine::NR;
-    float *c = place(panel, sums);
+    const Panel at = panelAt(panel);
+    const int64_t stride = strideOf(at);
+    float *c = place(at, sums);
     [[maybe_unused]] const typename Engine::Session session{};
     for (int64_t block = 0; block < blocks_; block++) {
-      const Factors factors(t, block * t.terms);
+      const Factors factors(task_, block * task_.terms);
       for (int64_t band = 0; band < bands_; band++) {
         const Rows part = rows(band, block, items);
         for (int64_t r = 0; r < part.panels(); r++)
-          part.multiply(r, columns + block * blockItems(), c + (band * Engine::MC + part.start(r)) * stride, stride, width(panel),
+          part.multiply(r, columns + block * blockItems(), c + (band * Engine::MC + part.start(r)) * stride, stride, at.width(),
                         factors.alpha, factors.beta, next);
       }
     }
-    if constexpr (!DIRECT) finishPanel(panel, c);
+    if constexpr (!DIRECT) finishPanel(at, c);
   }
 
-  const Task<E, F, R> task_;
-  const int64_t blocks_, bands_, panels_;
+  const Task<E, F, R> *const tasks_;
+  const Task<E, F, R> &task_;
+  const int64_t blocks_, bands_;
+  int64_t panels_ = 0;
 };

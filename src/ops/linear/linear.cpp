@@ -1,4 +1,4 @@
-// linear, CPU: products of one engine. Contracts and formulas: linear.ts, linear_add.ts, linear_group.ts in this folder.
+// linear, CPU: products of one engine. Contracts and formulas: linear.ts, linear_add.ts, linear_several.ts, linear_group.ts in this folder.
 #include "gemm.h"
 
 KERNEL(linear_forward)(const T *x, const T *weight, T *y, int64_t N, int64_t I, int64_t O, float alpha) {
@@ -17,6 +17,12 @@ KERNEL(linear_backward_weight)(const T *dy, const T *x, float *dweight, int64_t 
 
 KERNEL(linear_add)(const T *x, const T *weight, float *y, int64_t N, int64_t I, int64_t O, float alpha, float beta) {
   return gemm(rowMajor(x, I), transposed(weight, I), y, N, O, I, alpha, beta);
+}
+
+KERNEL(linear_several)(const T *x, const T *first, const T *second, const T *third, T *y1, T *y2, T *y3, int64_t N, int64_t I,
+                       int64_t O, int64_t P, int64_t Q) {
+  const Right<T, T> rights[] = {{transposed(first, I), y1, O}, {transposed(second, I), y2, P}, {transposed(third, I), y3, Q}};
+  return gemms(rowMajor(x, I), rights, Q > 0 ? 3 : 2, N, I, 1, 0);
 }
 
 KERNEL(linear_group)(const T *x, const T *weight, T *y, int64_t N, int64_t I, int64_t G, int64_t O) {

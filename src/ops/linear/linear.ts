@@ -10,12 +10,13 @@
  */
 import type { FloatType } from '../../backend/backend.ts';
 import { defineKernel } from '../../backend/kernel.ts';
-import { gradientSlot, record, run, withValues } from '../../tensor/autograd.ts';
+import { gradientSlot, isRecording, record, run, withValues } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { linearFloat8 } from '../linear_float8/linear_float8.ts';
 import { isHalfOf, linearHalf } from '../linear_half/linear_half.ts';
 import { linearInt8 } from '../linear_int8/linear_int8.ts';
 import { linearBackwardInputPlan, linearBackwardWeightPlan, linearForwardPlan } from './linear.cuda.ts';
+import { linearSeveral } from './linear_several.ts';
 
 export const linearForward = defineKernel({
   name: 'linear_forward',
@@ -111,12 +112,11 @@ function project(x: Tensor, weights: readonly Tensor[], alpha: number): Tensor[]
   const rows = x.view(x.length / width, width);
   const outputsOf = (weight: Tensor) => weight.length / weight.shape.at(-1)!;
   const matrix = (weight: Tensor) => weight.view(outputsOf(weight), weight.shape.at(-1)!);
-  const outputs = weights.map((weight) =>
-    run(linearForward, { x: rows, weight: matrix(weight) }, { scalars: { alpha } }).y.view(
-      ...leading,
-      outputsOf(weight),
-    ),
-  );
+  const atOnce = alpha === 1 && weights.length > 1 && !isRecording() && x.backend.name !== 'cuda';
+  const products = atOnce
+    ? linearSeveral(rows, weights.map(matrix))
+    : weights.map((weight) => run(linearForward, { x: rows, weight: matrix(weight) }, { scalars: { alpha } }).y);
+  const outputs = products.map((y, j) => y.view(...leading, outputsOf(weights[j]!)));
   record(outputs, [x, ...weights], (dys) => {
     weights.forEach((weight, j) => {
       if (!dys[j]) return;
