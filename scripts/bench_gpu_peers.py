@@ -69,7 +69,7 @@ def by_events(run):
         return by_clock(run)
     from triton.testing import do_bench
 
-    return do_bench(run, warmup=20, rep=60, return_mode="median")
+    return do_bench(run, warmup=10, rep=40, return_mode="median")
 
 
 class Peers:
@@ -78,9 +78,9 @@ class Peers:
     def __init__(self):
         self.found = {}
 
-    def add(self, name, parts, compiled=True, timer=by_events):
-        """`parts(part)` is what to time. Whatever is compiled runs once now."""
-        self.found[name] = (parts, timer, compiled)
+    def add(self, name, parts, compiled=True, timer=by_events, holds=None):
+        """`parts(part)` is what to time. Whatever is compiled runs once now. `holds`: its tensors, where others hold more."""
+        self.found[name] = (parts, timer, compiled, holds)
         if not compiled:
             return
         for part in PARTS:
@@ -95,8 +95,11 @@ class Peers:
         forget()
 
     def measure(self, part):
-        for name, (parts, timer, compiled) in self.found.items():
+        for name, (parts, timer, compiled, holds) in self.found.items():
             try:
+                others = 0
+                if GPU and holds:
+                    others = torch.cuda.memory_allocated() - sum(x.numel() * x.element_size() for x in holds)
                 run = parts(part)
                 if run is None:
                     continue
@@ -105,7 +108,7 @@ class Peers:
                 if GPU:
                     torch.cuda.reset_peak_memory_stats()
                 milliseconds = timer(run)
-                peak = torch.cuda.max_memory_allocated() / 1e6 if GPU else 0
+                peak = (torch.cuda.max_memory_allocated() - others) / 1e6 if GPU else 0
                 say(peer=name, milliseconds=milliseconds, peakMegabytes=peak)
             except Exception as error:
                 say(peer=name, error=f"{type(error).__name__}: {error}"[:300])
@@ -283,32 +286,32 @@ def attention(peers):
         score = by_diagonal(table)
         return lambda: compiled(q, k, v, score_mod=score, block_mask=seen, scale=1.0)
 
-    peers.add("flex, fixed bias", both(flex(fixed), (q, k, v)))
+    peers.add("flex, fixed bias", both(flex(fixed), (q, k, v)), holds=(q, k, v, dout, fixed))
     if M * N <= 4096 * 4096:
-        peers.add("flex, learned bias", both(flex(bias), (q, k, v, bias)))
+        peers.add("flex, learned bias", both(flex(bias), (q, k, v, bias)), holds=(q, k, v, dout, bias))
 
     def cudnn(mask, is_causal):
         with sdpa_kernel(SDPBackend.CUDNN_ATTENTION if GPU else SDPBackend.MATH):
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, scale=1.0)
 
-    peers.add("cuDNN, no bias", both(lambda: cudnn(None, causal), (q, k, v)))
+    peers.add("cuDNN, no bias", both(lambda: cudnn(None, causal), (q, k, v)), holds=(q, k, v, dout))
     if M * N <= 4096 * 4096:
         place = torch.arange(N, device=DEVICE)[None] - torch.arange(M, device=DEVICE)[:, None]
         dense = fixed[:, place + M - 1][None].contiguous()
         if causal:
             dense = dense.masked_fill(place > 0, float("-inf"))
-        peers.add("cuDNN, fixed bias", both(lambda: cudnn(dense, False), (q, k, v)))
+        peers.add("cuDNN, fixed bias", both(lambda: cudnn(dense, False), (q, k, v)), holds=(q, k, v, dout, dense))
         flash = optional("src.model.ops.flash_attention_v2_bias")
         if flash:
             learned = fixed[:, place + M - 1][None].contiguous().requires_grad_(True)
             run = lambda: flash.flash_attention_v2_bias(q, k, v, learned, causal, 1.0)
-            peers.add("flashT5", both(run, (q, k, v, learned)))
+            peers.add("flashT5", both(run, (q, k, v, learned)), holds=(q, k, v, dout, learned))
     turbo = optional("turbot5.ops.fused_bias_attention")
     if turbo and M == N:
         table = torch.randn(BUCKETS, H, device=DEVICE, dtype=HALF)
         run = lambda: turbo.flash_attention_with_fusing_bias(q, k, v, table, causal, 1.0, BUCKETS, FARTHEST)
         # its backward takes a second and more: forward alone
-        peers.add("turboT5", lambda part: run if part == "forward" else None)
+        peers.add("turboT5", lambda part: run if part == "forward" else None, holds=(q, k, v, table))
 
 
 def rms_norm(peers):

@@ -29,7 +29,12 @@ test('every case has a name of its own, and is chosen by a part of it', () => {
   assert.deepEqual(chosen(all, []), all);
   assert.deepEqual(
     chosen(all, ['D128 causal backward', 'copy']).map(({ name }) => name.replace(/ B.* S/, ' S')),
-    [...[512, 1024, 2048, 4096, 8192, 16_384].map((S) => `attention S${S} D128 causal backward`), 'copy'],
+    [
+      ...['', ' f16'].flatMap((type) =>
+        [256, 512, 1024, 2048, 4096, 8192, 16_384].map((S) => `attention S${S} D128 causal backward${type}`),
+      ),
+      'copy',
+    ],
   );
 });
 

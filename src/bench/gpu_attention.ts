@@ -13,12 +13,13 @@ type Shape = readonly [B: number, H: number, M: number, N: number, D: number, ca
 /** 16,384 tokens of 2,048 channels by length: what the plots show. */
 export const plotted = {
   ...{ tokens: 16_384, channels: 2048 },
-  ...{ lengths: [512, 1024, 2048, 4096, 8192, 16_384], widths: [64, 128], causal: [false, true] },
+  ...{ lengths: [256, 512, 1024, 2048, 4096, 8192, 16_384], widths: [64, 128], causal: [false, true] },
 };
-const square: Shape[] = plotted.widths.flatMap((D) =>
-  plotted.causal.flatMap((causal) =>
-    plotted.lengths.map((S): Shape => [plotted.tokens / S, plotted.channels / D, S, S, D, causal]),
-  ),
+export function plottedShape(S: number, D: number, causal: boolean): Shape {
+  return [plotted.tokens / S, plotted.channels / D, S, S, D, causal];
+}
+const square = plotted.widths.flatMap((D) =>
+  plotted.causal.flatMap((causal) => plotted.lengths.map((S) => plottedShape(S, D, causal))),
 );
 /** Those of a training step of T5-base, and the longest. */
 const others: Shape[] = [
@@ -35,14 +36,13 @@ const both = ['forward', 'backward'] as const;
 
 export const attentionCases: GpuCase[] = [
   ...[...square, ...others].flatMap((shape) => both.map((what) => attend(shape, what, 'bf16'))),
-  ...(['f16', 'f32'] as const).flatMap((type) =>
-    both.map((what) => attend([16, 32, 1024, 1024, 64, false], what, type)),
-  ),
+  ...square.flatMap((shape) => both.map((what) => attend(shape, what, 'f16'))),
+  ...both.map((what) => attend([16, 32, 1024, 1024, 64, false], what, 'f32')),
 ];
 
-export function attentionName([B, H, M, N, D, causal]: Shape, what: What): string {
+export function attentionName([B, H, M, N, D, causal]: Shape, what: What, type: FloatType = 'bf16'): string {
   const length = M === N ? `S${N}` : `M${M} N${N}`;
-  return `attention B${B} H${H} ${length} D${D}${causal ? ' causal' : ''} ${what}`;
+  return `attention B${B} H${H} ${length} D${D}${causal ? ' causal' : ''} ${what}${type === 'bf16' ? '' : ` ${type}`}`;
 }
 
 function attend(shape: Shape, what: What, type: FloatType): GpuCase {
@@ -69,7 +69,7 @@ function attend(shape: Shape, what: What, type: FloatType): GpuCase {
     dispose(...Object.values(given));
     return measured(backend, name, milliseconds, { rate: flops / milliseconds / 1e9, unit: 'TFLOP/s' });
   };
-  const name = attentionName(shape, what);
-  if (type !== 'bf16') return { name: `${name} ${type}`, measure };
+  const name = attentionName(shape, what, type);
+  if (type !== 'bf16') return { name, measure };
   return { name, measure, peer: { kind: 'attention', part: what, B, H, M, N, D, causal } };
 }

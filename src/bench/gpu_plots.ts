@@ -3,14 +3,14 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { chartFile, type Labels } from '../util/chart.ts';
 import type { Measurement } from './bench.ts';
-import { plotted as attention, attentionName } from './gpu_attention.ts';
+import { plotted as attention, attentionName, plottedShape } from './gpu_attention.ts';
 import { plotted as kernels } from './gpu_kernels.ts';
 
 interface Plot {
   file: string;
   labels: Labels;
-  /** Cases by their place on the x axis. */
-  points: readonly { x: number; name: string }[];
+  /** Cases by their place on the x axis, ours with a line of its own where `label` is given. */
+  points: readonly { x: number; name: string; label?: string }[];
   value: (found: { milliseconds: number; rate: number; peakMegabytes: number }) => number;
 }
 
@@ -22,10 +22,10 @@ export function writePlots(found: readonly Measurement[], folder: string): strin
   mkdirSync(folder, { recursive: true });
   return [...attentionPlots(), ...kernelPlots()].flatMap(({ file, labels, points, value }) => {
     const lines = new Map<string, [number, number][]>();
-    for (const { x, name } of points) {
+    for (const { x, name, label = OURS } of points) {
       const measurement = byName.get(name);
       if (!measurement) continue;
-      for (const { peer, ...figures } of [{ peer: OURS, ...measurement }, ...(measurement.peers ?? [])]) {
+      for (const { peer, ...figures } of [{ peer: label, ...measurement }, ...(measurement.peers ?? [])]) {
         const y = value(figures);
         if (y > 0) lines.set(peer, [...(lines.get(peer) ?? []), [x, y]]);
       }
@@ -41,17 +41,21 @@ export function writePlots(found: readonly Measurement[], folder: string): strin
 const attentionPlots = (): Plot[] =>
   attention.widths.flatMap((D) =>
     attention.causal.flatMap((causal) =>
-      (['forward', 'backward'] as const).map((what) => ({
+      (['forward', 'backward', 'memory'] as const).map((what) => ({
         file: `attention_d${D}${causal ? '_causal' : ''}_${what}.svg`,
         labels: {
           title: `Attention with T5's bias, ${what}, head width ${D}${causal ? ', causal' : ''}`,
-          ...{ x: 'length', y: 'TFLOP/s', doublings: true, fromZero: true },
+          ...{ x: 'length', y: what === 'memory' ? 'MB at most' : 'TFLOP/s', doublings: true, fromZero: true },
         },
-        points: attention.lengths.map((S) => ({
-          x: S,
-          name: attentionName([attention.tokens / S, attention.channels / D, S, S, D, causal], what),
-        })),
-        value: ({ rate }) => rate,
+        points: (['bf16', 'f16'] as const).flatMap((type) =>
+          attention.lengths.map((S) => ({
+            x: S,
+            // A backward pass holds what the forward pass gave it.
+            name: attentionName(plottedShape(S, D, causal), what === 'forward' ? what : 'backward', type),
+            ...(type === 'f16' && { label: `${OURS}, float16` }),
+          })),
+        ),
+        value: ({ rate, peakMegabytes }) => (what === 'memory' ? peakMegabytes : rate),
       })),
     ),
   );
