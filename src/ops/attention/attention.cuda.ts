@@ -1,15 +1,19 @@
 /** attention, CUDA: which kernels run a call. Tensor cores take 16-bit types; attention_any.cu takes the rest. */
 import { bytesOf } from '../../backend/backend.ts';
-import { RUN } from '../../backend/cuda/launch.ts';
 import type { CudaLaunch, CudaPlan, CudaProgram, CudaSite } from '../../backend/cuda/plan.ts';
 import {
   anyLaunch,
+  biasSumsLaunch,
   ceil,
   denseLaunch,
+  FEW,
+  fewHopperLaunch,
   firstThatFits,
   forwardHopperLaunch,
   forwardLaunch,
   type HopperTune,
+  headsHopperLaunch,
+  headsInTurn,
   keysHopperLaunch,
   keysLaunch,
   onHopper,
@@ -18,7 +22,9 @@ import {
   paddedRows,
   queriesHopperLaunch,
   queriesLaunch,
+  rowsLaunch,
   rowTiles,
+  streamLaunch,
   WARP,
 } from './launches.cuda.ts';
 
@@ -32,9 +38,23 @@ function hopperTune(site: CudaSite, tiles: number): HopperTune {
   return { GROUPS: 2, KEYS: light ? 128 : 64, STAGES: 3, BLOCKS: 1 };
 }
 
+/** The forward pass at head width 128, and again what its shares' range did not do for. */
+function streamOnHopper(site: CudaSite, tiles: number): CudaProgram | undefined {
+  const { B, H, M, D } = site.sizes as Record<string, number>;
+  const { CAUSAL, DENSE, DROPOUT } = options(site);
+  if (!onTensorCores(site) || !onHopper(site) || D !== 128 || CAUSAL || DENSE || DROPOUT) return undefined;
+  const stream = streamLaunch(site);
+  const again = forwardHopperLaunch(site, hopperTune(site, tiles), 1);
+  if (!firstThatFits(site, [stream]) || !firstThatFits(site, [again])) return undefined;
+  const lost = B! * H! * ceil(M!, 128) * 8 * 4; // a number for each warp of a block of 128 queries
+  return { workspace: { lost }, launches: [stream] };
+}
+
 export const attentionForwardPlan: CudaPlan = (site) => {
   const { B, H, M } = site.sizes as Record<string, number>;
   const tiles = rowTiles(site);
+  const stream = streamOnHopper(site, tiles);
+  if (stream) return stream;
   const fast = onTensorCores(site)
     ? firstThatFits(site, [
         ...(onHopper(site) ? [forwardHopperLaunch(site, hopperTune(site, tiles))] : []),
@@ -66,7 +86,38 @@ function keysOnHopper(site: CudaSite): CudaLaunch[] {
     .map(({ launch }) => launch);
 }
 
-/** dk, dv and parts of dbias first, then dq, then ddense; how many keys each part of dbias is of. */
+/** Whole heads to a block, one block to a multiprocessor, where Hopper's kernels know the call. */
+function headsOnHopper(site: CudaSite): CudaProgram | undefined {
+  const { B, H, M, N, D, P } = site.sizes as Record<string, number>;
+  const { DENSE, DROPOUT, BIAS, SEGMENTS } = options(site);
+  if (!onTensorCores(site) || !onHopper(site) || D !== 64 || DENSE || DROPOUT || BIAS === 2) return undefined;
+  const used = (B! * H!) / (ceil(B!, headsInTurn(site)) * site.device.multiprocessors);
+  if (used < 0.75 || N! <= 64) return undefined;
+  const dbias = site.has('dbias');
+  const partial = dbias ? headsInTurn(site) * H! * P! * 4 : 0;
+  const biasSums = dbias ? [biasSumsLaunch(site, 0)] : [];
+  if (M! <= FEW && (M! <= 64 || N! > 128)) {
+    const stages = [4, 3].filter((n) => ceil(N!, 64) > n - 2); // copies of two heads' queries are under way at most
+    const few = firstThatFits(
+      site,
+      stages.map((n) => fewHopperLaunch(site, n)),
+    );
+    if (few) return { workspace: { partial }, launches: [few, ...biasSums] };
+  }
+  if (M! <= 64 || M! > MOST || SEGMENTS === 2) return undefined;
+  const heads = firstThatFits(site, [headsHopperLaunch(site, true), headsHopperLaunch(site, false)]);
+  const sums = headsInTurn(site) * H! * ceil(M!, 64) * 64 * D! * 4;
+  return (
+    heads && {
+      workspace: { rows: B! * H! * paddedRows(M!) * 8, sums, partial },
+      launches: [rowsLaunch(site), heads, ...biasSums],
+    }
+  );
+}
+/** Queries of a head whose sums of dq, with those of a head on every other multiprocessor, stay in the second-level cache. */
+const MOST = 1024;
+
+/** What is known of the queries, dk, dv and parts of dbias, then dq, then ddense; how many keys each part of dbias is of. */
 function backwardLaunches(site: CudaSite): { launches: CudaLaunch[]; keysPerBlock: number } {
   const { B, H, M, N, D, E, G } = site.sizes as Record<string, number>;
   if (onTensorCores(site)) {
@@ -86,7 +137,7 @@ function backwardLaunches(site: CudaSite): { launches: CudaLaunch[]; keysPerBloc
     const dense = firstThatFits(site, [denseLaunch(site)]);
     if (keys && queries && dense)
       return {
-        launches: [keys, queries, ...(site.has('ddense') ? [dense] : [])],
+        launches: [rowsLaunch(site), keys, queries, ...(site.has('ddense') ? [dense] : [])],
         keysPerBlock: (keys.block / WARP) * 16,
       };
   }
@@ -97,6 +148,7 @@ function backwardLaunches(site: CudaSite): { launches: CudaLaunch[]; keysPerBloc
   const first = anyLaunch(site, { ...keys, tiles: [4, 2] }, (tile) => [ceil(N!, tile), H!, B!]);
   return {
     launches: [
+      rowsLaunch(site),
       first,
       anyLaunch(site, { ...queries, tiles: [4, 1] }, (tile) => [ceil(M!, tile), H!, B!]),
       ...(site.has('ddense')
@@ -108,28 +160,13 @@ function backwardLaunches(site: CudaSite): { launches: CudaLaunch[]; keysPerBloc
 }
 
 export const attentionBackwardPlan: CudaPlan = (site): CudaProgram => {
-  const { B, H, M, N, D, P } = site.sizes as Record<string, number>;
+  const { B, H, M, N, P } = site.sizes as Record<string, number>;
+  const together = headsOnHopper(site);
+  if (together) return together;
   const { launches, keysPerBlock } = backwardLaunches(site);
-  const ROW_LANES = Math.min(WARP, 2 ** Math.ceil(Math.log2(ceil(D!, RUN))));
-  const rows: CudaLaunch = {
-    source: 'attention/attention_rows.cu',
-    entry: 'attention_rows',
-    defines: { ROW_LANES },
-    grid: [ceil(H! * paddedRows(M!), 256 / ROW_LANES), B!],
-    block: 256,
-    arguments: ['dout', 'out', 'lse', 'B', 'M', 'H', 'D', 'rows'],
-  };
   const partial = site.has('dbias') ? B! * H! * ceil(N!, keysPerBlock) * P! * 4 : 0;
   const workspace = { rows: B! * H! * paddedRows(M!) * 8, partial };
-  const sums: CudaLaunch = {
-    source: 'attention/attention_rows.cu',
-    entry: 'attention_bias_sums',
-    defines: { ROW_LANES, KEYS: keysPerBlock },
-    grid: [ceil(P!, WARP), H!],
-    block: 1024,
-    arguments: ['partial', 'dbias', 'B', 'H', 'N', 'P'],
-  };
-  return { workspace, launches: [rows, ...launches, ...(site.has('dbias') ? [sums] : [])] };
+  return { workspace, launches: [...launches, ...(site.has('dbias') ? [biasSumsLaunch(site, keysPerBlock)] : [])] };
 };
 
 /** A plan where queries, keys and values are parts of rows: attention_packed.ts. */

@@ -4,7 +4,7 @@
 #include "wgmma.cuh"
 
 // GROUPS: warpgroups of a block. KEYS: of a tile, 64 or 128. STAGES: tiles of keys and values in shared memory.
-// BLOCKS: of a multiprocessor.
+// BLOCKS: of a multiprocessor. AGAIN: 1 for those queries only that attention_stream_sm90.cu lost.
 constexpr int THREADS = GROUPS * WARPGROUP, QUERIES = 64 * GROUPS, AHEAD = STAGES - 2;
 constexpr bool QUERIES_IN_REGISTERS = KEYS == 64;
 constexpr int COLUMNS = KEYS / 8, PANELS = HEAD_WIDTH / PANEL, MARGIN = 16 + KEYS;
@@ -12,11 +12,22 @@ using QueryTile = Panels<HEAD_WIDTH, QUERIES>;
 using KeyTile = Panels<HEAD_WIDTH, KEYS>;
 extern __shared__ __align__(1024) unsigned char memory[];
 
-KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMETERS, T *out, float *lse) {
+KERNEL __launch_bounds__(THREADS, BLOCKS)
+    attention_forward_sm90(PROBLEM_PARAMETERS, T *out, float *lse
+#if AGAIN
+                           ,
+                           const int *lost
+#endif
+    ) {
   const Problem p PROBLEM;
   // The longest rows of a causal problem come first.
   const i64 m0 = i64(CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z;
   const int own = threadIdx.x / WARP * 16;
+#if AGAIN
+  const int warps = GROUPS * 4, part = threadIdx.x;
+  const bool wanted = part < warps && m0 + part / 4 * 64 < M && lost[((b * H + h) * gridDim.x + m0 / QUERIES) * warps + part];
+  if (!__syncthreads_or(wanted)) return;
+#endif
   const int stride = int(H) * HEAD_WIDTH, queryStride = stride * QUERY_PARTS, keyStride = stride * KEY_PARTS;
   const i64 keyHead = b * N * keyStride + h * HEAD_WIDTH;
   const T *keys = k + keyHead, *values = v + keyHead;
@@ -44,9 +55,9 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
     return t;
   };
   // Tiles are loaded AHEAD of their use; the one a stage held before has been multiplied by all warps by then.
-  int loading = next(0), loadingStage = 0;
+  int loading = 0, loadingStage = 0;
   const i64 tileStride = i64(KEYS) * keyStride;
-  i64 loadingAt = loading * tileStride;
+  i64 loadingAt = 0;
   const auto loadNext = [&] {
     if (loading < tiles) {
       const int n0 = loading * KEYS;
@@ -64,7 +75,7 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
 
   Softmax<1, COLUMNS, 8 * PANELS> softmax(p, row, b, h, m0 + own);
   unsigned qs[QUERIES_IN_REGISTERS ? QueryTile::STEPS : 1][4], left[KEYS / 16][4];
-  float sums[1][8 * PANELS][4] = {}, s[1][COLUMNS][4], additive[1][COLUMNS][4];
+  float sums[1][8 * PANELS][4], s[1][COLUMNS][4], additive[1][COLUMNS][4];
   const auto startScores = [&](int stage) {
     startProducts();
 #pragma unroll
@@ -93,41 +104,60 @@ KERNEL __launch_bounds__(THREADS, BLOCKS) attention_forward_sm90(PROBLEM_PARAMET
     for (int j = 0; j < COLUMNS; j += 2) asLeft(left[j / 2], s[0][j], s[0][j + 1]);
   };
 
+  for (softmax.everyTile = AGAIN || !REACHES_FAR<T>;; softmax.everyTile = true) {
+    softmax.move(b, h, int(m0) + own);
+    loading = next(0);
+    loadingStage = 0;
+    loadingAt = loading * tileStride;
 #pragma unroll
-  for (int i = 0; i < AHEAD; i++) loadNext();
-  if (int tile = next(0); tile < tiles) {
-    softmax.readDense(additive, tile * KEYS);
-    waitTile<AHEAD - 1>();
-    if constexpr (QUERIES_IN_REGISTERS)
+    for (int j = 0; j < 8 * PANELS; j++)
 #pragma unroll
-      for (int step = 0; step < QueryTile::STEPS; step++) QueryTile::left(qs[step], queryTile, own, step);
-    loadNext();
-    startScores(0);
-    waitProducts<0>();
-    share(tile, 0);
-    round();
-    int stage = 0;
-    // The products with a tile's values run beside the next tile's exponentials.
-    for (tile = next(tile + 1); tile < tiles; tile = next(tile + 1)) {
-      const int following = stage + 1 == STAGES ? 0 : stage + 1;
+      for (int x = 0; x < 4; x++) sums[0][j][x] = 0;
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) loadNext();
+    if (GROUPS > 1 && m0 + own / 64 * 64 >= M)  // a warpgroup without queries copies only
+      for (int tile = next(0); tile < tiles; tile = next(tile + 1)) {
+        waitTile<AHEAD - 1>();
+        loadNext();
+      }
+    else if (int tile = next(0); tile < tiles) {
+      softmax.readDense(additive, tile * KEYS);
       waitTile<AHEAD - 1>();
+      if constexpr (QUERIES_IN_REGISTERS)
+#pragma unroll
+        for (int step = 0; step < QueryTile::STEPS; step++) QueryTile::left(qs[step], queryTile, own, step);
       loadNext();
-      startScores(following);
-      startSums(stage);
-      waitProducts<1>();
-      share(tile, following);
-      settle(s[0], p);
+      startScores(0);
       waitProducts<0>();
-      softmax.rescale<true>(sums);
+      share(tile, 0);
       round();
-      stage = following;
+      int stage = 0;
+      // The products with a tile's values run beside the next tile's exponentials.
+      for (tile = next(tile + 1); tile < tiles; tile = next(tile + 1)) {
+        const int following = stage + 1 == STAGES ? 0 : stage + 1;
+        waitTile<AHEAD - 1>();
+        loadNext();
+        startScores(following);
+        startSums(stage);
+        waitProducts<1>();
+        share(tile, following);
+        settle(s[0], p);
+        waitProducts<0>();
+        softmax.rescale<true>(sums);
+        round();
+        stage = following;
+      }
+      startProducts();
+      startSums(stage);
+      waitProducts<0>();
     }
-    startProducts();
-    startSums(stage);
-    waitProducts<0>();
+    waitCopies<0>();
+    if (AGAIN || !REACHES_FAR<T>) {
+      __syncthreads();
+      break;
+    }
+    if (!__syncthreads_or(!softmax.everyTile && softmax.lost())) break;
   }
-  waitCopies<0>();
-  __syncthreads();
 
   softmax.divide(sums, lse);
 #pragma unroll

@@ -24,8 +24,8 @@ KERNEL __launch_bounds__(THREADS)
 
   T *keyTile = reinterpret_cast<T *>(memory), *valueTile = keyTile + KEYS * R::PITCH;
   T *queryTiles = valueTile + KEYS * R::PITCH, *doutTiles = queryTiles + 2 * QUERIES * R::PITCH;
-  RowStatistics *rowTiles = reinterpret_cast<RowStatistics *>(doutTiles + 2 * QUERIES * R::PITCH);
-  int *segmentTiles = reinterpret_cast<int *>(rowTiles + 2 * QUERIES);
+  float *rowTiles = reinterpret_cast<float *>(doutTiles + 2 * QUERIES * R::PITCH);
+  int *segmentTiles = reinterpret_cast<int *>(rowTiles + 4 * QUERIES);
   float *diagonals = reinterpret_cast<float *>(segmentTiles + (SEGMENTS == 2 ? 2 * QUERIES : 0));
   float *biasShared = diagonals + (BIAS_GRADIENT ? WARPS * Diagonals::space(int(P)) : 0);
   unsigned char *sights = reinterpret_cast<unsigned char *>(biasShared + (BIAS == 1 ? P + 2 * MARGIN : 0));
@@ -53,11 +53,9 @@ KERNEL __launch_bounds__(THREADS)
     const i64 m0 = i64(t) * QUERIES;
     R::copy<QUERIES, THREADS>(queryTiles + stage * QUERIES * R::PITCH, q + queryHead + m0 * queryStride, queryStride, int(M - m0));
     R::copy<QUERIES, THREADS>(doutTiles + stage * QUERIES * R::PITCH, dout + rowHead + m0 * stride, stride, int(M - m0));
-    if (threadIdx.x < QUERIES) {
-      copyAsync<8>(rowTiles + stage * QUERIES + threadIdx.x, rows + (b * H + h) * paddedRows(M) + m0 + threadIdx.x);
-      if (SEGMENTS == 2 && m0 + threadIdx.x < M)
-        copyAsync<4>(segmentTiles + stage * QUERIES + threadIdx.x, querySegments + b * M + m0 + threadIdx.x);
-    }
+    copyStatistics<QUERIES>(rowTiles + stage * 2 * QUERIES, rows + (b * H + h) * paddedRows(M) + m0);
+    if (SEGMENTS == 2 && threadIdx.x < QUERIES && m0 + threadIdx.x < M)
+      copyAsync<4>(segmentTiles + stage * QUERIES + threadIdx.x, querySegments + b * M + m0 + threadIdx.x);
   };
 
   const KeyRows<COLUMNS> warpKeys(p, row, b, h, nWarp);
@@ -112,9 +110,9 @@ KERNEL __launch_bounds__(THREADS)
         }
       }
 
-      const RowStatistics *statistics = rowTiles + stage * QUERIES + strip;
-      warpKeys.shares(s, additive, mStrip, statistics, segmentTiles + stage * QUERIES + strip, partly);
-      warpKeys.gradients(s, ds, mStrip, statistics);
+      const float *lse = rowTiles + stage * 2 * QUERIES + strip, *delta = lse + QUERIES;
+      warpKeys.shares(s, additive, mStrip, lse, segmentTiles + stage * QUERIES + strip, partly);
+      warpKeys.gradients(s, ds, mStrip, delta);
       const int relative = warpKeys.relative(mStrip);
       if (BIAS_GRADIENT) gradient.add(ds, relative, warpKeys.far(relative));
 #pragma unroll
@@ -144,14 +142,5 @@ KERNEL __launch_bounds__(THREADS)
   R::write<OWN>(keyTile + own * R::PITCH, dk + keyHead, keyStride, nWarp, N);
   R::write<OWN>(valueTile + own * R::PITCH, dv + keyHead, keyStride, nWarp, N);
   if (!BIAS_GRADIENT) return;
-  const int pitch = Diagonals::space(int(P));
-  const float *row0 = gradient.finish(int(P)) - warp * pitch;
-  __syncthreads();
-  float *to = partial + ((b * H + h) * gridDim.x + blockIdx.x) * P;
-  for (int i = threadIdx.x; i < P; i += THREADS) {
-    float sum = 0;
-#pragma unroll
-    for (int w = 0; w < WARPS; w++) sum += row0[w * pitch + i];
-    to[i] = sum;
-  }
+  gradient.finish<WARPS>(diagonals, partial + ((b * H + h) * gridDim.x + blockIdx.x) * P, int(P), 0);
 }

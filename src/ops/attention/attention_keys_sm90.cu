@@ -26,8 +26,8 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
 
   T *keyTile = reinterpret_cast<T *>(memory), *valueTile = keyTile + KeyTile::SIZE;
   T *queryTiles = valueTile + KeyTile::SIZE, *doutTiles = queryTiles + STAGES * QueryTile::SIZE;
-  RowStatistics *rowTiles = reinterpret_cast<RowStatistics *>(doutTiles + STAGES * QueryTile::SIZE);
-  int *segmentTiles = reinterpret_cast<int *>(rowTiles + STAGES * QUERIES);
+  float *rowTiles = reinterpret_cast<float *>(doutTiles + STAGES * QueryTile::SIZE);
+  int *segmentTiles = reinterpret_cast<int *>(rowTiles + STAGES * 2 * QUERIES);
   float *diagonals = reinterpret_cast<float *>(segmentTiles + (SEGMENTS == 2 ? STAGES * QUERIES : 0));
   float *biasShared = diagonals + (BIAS_GRADIENT ? WARPS * Diagonals::space(int(P)) : 0);
   unsigned char *sights = reinterpret_cast<unsigned char *>(biasShared + (BIAS == 1 ? P + 2 * MARGIN : 0));
@@ -59,12 +59,9 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
       const int m0 = loading * QUERIES;
       QueryTile::copy<THREADS>(queryTiles + loadingStage * QueryTile::SIZE, q + queryHead + loadingAt * QUERY_PARTS, queryStride, int(M) - m0);
       QueryTile::copy<THREADS>(doutTiles + loadingStage * QueryTile::SIZE, dout + rowHead + loadingAt, stride, int(M) - m0);
-      if (threadIdx.x < QUERIES) {
-        const int at = loadingStage * QUERIES + threadIdx.x;
-        copyAsync<8>(rowTiles + at, rows + (b * H + h) * paddedRows(M) + m0 + threadIdx.x);
-        if (SEGMENTS == 2 && m0 + threadIdx.x < M)
-          copyAsync<4>(segmentTiles + at, querySegments + b * M + m0 + threadIdx.x);
-      }
+      copyStatistics<QUERIES>(rowTiles + loadingStage * 2 * QUERIES, rows + (b * H + h) * paddedRows(M) + m0);
+      if (SEGMENTS == 2 && threadIdx.x < QUERIES && m0 + threadIdx.x < M)
+        copyAsync<4>(segmentTiles + loadingStage * QUERIES + threadIdx.x, querySegments + b * M + m0 + threadIdx.x);
       const int following = next(loading + 1);
       loadingAt += (SEGMENTS ? following - loading : 1) * tileStride;
       loading = following;
@@ -106,13 +103,13 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
     commitProducts();
   };
   const auto share = [&](int tile, int stage) {
-    keys.shares(s, additive, tile * QUERIES, rowTiles + stage * QUERIES, segmentTiles + stage * QUERIES,
+    keys.shares(s, additive, tile * QUERIES, rowTiles + stage * 2 * QUERIES, segmentTiles + stage * QUERIES,
                 SEGMENTS && sights[tile] == PARTLY);
     keys.readDense(additive, next(tile + 1) * QUERIES);
   };
   const auto differentiate = [&](int tile, int stage) {
     const int m0 = tile * QUERIES;
-    keys.gradients(s, ds, m0, rowTiles + stage * QUERIES);
+    keys.gradients(s, ds, m0, rowTiles + (stage * 2 + 1) * QUERIES);
     if (BIAS_GRADIENT) gradient.add(ds, keys.relative(m0), keys.far(keys.relative(m0)));
   };
   const auto round = [&] {
@@ -174,14 +171,5 @@ KERNEL __launch_bounds__(THREADS, BLOCKS)
   KeyTile::write(keyTile, own, dk + keyHead, keyStride, n0 + own, N);
   KeyTile::write(valueTile, own, dv + keyHead, keyStride, n0 + own, N);
   if (!BIAS_GRADIENT) return;
-  const int pitch = Diagonals::space(int(P));
-  const float *row0 = gradient.finish(int(P)) - warp * pitch;
-  __syncthreads();
-  float *to = partial + ((b * H + h) * gridDim.x + blockIdx.x) * P;
-  for (int i = threadIdx.x; i < P; i += THREADS) {
-    float sum = 0;
-#pragma unroll
-    for (int w = 0; w < WARPS; w++) sum += row0[w * pitch + i];
-    to[i] = sum;
-  }
+  gradient.finish<WARPS>(diagonals, partial + ((b * H + h) * gridDim.x + blockIdx.x) * P, int(P), 0);
 }

@@ -55,4 +55,8 @@ export const cases: AttentionCase[] = [
     'rng',
   ),
   attentionCase({ B: 2, M: 130, N: 141, D: 64 }, { scale: 0.125 }, 'dense', 'keySegments'),
+  // as many heads as some devices need for whole heads at once: two tiles of few queries, more of both, and a width of 128
+  attentionCase({ B: 67, M: 20, N: 130, H: 2, D: 64, P: 5 }, { scale: 0.2 }, 'bias', 'keySegments'),
+  attentionCase({ B: 67, M: 80, N: 66, H: 2, D: 64, P: 41 }, { causal: 1, scale: 0.2 }, 'bias'),
+  attentionCase({ B: 2, M: 150, N: 140, H: 2, D: 128, P: 61 }, { scale: 0.1 }, 'bias', 'keySegments'),
 ];

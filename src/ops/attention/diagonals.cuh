@@ -96,9 +96,155 @@ template <int COLUMNS> struct PassingDiagonals {
     }
   }
 
-  /** The warp's row [P]. */
-  DEVICE float *finish(int P) {
+  /** All threads; the sums of the block's OF_BLOCK warps to a row [P]. */
+  template <int OF_BLOCK> DEVICE void finish(const float *block, float *to, int P, int) {
     ends.finish(row, P);
-    return row;
+    __syncthreads();
+    for (int i = threadIdx.x; i < P; i += OF_BLOCK * WARP) {
+      float sum = 0;
+#pragma unroll
+      for (int w = 0; w < OF_BLOCK; w++) sum += block[w * space(P) + STRIP_SIZE + i];
+      to[i] = sum;
+    }
+  }
+};
+
+/** Keeps a lane's part of each diagonal to the end, for blocks that have many strips on the same diagonals. */
+template <int COLUMNS> struct HeldDiagonals {
+  using T_ = Turns<COLUMNS>;
+  float *turns;  // [slots][lanes][2]: turns of all strips that are not far, those on the same diagonals in one slot
+  int radius;
+  Ends ends;
+
+  static DEVICE int slots(int P) { return ((CAUSAL ? P / 2 + 1 : P) + T_::SPAN + T_::OWN - 3) / 8 + T_::COUNT; }
+  /** Floats of shared memory that a warp takes. */
+  static DEVICE int space(int P) { return slots(P) * 2 * WARP + 2; }
+  DEVICE HeldDiagonals(float *space, int P) : turns(space), radius((P - 1) / 2) {
+    for (int i = threadIdx.x % WARP; i < slots(P) * 2 * WARP; i += WARP) turns[i] = 0;
+    __syncwarp();
+  }
+
+  DEVICE void add(const float (&ds)[COLUMNS][4], int relative, bool far) {
+    if (far) {
+      (relative < 0 ? ends.low : ends.high) += T_::all(ds);
+      return;
+    }
+    if (CAUSAL && relative >= T_::SPAN) return;  // hidden
+    float2 *place = reinterpret_cast<float2 *>(turns) + (relative + radius + T_::OWN) / 8 * WARP + threadIdx.x % WARP;
+#pragma unroll
+    for (int t = 0; t < T_::COUNT; t++) {
+      const float2 sum = T_::sum(ds, t), before = place[t * WARP];
+      place[t * WARP] = make_float2(before.x + sum.x, before.y + sum.y);
+    }
+  }
+
+  /** All threads; the block's sums to a row [P]. `relative`: of any strip, since they are multiples of 8 apart. */
+  template <int OF_BLOCK> DEVICE void finish(const float *block, float *to, int P, int relative) {
+    // Float 8 x + query of a warp's turns belongs to the diagonal x - query + first.
+    const int first = ((relative + radius + T_::OWN) & 7) - radius - T_::OWN - T_::SPAN + 8;
+    __syncwarp();
+    for (int i = threadIdx.x % WARP; i < slots(P) * 2 * WARP; i += WARP) {
+      const int diagonal = i / 8 - i % 8 + first;
+      if (diagonal <= -radius) ends.low += turns[i];
+      else if (diagonal >= radius) ends.high += turns[i];
+    }
+    float *sums = turns + slots(P) * 2 * WARP;
+    sums[0] = sums[1] = 0;
+    __syncwarp();
+    ends.finish(sums, 2);
+    __syncthreads();
+    for (int i = threadIdx.x; i < P; i += OF_BLOCK * WARP) {
+      float sum = 0;
+      for (int w = 0; w < OF_BLOCK; w++) {
+        const float *of = block + w * space(P);
+        if (i == 0) sum += of[slots(P) * 2 * WARP];
+        if (i == P - 1) sum += of[slots(P) * 2 * WARP + 1];
+        if (i > 0 && (CAUSAL ? i <= radius : i < P - 1))
+#pragma unroll
+          for (int query = 0; query < 8; query++) sum += of[8 * (i - radius - first) + 9 * query];
+      }
+      to[i] = sum;
+    }
+  }
+};
+
+/** As HeldDiagonals for a warp whose 16 queries stay while strips of keys pass, each SPAN further than the last. */
+template <int COLUMNS> struct QueryDiagonals {
+  static constexpr int OWN = 16, SPAN = 8 * COLUMNS, COUNT = COLUMNS + 1;
+  float *turns;
+  int radius, base;
+  Ends ends;
+
+  /** Enough for all strips, and for those that are not far. */
+  static DEVICE int slots(int P, int strips) { return min(strips * COLUMNS, (P + SPAN + OWN - 3) / 8 + COLUMNS) + 1; }
+  static DEVICE int space(int P, int strips) { return slots(P, strips) * 2 * WARP + 2; }
+  static DEVICE int basis(int P, int first) {
+    // The first strip that is not far begins at key n = 0 or where n - first > -radius - SPAN.
+    const int lowest = first - (P - 1) / 2 - SPAN + 2;
+    return lowest <= 0 ? first : first - (lowest + SPAN - 1) / SPAN * SPAN;
+  }
+  /** `first`: the position of the warp's first query. */
+  DEVICE QueryDiagonals(float *space, int P, int strips, int first) : turns(space), radius((P - 1) / 2), base(basis(P, first)) {
+    for (int i = threadIdx.x % WARP; i < (BIAS_GRADIENT ? slots(P, strips) * 2 * WARP : 0); i += WARP) turns[i] = 0;
+    __syncwarp();
+  }
+
+  /** `relative`: of the first query and key. */
+  DEVICE void add(const float (&ds)[COLUMNS][4], int relative) {
+    if (relative + SPAN - 1 <= -radius || relative - (OWN - 1) >= radius) {
+      float all[2] = {};
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++) {
+        all[0] += ds[j][0] + ds[j][1];
+        all[1] += ds[j][2] + ds[j][3];
+      }
+      (relative < 0 ? ends.low : ends.high) += all[0] + all[1];
+      return;
+    }
+    float2 *place = reinterpret_cast<float2 *>(turns) + (relative + base) / 8 * WARP + threadIdx.x % WARP;
+#pragma unroll
+    for (int t = 0; t < COUNT; t++) {  // accumulators 8 (t - 1) to the right of their rows
+      float2 sum = place[t * WARP];
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int j = t - 1 + i;
+        if (j < 0 || j >= COLUMNS) continue;
+        sum.x += ds[j][2 * i];
+        sum.y += ds[j][2 * i + 1];
+      }
+      place[t * WARP] = sum;
+    }
+  }
+
+  /** All threads; the block's sums to a row [P]; its warps' queries are 16 apart, the first one's begin at `first`. */
+  template <int OF_BLOCK> DEVICE void finish(const float *block, float *to, int P, int strips, int first) {
+    const int size = slots(P, strips) * 2 * WARP;
+    __syncwarp();
+    for (int i = threadIdx.x % WARP; i < size; i += WARP) {
+      const int diagonal = i / 64 * 8 + i % 8 - i / 8 % 8 - 8 - base;
+      if (diagonal <= -radius) ends.low += turns[i];
+      else if (diagonal >= radius) ends.high += turns[i];
+    }
+    float *sums = turns + size;
+    sums[0] = sums[1] = 0;
+    __syncwarp();
+    ends.finish(sums, 2);
+    __syncthreads();
+    for (int i = threadIdx.x; i < P; i += OF_BLOCK * WARP) {
+      float sum = 0;
+      for (int w = 0; w < OF_BLOCK; w++) {
+        const float *of = block + w * space(P, strips);
+        if (i == 0) sum += of[size];
+        if (i == P - 1) sum += of[size + 1];
+        if (i == 0 || i == P - 1) continue;
+        const int at = i - radius + 8 + basis(P, first + OWN * w);
+#pragma unroll
+        for (int row = 0; row < 8; row++) {
+          const int x = at + row;
+          if (x >= 0 && x < size / 8) sum += of[x / 8 * 64 + row * 8 + x % 8];
+        }
+      }
+      to[i] = sum;
+    }
   }
 };

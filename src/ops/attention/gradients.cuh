@@ -2,6 +2,7 @@
 // summed, and with queries as rows, where dq is.
 #pragma once
 #include "dropout.cuh"
+#include "mma.cuh"
 #include "tile.cuh"
 
 /** A warp's 16 keys from n0 on, meeting strips of 8 COLUMNS queries. */
@@ -14,7 +15,12 @@ template <int COLUMNS> struct KeyRows {
   int n0;
   int segment[2];
 
-  DEVICE KeyRows(const Problem &p, const BiasRow &row, i64 b, i64 h, int n0) : p(p), row(row), b(b), h(h), n0(n0) {
+  DEVICE KeyRows(const Problem &p, const BiasRow &row, i64 b, i64 h, int n0) : p(p), row(row) { move(b, h, n0); }
+  /** To other keys. */
+  DEVICE void move(i64 toB, i64 toH, int toN0) {
+    b = toB;
+    h = toH;
+    n0 = toN0;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int n = n0 + 8 * i + laneRow();
@@ -43,7 +49,7 @@ template <int COLUMNS> struct KeyRows {
   }
 
   /** From products with queries m0.. on to shares; `dense` is what readDense gave. */
-  DEVICE void shares(Scores &s, const Scores &dense, int m0, const RowStatistics *rows, const int *querySegments, bool partly) const {
+  DEVICE void shares(Scores &s, const Scores &dense, int m0, const float *lse, const int *querySegments, bool partly) const {
     float factor = p.scale * LOG2E, shift = 0;
     const int at = relative(m0);
     const bool constant = far(at), masked = partly || n0 + OWN > int(p.N) || (CAUSAL && at + OWN - 1 > 0);
@@ -61,22 +67,22 @@ template <int COLUMNS> struct KeyRows {
     }
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
-      const float4 two = *reinterpret_cast<const float4 *>(rows + 8 * j + laneColumn());
+      const float2 two = *reinterpret_cast<const float2 *>(lse + 8 * j + laneColumn());
 #pragma unroll
-      for (int x = 0; x < 4; x++) s[j][x] = exponential2(s[j][x] * factor + (shift - (x % 2 ? two.z : two.x)));
+      for (int x = 0; x < 4; x++) s[j][x] = exponential2(s[j][x] * factor + (shift - (x % 2 ? two.y : two.x)));
     }
   }
 
   /** From products of values and dout to the gradients of the scores; shares become those that dropout scaled. */
-  DEVICE void gradients(Scores &shares, Scores &ds, int m0, const RowStatistics *rows) const {
+  DEVICE void gradients(Scores &shares, Scores &ds, int m0, const float *delta) const {
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
-      const float4 two = *reinterpret_cast<const float4 *>(rows + 8 * j + laneColumn());
+      const float2 two = *reinterpret_cast<const float2 *>(delta + 8 * j + laneColumn());
       float kept[4] = {1, 1, 1, 1};
       if (DROPOUT) columnFactors(p, b, h, m0 + 8 * j + laneColumn(), n0 + laneRow(), kept);
 #pragma unroll
       for (int x = 0; x < 4; x++) {
-        ds[j][x] = shares[j][x] * (kept[x] * ds[j][x] - (x % 2 ? two.w : two.y));
+        ds[j][x] = shares[j][x] * (kept[x] * ds[j][x] - (x % 2 ? two.y : two.x));
         shares[j][x] *= kept[x];
       }
     }
@@ -124,6 +130,12 @@ template <int COLUMNS> struct KeyRows {
   }
 };
 
+/** Starts to copy what is known of COUNT queries: lse, then delta. The block has 2 COUNT threads or more. */
+template <int COUNT> DEVICE void copyStatistics(float *to, const RowStatistics *from) {
+  const int i = threadIdx.x;
+  if (i < 2 * COUNT) copyAsync<4>(to + i, reinterpret_cast<const float *>(from + i % COUNT) + i / COUNT);
+}
+
 /** A warp's queries, 16 TILES of them from m0 on, meeting strips of 8 COLUMNS keys. */
 template <int TILES, int COLUMNS> struct QueryRows {
   static constexpr int OWN = 16 * TILES, SPAN = 8 * COLUMNS;
@@ -135,14 +147,44 @@ template <int TILES, int COLUMNS> struct QueryRows {
   RowStatistics statistics[2 * TILES];
   int segment[2 * TILES];
 
+  DEVICE QueryRows(const Problem &p, const BiasRow &row, i64 b, i64 h, int m0) : p(p), row(row) { move(b, h, m0); }
   DEVICE QueryRows(const Problem &p, const BiasRow &row, i64 b, i64 h, int m0, const RowStatistics *rows)
-      : p(p), row(row), b(b), h(h), m0(m0) {
+      : QueryRows(p, row, b, h, m0) {
+    readStatistics(rows);
+  }
+  /** To other queries. */
+  DEVICE void move(i64 toB, i64 toH, int toM0) {
+    b = toB;
+    h = toH;
+    m0 = toM0;
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
       const int m = m0 + 8 * i + laneRow();
-      const bool real = m < paddedRows(p.M);
-      statistics[i] = real ? rows[(b * p.H + h) * paddedRows(p.M) + m] : make_float2(infinity(), 0);
       segment[i] = SEGMENTS == 2 && m < int(p.M) ? p.querySegments[b * p.M + m] : -1;
+    }
+  }
+
+  /** Works out those of row b of the batch, from rows of whole 16 bytes. */
+  DEVICE void findStatistics(RowStatistics (&found)[2 * TILES], i64 b, const T *dout, const T *out, const float *lse) const {
+    float delta[2 * TILES] = {};
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const int m = m0 + 8 * i + laneRow();
+      if (m < int(p.M))
+#pragma unroll
+        for (int d = threadIdx.x % 4 * RUN; d < HEAD_WIDTH; d += 4 * RUN) {
+          float x[RUN], y[RUN];
+          load(dout + p.row(b, h, m) + d, x);
+          load(out + p.row(b, h, m) + d, y);
+#pragma unroll
+          for (int e = 0; e < RUN; e++) delta[i] += x[e] * y[e];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const int m = m0 + 8 * i + laneRow();
+      const float l = m < int(p.M) ? lse[(b * p.H + h) * p.M + m] : -infinity();
+      found[i] = make_float2(l == -infinity() ? infinity() : l * LOG2E, acrossLanes<Sum, 4>(delta[i]));
     }
   }
 
@@ -210,6 +252,14 @@ template <int TILES, int COLUMNS> struct QueryRows {
   }
 
  private:
+  DEVICE void readStatistics(const RowStatistics *rows) {
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      const int m = m0 + 8 * i + laneRow();
+      statistics[i] = m < paddedRows(p.M) ? rows[(b * p.H + h) * paddedRows(p.M) + m] : make_float2(infinity(), 0);
+    }
+  }
+
   DEVICE void hide(Scores &s, int n0, const int *keySegments) const {
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {

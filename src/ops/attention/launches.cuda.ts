@@ -1,4 +1,5 @@
 /** attention, CUDA: the launches that attention.cuda.ts chooses from; sizes agree with the sources they name. */
+import { RUN } from '../../backend/cuda/launch.ts';
 import type { CudaLaunch, CudaSite } from '../../backend/cuda/plan.ts';
 
 /** PROBLEM_PARAMETERS of problem.cuh. */
@@ -15,6 +16,11 @@ export const WARP = 32;
 export const ceil = (n: number, step: number): number => Math.ceil(n / step);
 /** Floats that a warp's PassingDiagonals of diagonals.cuh takes for strips of `span` queries. */
 const diagonals = (span: number, P: number): number => 8 * (span + 21) + P;
+/** The same of a HeldDiagonals. */
+function heldDiagonals({ sizes, scalars }: CudaSite, span: number): number {
+  const places = scalars.causal ? Math.floor(sizes.P! / 2) + 1 : sizes.P!;
+  return (Math.floor((places + span + 13) / 8) + span / 8 + 1) * 64 + 2;
+}
 export const paddedRows = (M: number): number => 128 * ceil(M, 128);
 
 /** Whether the kernels on tensor cores know the call. */
@@ -68,6 +74,30 @@ export function rowTiles(site: CudaSite): number {
   return site.has('dense') || M! <= 64 || ceil(M!, 128) * B! * H! < device.multiprocessors ? 1 : 2;
 }
 
+/** What the backward kernels know of each query. */
+export function rowsLaunch({ sizes }: CudaSite): CudaLaunch {
+  const { B, H, M, D } = sizes as Record<string, number>;
+  const ROW_LANES = Math.min(WARP, 2 ** Math.ceil(Math.log2(ceil(D!, RUN))));
+  return {
+    source: 'attention/attention_rows.cu',
+    entry: 'attention_rows',
+    defines: { ROW_LANES },
+    grid: [ceil(H! * paddedRows(M!), 256 / ROW_LANES), B!],
+    block: 256,
+    arguments: ['dout', 'out', 'lse', 'B', 'M', 'H', 'D', 'rows'],
+  };
+}
+
+/** dbias from its parts, each of KEYS keys, or, KEYS being 0, of a head of several rows of the batch. */
+export const biasSumsLaunch = ({ sizes, device }: CudaSite, KEYS: number): CudaLaunch => ({
+  source: 'attention/attention_rows.cu',
+  entry: 'attention_bias_sums',
+  defines: { KEYS, MULTIPROCESSORS: device.multiprocessors },
+  grid: [ceil(sizes.P!, WARP), sizes.H!],
+  block: 1024,
+  arguments: ['partial', 'dbias', 'B', 'H', 'N', 'P'],
+});
+
 export function forwardLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): CudaLaunch {
   const { B, H, M, N } = site.sizes as Record<string, number>;
   const queries = 64 * ROW_TILES;
@@ -93,13 +123,14 @@ export const onHopper = ({ sizes, device }: CudaSite): boolean => device.arch ==
 /** Constants of attention_forward_sm90.cu. */
 export type HopperTune = { GROUPS: number; KEYS: number; STAGES: number; BLOCKS: number };
 
-export function forwardHopperLaunch(site: CudaSite, tune: HopperTune): CudaLaunch {
+/** AGAIN: 1 for those queries only that streamLaunch lost. */
+export function forwardHopperLaunch(site: CudaSite, tune: HopperTune, AGAIN: 0 | 1 = 0): CudaLaunch {
   const { B, H, M, N } = site.sizes as Record<string, number>;
   const { GROUPS, KEYS, STAGES } = tune;
   return {
     source: 'attention/attention_forward_sm90.cu',
     entry: 'attention_forward_sm90',
-    defines: { ...options(site), ...tune },
+    defines: { ...options(site), ...tune, AGAIN },
     grid: [ceil(M!, 64 * GROUPS), H!, B!],
     block: 128 * GROUPS,
     sharedBytes: panelBytes(site, {
@@ -108,7 +139,28 @@ export function forwardHopperLaunch(site: CudaSite, tune: HopperTune): CudaLaunc
       margin: 16 + KEYS,
       tiles: ceil(N!, KEYS),
     }),
-    arguments: [...problem, 'out', 'lse'],
+    arguments: [...problem, 'out', 'lse', ...(AGAIN ? ['lost'] : [])],
+  };
+}
+
+/** Two warpgroups with queries and one that copies, one block to a multiprocessor. */
+export function streamLaunch(site: CudaSite): CudaLaunch {
+  const { B, H, M, N, D, P } = site.sizes as Record<string, number>;
+  const { BIAS, SEGMENTS } = options(site);
+  const [GROUPS, STAGES] = [2, 2];
+  return {
+    source: 'attention/attention_stream_sm90.cu',
+    entry: 'attention_stream_sm90',
+    defines: { ...options(site), GROUPS, STAGES, CONSUMER_REGISTERS: 208, FEEDER_REGISTERS: 88 },
+    grid: [Math.min(B! * H! * ceil(M!, 64 * GROUPS), site.device.multiprocessors)],
+    block: 128 * (GROUPS + 1),
+    sharedBytes:
+      (2 * 64 * GROUPS + 2 * STAGES * 128) * D! * 2 +
+      2 * STAGES * 16 +
+      (4 * STAGES + 2) * 8 +
+      (BIAS === 1 ? P! + 1 + 2 * (16 + 128) : 0) * 4 +
+      (SEGMENTS ? STAGES * 128 * 4 + ceil(N!, 128) * 8 : 0),
+    arguments: [...problem, 'out', 'lse', 'lost'],
   };
 }
 
@@ -192,6 +244,54 @@ export function queriesHopperLaunch(
       tiles: ceil(N!, 64),
     }),
     arguments: [...problem, 'dout', 'rows', 'dq'],
+  };
+}
+
+/** Blocks that share out the rows of the batch, one head each, where one block runs on a multiprocessor. */
+export const headsInTurn = ({ sizes, device }: CudaSite): number =>
+  Math.min(sizes.B!, Math.max(1, Math.floor(device.multiprocessors / sizes.H!)));
+
+/** Queries that attention_few_sm90.cu takes. */
+export const FEW = 128;
+
+/** dq, dk, dv and parts of dbias at once where queries are few. */
+export function fewHopperLaunch(site: CudaSite, STAGES: number): CudaLaunch {
+  const { H, N, P } = site.sizes as Record<string, number>;
+  const BIAS_GRADIENT = site.has('dbias') ? 1 : 0;
+  const slots = Math.min(8 * ceil(N!, 64), Math.floor((P! + 77) / 8) + 8) + 1;
+  const rows = 4 * FEW + 2 * STAGES * 64 + 4 * FEW;
+  const shared = panelBytes(site, { rows, segments: STAGES * 64, margin: 16 + 64, tiles: 0 });
+  return {
+    source: 'attention/attention_few_sm90.cu',
+    entry: 'attention_few_sm90',
+    defines: { ...options(site), STAGES, BIAS_GRADIENT },
+    grid: [H!, headsInTurn(site)],
+    block: 256,
+    sharedBytes: shared + BIAS_GRADIENT * 8 * (slots * 64 + 2) * 4,
+    arguments: [...problem, 'dout', 'out', 'lse', 'dq', 'dk', 'dv', 'partial'],
+  };
+}
+
+/** The same for more queries, from what rowsLaunch found; `held`: HeldDiagonals. */
+export function headsHopperLaunch(site: CudaSite, held: boolean): CudaLaunch {
+  const { H, P } = site.sizes as Record<string, number>;
+  const BIAS_GRADIENT = site.has('dbias') ? (held ? 1 : 2) : 0;
+  const space = [0, heldDiagonals(site, 64), diagonals(64, P!)][BIAS_GRADIENT]!;
+  const STAGES = 3;
+  const shared = panelBytes(site, {
+    rows: 3 * 128 + 2 * STAGES * 64 + 2 * 128,
+    segments: site.has('querySegments') ? STAGES * 64 : 0,
+    margin: 16 + 64,
+    tiles: 0,
+  });
+  return {
+    source: 'attention/attention_heads_sm90.cu',
+    entry: 'attention_heads_sm90',
+    defines: { ...options(site), STAGES, BIAS_GRADIENT },
+    grid: [H!, headsInTurn(site)],
+    block: 256,
+    sharedBytes: shared + STAGES * 64 * 8 + 8 * space * 4,
+    arguments: [...problem, 'dout', 'rows', 'dq', 'dk', 'dv', 'sums', 'partial'],
   };
 }
 

@@ -76,6 +76,11 @@ struct Problem {
   }
 };
 
+/** Blocks that share out the rows of the batch, one head each, where one block runs on a multiprocessor. */
+DEVICE int headsInTurn(i64 B, i64 H, int multiprocessors) {
+  return int(min(B, max(multiprocessors / H, i64(1))));
+}
+
 /** What the backward kernels know of a query: lse log2(e), +infinity where it sees nothing, and delta. */
 using RowStatistics = float2;
 /** Queries per (b,h) in the array of them, with room for whole tiles. */

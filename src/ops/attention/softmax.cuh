@@ -6,6 +6,27 @@
 /** A maximum may grow by this (a factor 2^8 of the shares) before what was summed is brought to the new one. */
 constexpr float SLACK = 8;
 
+/**
+ * Types whose numbers go as far as float's: shares may exceed 1 by far, so that the first tile's maximum does for the others.
+ * A sum beyond LARGEST_SUM says that it did not; then the maximum is looked for in every tile.
+ */
+template <class X> constexpr bool REACHES_FAR = false;
+template <> constexpr bool REACHES_FAR<bf16> = false;
+constexpr float LARGEST_SUM = 7.9228163e28f;  // 2^96
+
+/** Of a lane's queries: the maximum that shares refer to and their sums. */
+template <int TILES> struct SoftmaxState {
+  float top[2 * TILES], total[2 * TILES];
+};
+
+/** Whether the first tile's maximum did not do. */
+template <int TILES> DEVICE bool lostBy(const SoftmaxState<TILES> &state) {
+  bool any = false;
+#pragma unroll
+  for (int i = 0; i < 2 * TILES; i++) any |= !(state.total[i] <= LARGEST_SUM);
+  return any;
+}
+
 /** A warp's queries, 16 TILES of them from m0 on, meeting tiles of 8 COLUMNS keys; outputs are 8 WIDE wide. */
 template <int TILES, int COLUMNS, int WIDE> struct Softmax {
   static constexpr int OWN = 16 * TILES, SPAN = 8 * COLUMNS;
@@ -15,15 +36,24 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
   const BiasRow &row;
   i64 b, h;
   int m0;
-  float top[2 * TILES], total[2 * TILES], shrink[2 * TILES];
+  SoftmaxState<TILES> state;
+  float shrink[2 * TILES];
   int segment[2 * TILES];
+  bool everyTile = true;  // the maximum is looked for in every tile
+  bool looked;            // in the last one
 
-  DEVICE Softmax(const Problem &p, const BiasRow &row, i64 b, i64 h, int m0) : p(p), row(row), b(b), h(h), m0(m0) {
+  DEVICE Softmax(const Problem &p, const BiasRow &row, i64 b, i64 h, int m0) : p(p), row(row) { move(b, h, m0); }
+  /** To other queries, from the start. */
+  DEVICE void move(i64 toB, i64 toH, int toM0) {
+    b = toB;
+    h = toH;
+    m0 = toM0;
+    looked = true;
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
       const int m = m0 + 8 * i + laneRow();
-      top[i] = -infinity();
-      total[i] = 0;
+      state.top[i] = -infinity();
+      state.total[i] = 0;
       shrink[i] = 1;
       segment[i] = SEGMENTS == 2 && m < int(p.M) ? p.querySegments[b * p.M + m] : -1;
     }
@@ -80,17 +110,30 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
       if (masked) hide(s, relative, min(int(p.N) - n0, SPAN), keySegments);
     }
     float offset[2 * TILES];
+    bool none = everyTile;  // some query has met no key so far
+    if (!everyTile)
+#pragma unroll
+      for (int i = 0; i < 2 * TILES; i++) none |= state.top[i] == -infinity();
+    looked = everyTile || __any_sync(ALL_LANES, none);
+    if (!looked)
+#pragma unroll
+      for (int i = 0; i < 2 * TILES; i++) {
+        shrink[i] = 1;
+        offset[i] = shift - state.top[i];
+      }
+    else
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
       float most = s[i / 2][0][i % 2 * 2];
 #pragma unroll
       for (int j = 0; j < COLUMNS; j++) most = fmaxf(most, fmaxf(s[i / 2][j][i % 2 * 2], s[i / 2][j][i % 2 * 2 + 1]));
       most = acrossLanes<Largest, 4>(most) * factor + shift;
-      const float next = most > top[i] + SLACK || top[i] == -infinity() ? most : top[i];
+      float &top = state.top[i];
+      const float next = most > top + SLACK || top == -infinity() ? most : top;
       const float from = next == -infinity() ? 0 : next;
-      shrink[i] = exponential2(top[i] - from);
+      shrink[i] = exponential2(top - from);
       offset[i] = shift - from;
-      top[i] = next;
+      top = next;
     }
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
@@ -103,7 +146,7 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
           x = exponential2(x * factor + offset[i]);
           sum[e] += x;
         }
-      total[i] = total[i] * shrink[i] + (sum[0] + sum[1]);
+      state.total[i] = state.total[i] * shrink[i] + (sum[0] + sum[1]);
       if (DROPOUT)
 #pragma unroll
         for (int j = 0; j < COLUMNS; j += 2) {
@@ -117,22 +160,27 @@ template <int TILES, int COLUMNS, int WIDE> struct Softmax {
 
   /** Brings sums to the maximum that the last shares refer to; SELDOM: asks first whether that has changed. */
   template <bool SELDOM> DEVICE void rescale(Sums &sums) const {
+    if (!looked) return;
     bool any = !SELDOM;
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) any |= shrink[i] != 1;
     if (!SELDOM || __any_sync(ALL_LANES, any)) multiplyRows(sums, shrink);
   }
 
+  DEVICE bool lost() const { return lostBy(state); }
+
   /** Divides the sums by the totals and writes lse. */
-  DEVICE void divide(Sums &sums, float *lse) {
+  DEVICE void divide(Sums &sums, float *lse) const { divide(sums, state, lse + (b * p.H + h) * p.M, m0); }
+  /** The same for queries whose state was kept: lse of their head, the first of them. */
+  DEVICE void divide(Sums &sums, const SoftmaxState<TILES> &kept, float *lse, int first) const {
     float share[2 * TILES];
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) {
-      const float all = acrossLanes<Sum, 4>(total[i]);
+      const float all = acrossLanes<Sum, 4>(kept.total[i]);
       const bool any = all > 0 || all != all;
-      const int m = m0 + 8 * i + laneRow();
+      const int m = first + 8 * i + laneRow();
       share[i] = any ? 1 / all : 0;
-      if (laneColumn() == 0 && m < int(p.M)) lse[(b * p.H + h) * p.M + m] = any ? (top[i] + log2f(all)) * LN2 : -infinity();
+      if (laneColumn() == 0 && m < int(p.M)) lse[m] = any ? (kept.top[i] + log2f(all)) * LN2 : -infinity();
     }
     multiplyRows(sums, share);
   }

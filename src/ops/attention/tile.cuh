@@ -12,15 +12,16 @@ struct BiasRow {
   int radius, margin;
   float low, high;
 
-  /** Fills P + 2 margin floats of shared memory; readable after the next barrier. */
-  DEVICE BiasRow(const Problem &p, i64 h, float *shared, int margin) : radius(p.radius()), margin(margin) {
+  /** Its first `threads` threads fill P + 2 margin floats of shared memory, readable after the next barrier. */
+  DEVICE BiasRow(const Problem &p, i64 h, float *shared, int margin, int threads = blockDim.x)
+      : radius(p.radius()), margin(margin) {
     if (!BIAS) return;
     const float *row = p.bias + h * p.P;
     low = row[0] * LOG2E;
     high = row[p.P - 1] * LOG2E;
     values = BIAS == 1 ? shared : row;
     if (BIAS == 1)
-      for (int i = threadIdx.x; i < p.P + 2 * margin; i += blockDim.x)
+      for (int i = threadIdx.x; i < p.P + 2 * margin; i += threads)
         shared[i] = row[max(0, min(int(p.P) - 1, i - margin))] * LOG2E;
   }
 
