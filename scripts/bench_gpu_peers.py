@@ -69,7 +69,7 @@ def by_events(run):
         return by_clock(run)
     from triton.testing import do_bench
 
-    return do_bench(run, warmup=10, rep=40, return_mode="median")
+    return do_bench(run, warmup=8, rep=25, return_mode="median")
 
 
 class Peers:

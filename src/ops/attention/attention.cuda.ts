@@ -47,7 +47,7 @@ function streamOnHopper(site: CudaSite, tiles: number): CudaProgram | undefined 
   const again = forwardHopperLaunch(site, hopperTune(site, tiles), 1);
   if (!firstThatFits(site, [stream]) || !firstThatFits(site, [again])) return undefined;
   const lost = B! * H! * ceil(M!, 128) * 8 * 4; // a number for each warp of a block of 128 queries
-  return { workspace: { lost }, launches: [stream] };
+  return { workspace: { lost }, launches: [stream, ...(site.type === 'bf16' ? [again] : [])] };
 }
 
 export const attentionForwardPlan: CudaPlan = (site) => {

@@ -212,15 +212,25 @@ KERNEL __launch_bounds__(THREADS, 1)
     waitTile<AHEAD - 1>();
     if (opensBlock) take();
     loadNext();
-    startScores();
-    startSums(lastStage, lastHeld, lastOpens);
-    waitProducts<2>();
-    share();
-    settle(s);
-    waitProducts<1>();
-    differentiate();
-    settle(s);
-    settle(ds, p);
+    const bool idle = at.block * KEYS + group * 64 >= N;  // a warpgroup without keys helps with dq only
+    if (idle) {
+      startProducts();
+      startSums(lastStage, lastHeld, lastOpens);
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+        for (int x = 0; x < 4; x++) s[j][x] = ds[j][x] = 0;
+    } else {
+      startScores();
+      startSums(lastStage, lastHeld, lastOpens);
+      waitProducts<2>();
+      share();
+      settle(s);
+      waitProducts<1>();
+      differentiate();
+      settle(s);
+      settle(ds, p);
+    }
     waitProducts<0>();
     addQueries(last);
     if (opensBlock) {

@@ -11,7 +11,7 @@ constexpr float SLACK = 8;
  * A sum beyond LARGEST_SUM says that it did not; then the maximum is looked for in every tile.
  */
 template <class X> constexpr bool REACHES_FAR = false;
-template <> constexpr bool REACHES_FAR<bf16> = false;
+template <> constexpr bool REACHES_FAR<bf16> = true;
 constexpr float LARGEST_SUM = 7.9228163e28f;  // 2^96
 
 /** Of a lane's queries: the maximum that shares refer to and their sums. */
