@@ -6,27 +6,29 @@ import {
   biasSumsLaunch,
   ceil,
   denseLaunch,
+  firstThatFits,
+  forwardLaunch,
+  keysLaunch,
+  onTensorCores,
+  options,
+  paddedRows,
+  queriesLaunch,
+  rowsLaunch,
+  rowTiles,
+  WARP,
+} from './launches.cuda.ts';
+import {
   FEW,
   fewHopperLaunch,
-  firstThatFits,
   forwardHopperLaunch,
-  forwardLaunch,
   type HopperTune,
   headsHopperLaunch,
   headsInTurn,
   keysHopperLaunch,
-  keysLaunch,
   onHopper,
-  onTensorCores,
-  options,
-  paddedRows,
   queriesHopperLaunch,
-  queriesLaunch,
-  rowsLaunch,
-  rowTiles,
   streamLaunch,
-  WARP,
-} from './launches.cuda.ts';
+} from './launches_sm90.cuda.ts';
 
 /** What ran fastest; `tiles` is 1 for few queries, which blocks of one warpgroup suit. */
 function hopperTune(site: CudaSite, tiles: number): HopperTune {
