@@ -44,7 +44,8 @@ function hopperTune(site: CudaSite, tiles: number): HopperTune {
 function streamOnHopper(site: CudaSite, tiles: number): CudaProgram | undefined {
   const { B, H, M, D } = site.sizes as Record<string, number>;
   const { CAUSAL, DENSE, DROPOUT } = options(site);
-  if (!onTensorCores(site) || !onHopper(site) || D !== 128 || CAUSAL || DENSE || DROPOUT) return undefined;
+  if (!onTensorCores(site) || !onHopper(site) || D !== 128 || DENSE || DROPOUT) return undefined;
+  if (CAUSAL && M! < 2048) return undefined; // its blocks' shares of the work differ
   const stream = streamLaunch(site);
   const again = forwardHopperLaunch(site, hopperTune(site, tiles), 1);
   if (!firstThatFits(site, [stream]) || !firstThatFits(site, [again])) return undefined;
