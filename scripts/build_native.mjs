@@ -1,7 +1,8 @@
 /**
  * Compiles the C++ sources with g++ (or $CXX) into dist/native/.
  *
- *   libfat5-cpu-ISA.so   src/ops, src/tensor and src/backend/cpu, once per instruction set; every op once per compute type
+ *   libfat5-cpu-ISA.so   src/ops, src/tensor and src/backend/cpu, once per instruction set; every op once per compute type;
+ *                        and dist/native/calls.cpp, which src/ops/prototypes.ts writes
  *   libfat5-text.so      src/tokenizer and src/data
  *   cuda/                the .cu and .cuh files, which NVRTC compiles when they are first used
  *
@@ -115,12 +116,13 @@ function object(source, isa, flags) {
   return { path, args: [...flags, ...include, '-c', source] };
 }
 
+const calls = join(root, 'dist/native/calls.cpp');
 const libraries = new Map(); // library name -> objects
 for (const [isa, flags] of Object.entries(instructionSets)) {
   if (isa === 'amx' && !understands(matrixUnit)) continue;
   libraries.set(`fat5-cpu-${isa}`, [
     ...sources('src/backend/cpu', '.cpp').map((source) => object(source, isa, [...common, ...flags])),
-    ...[...sources('src/tensor', '.cpp'), ...sources('src/ops', '.cpp')].flatMap((source) =>
+    ...[...sources('src/tensor', '.cpp'), ...sources('src/ops', '.cpp'), calls].flatMap((source) =>
       computeTypes.map((type) => object(source, isa, [...common, ...flags, `-DCOMPUTE_${type.toUpperCase()}`])),
     ),
   ]);

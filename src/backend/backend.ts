@@ -67,6 +67,11 @@ export interface Backend {
    * it allocates keeps its places; host values that it writes are those of now at every run. The work must have run once.
    */
   capture?(work: () => void): Captured;
+  /**
+   * The same where launches cost little themselves, but much of the host's time before them: what `work` launches becomes one
+   * call. What it allocates and does not free is not the recording's.
+   */
+  list?(work: () => void): Captured;
   /** Milliseconds that the device takes for each of `runs` calls of `work`, one after the other; waits for them. */
   durations?(work: () => void, runs: number): number[];
   /** The device's greatest rate of matrix products in FLOP/s, where it is known. */

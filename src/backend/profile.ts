@@ -36,6 +36,7 @@ export function profiled<B extends Backend>(backend: B): B {
     launch(kernel, ...rest);
     times.add(kernel.name, (performance.now() - began) / 1e3);
   };
+  if (backend.list) Object.assign(backend, { list: undefined }); // whose launches would not be seen one by one
   process.once('exit', () => times.print(backend.name));
   return backend;
 }

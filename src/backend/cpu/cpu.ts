@@ -6,6 +6,7 @@ import { type NativeFunction, type NativeLibrary, nativeDirectory, openLibrary }
 import {
   type Backend,
   bytesOf,
+  type Captured,
   type DType,
   type FloatType,
   type HostArray,
@@ -38,6 +39,25 @@ function blockBytes(bytes: number): number {
   return Math.ceil(bytes / step) * step;
 }
 
+/** Addresses of blocks that nobody uses, by their bytes. */
+type Blocks = Map<number, number[]>;
+
+/** Launches that are noted instead of done. */
+interface Recording {
+  /** For list.cpp: 64 bits each. */
+  words: bigint[];
+  launches: { kernel: AnyKernel; sizes: number[] }[];
+  /** Blocks with host values, which nothing may overwrite: those in use, and by their bytes those that were freed. */
+  written: Set<number>;
+  kept: Blocks;
+}
+
+function addTo(blocks: Blocks, bytes: number, ...addresses: number[]): void {
+  const list = blocks.get(bytes);
+  if (list) list.push(...addresses);
+  else blocks.set(bytes, addresses);
+}
+
 /** Instruction sets of the build that this processor has, best first. */
 export function instructionSets(): string[] {
   const flags = process.arch === 'x64' ? cpuFlags() : new Set<string>();
@@ -62,7 +82,7 @@ function cpuFlags(): Set<string> {
   }
 }
 
-/** Functions of memory.cpp, mapping.cpp and convert.cpp. */
+/** Functions of memory.cpp, mapping.cpp, convert.cpp and list.cpp. */
 const natives = {
   alloc: 'uint64_t fat5_alloc(uint64_t bytes)',
   free: 'int fat5_free(uint64_t address)',
@@ -73,6 +93,7 @@ const natives = {
   unmap: 'int fat5_unmap(uint64_t address, uint64_t bytes)',
   expect: 'int fat5_expect(uint64_t address, uint64_t bytes)',
   forget: 'int fat5_forget(uint64_t address, uint64_t bytes)',
+  launch: 'int fat5_launch(const void *list, int64_t count)',
   convert: 'int fat5_convert(uint64_t to, int32_t toType, uint64_t from, int32_t fromType, int64_t count)',
 };
 type NativeName = keyof typeof natives;
@@ -87,7 +108,8 @@ class CpuBackend implements Backend {
   readonly usage = { bytes: 0, peakBytes: 0 };
   private readonly kernels: NativeLibrary;
   private readonly bound = new Map<AnyKernel, Map<FloatType, NativeFunction>>();
-  private readonly idle = new Map<number, number[]>(); // block bytes -> addresses
+  private idle: Blocks = new Map();
+  private recording: Recording | undefined;
   private readonly native: Record<NativeName, NativeFunction>;
 
   constructor(isa: string) {
@@ -100,7 +122,7 @@ class CpuBackend implements Backend {
   alloc(dtype: DType, length: number): CpuMemory {
     const bytes = blockBytes(length * bytesOf[dtype]);
     let address = this.idle.get(bytes)?.pop() ?? this.native.alloc(bytes);
-    if (address === 0) {
+    if (address === 0 && !this.recording) {
       this.trim();
       address = this.native.alloc(bytes);
     }
@@ -115,9 +137,7 @@ class CpuBackend implements Backend {
     const { dtype, length, address } = base as CpuMemory;
     const bytes = blockBytes(length * bytesOf[dtype]);
     this.usage.bytes -= bytes;
-    const blocks = this.idle.get(bytes);
-    if (blocks) blocks.push(address);
-    else this.idle.set(bytes, [address]);
+    addTo(this.recording?.written.has(address) ? this.recording.kept : this.idle, bytes, address);
   }
 
   /** Returns idle blocks to the system. */
@@ -127,6 +147,7 @@ class CpuBackend implements Backend {
   }
 
   write(to: Memory, from: HostArray): void {
+    this.recording?.written.add((to.base as CpuMemory).address);
     this.native.write((to as CpuMemory).address, from, checkedBytes(to, from));
   }
 
@@ -165,13 +186,49 @@ class CpuBackend implements Backend {
     const fn = this.function(kernel, type);
     const values: number[] = [];
     for (const arg of args) values.push(arg ? (arg as CpuMemory).address : 0);
-    const code = fn(...values, ...sizes, ...scalars);
-    if (code === BAD_INDEX)
-      throw new BackendError(
-        `${kernel.name}: an id or label lies outside its range, sizes ${namedSizes(kernel, sizes)}`,
-      );
-    if (code !== 0)
-      throw new BackendError(`${kernel.name}: CPU kernel returned ${code}, sizes ${namedSizes(kernel, sizes)}`);
+    if (this.recording) this.note(this.recording, kernel, type, { values, sizes, scalars });
+    else checkCode(fn(...values, ...sizes, ...scalars), kernel, sizes);
+  }
+
+  private note(
+    { words, launches }: Recording,
+    kernel: AnyKernel,
+    type: FloatType,
+    { values, sizes, scalars }: Record<'values' | 'sizes' | 'scalars', number[]>,
+  ): void {
+    const call = this.kernels.bind(`uint64_t fat5_call_${type}(const char *name)`)(kernel.name);
+    const kinds = Object.values(kernel.scalars);
+    const bits = scalars.map((x, i) => (kinds[i] === 'f32' ? new Int32Array(Float32Array.of(x).buffer)[0]! : x));
+    const given = [...values, ...sizes, ...bits];
+    words.push(...[call, given.length, ...given].map(BigInt));
+    launches.push({ kernel, sizes });
+  }
+
+  /** Blocks that `work` allocates and frees are used by its own launches alone, until the recording is disposed of. */
+  list(work: () => void): Captured {
+    const outer = this.idle;
+    const own: Blocks = new Map();
+    const recording: Recording = { words: [], launches: [], written: new Set(), kept: own };
+    const dispose = () => {
+      for (const [bytes, blocks] of own) addTo(this.idle, bytes, ...blocks);
+      own.clear();
+    };
+    [this.idle, this.recording] = [new Map(), recording];
+    try {
+      work();
+    } finally {
+      for (const [bytes, blocks] of this.idle) addTo(own, bytes, ...blocks);
+      [this.idle, this.recording] = [outer, undefined];
+    }
+    const { launches } = recording;
+    const words = BigInt64Array.from(recording.words);
+    const run = () => {
+      const result = this.native.launch(words, launches.length);
+      if (result === 0) return;
+      const { kernel, sizes } = launches[(result >> 4) - 1]!;
+      checkCode(-(result & 15), kernel, sizes);
+    };
+    return { run, dispose };
   }
 
   private function(kernel: AnyKernel, type: FloatType): NativeFunction {
@@ -202,6 +259,14 @@ class CpuBackend implements Backend {
 
 /** kernel.h's BAD_INDEX. */
 const BAD_INDEX = -2;
+
+/** @throws BackendError unless a kernel's code is 0 */
+function checkCode(code: number, kernel: AnyKernel, sizes: number[]): void {
+  if (code === BAD_INDEX)
+    throw new BackendError(`${kernel.name}: an id or label lies outside its range, sizes ${namedSizes(kernel, sizes)}`);
+  if (code !== 0)
+    throw new BackendError(`${kernel.name}: CPU kernel returned ${code}, sizes ${namedSizes(kernel, sizes)}`);
+}
 
 /** "N=2 D=8": the sizes of a launch for an error text. */
 const namedSizes = (kernel: AnyKernel, sizes: number[]) =>

@@ -53,7 +53,8 @@ export async function assisted(run: Run, assistant: Assistant): Promise<Generate
   try {
     small = startDecoding(drafter.p, source, { capacity, rows: 1, caches: 'own' }, drafter.pass);
     streamer?.put([[...tokens]]);
-    for (const [at, id] of tokens.slice(0, -1).entries()) dispose(stepOn(run, target, Int32Array.of(id), at));
+    for (const [at, id] of tokens.slice(0, -1).entries())
+      target.replay.release(stepOn(run, target, Int32Array.of(id), at));
     for (let done = false; !done; ) {
       const count = Math.min(drafts, most, capacity - tokens.length - 1);
       const proposal = await draft(run, drafter, small, tokens, count);
@@ -71,6 +72,7 @@ export async function assisted(run: Run, assistant: Assistant): Promise<Generate
         done = run.ended([tokens])[0]!;
         return !done;
       });
+      target.replay.release(logits);
       drafter.known = Math.min(drafter.known, first + right + 1); // what comes after was drafted wrongly
       drafted += proposal.length;
       accepted += right;
@@ -109,7 +111,7 @@ async function draft(
   for (let sure = true; sure && tokens.length - known.length < count; ) {
     let logits: Tensor | undefined;
     for (; drafter.known < tokens.length; drafter.known++) {
-      if (logits) dispose(logits);
+      if (logits) decoding.replay.release(logits);
       logits = stepOn(drafter, decoding, Int32Array.of(tokens[drafter.known]!), drafter.known);
     }
     try {
@@ -117,7 +119,7 @@ async function draft(
       tokens.push(id);
       sure = probability >= least;
     } finally {
-      dispose(logits!);
+      decoding.replay.release(logits!);
     }
   }
   return tokens.slice(known.length);
@@ -149,7 +151,7 @@ async function verify(
   const best = plain ? scope(() => argmax(logits)) : undefined;
   const ids = best && (await best.read());
   const all = plain ? undefined : await hostScores(logits, { log: false });
-  dispose(logits, ...(best ? [best] : []));
+  if (best) dispose(best);
   const V = run.c.vocab_size;
   for (let i = 0; ; i++) {
     let id = ids?.[i];

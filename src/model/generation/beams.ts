@@ -32,7 +32,7 @@ export async function beamSearch(run: Run): Promise<GenerateOutput> {
     logits = readPrompt(run, decoding, s.num_beams);
     for (let at = run.prompts[0]!.length; ; at++) {
       await stepGroups(run, groupsOf, logits, kept);
-      dispose(logits);
+      decoding.replay.release(logits);
       logits = undefined;
       if (groups.every((group) => group.done)) break;
       past.follow(groups);
@@ -43,7 +43,7 @@ export async function beamSearch(run: Run): Promise<GenerateOutput> {
     }
     return output(run, groupsOf, kept);
   } finally {
-    if (logits) dispose(logits);
+    if (logits) decoding.replay.release(logits);
     endDecoding(decoding);
   }
 }

@@ -3,15 +3,15 @@
  * enough, then replayed. Launching a step's kernels one by one takes longer than running them.
  */
 import type { Backend, Captured } from '../../backend/backend.ts';
-import { copyOf, copyTo } from '../../tensor/copy.ts';
+import { copyTo } from '../../tensor/copy.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 
-/** Steps that a decoding has taken before one is recorded, and those that must be left. */
-const FIRST = 3;
-const LEFT = 12;
+/** Steps that a decoding has taken before one is recorded, and those that must be left: by what a recording costs. */
+const graphs = { first: 3, left: 12 };
+const lists = { first: 1, left: 4 };
 
-/** A step: logits of the tokens after `ids`, i32 [1,R]; what else it reads lies in device memory. */
+/** A step: logits of the tokens after `ids`, i32 [1,R], or what is made of them; what else it reads lies in device memory. */
 type Step = (ids: Tensor) => Tensor;
 
 /** The recorded step of one decoding, if it comes to that. */
@@ -23,30 +23,51 @@ export class Replay {
 
   constructor(backend: Backend, { recordable }: { recordable: boolean }) {
     this.backend = backend;
-    this.recordable = recordable && backend.capture !== undefined;
+    this.recordable = recordable && (backend.capture ?? backend.list) !== undefined;
   }
 
-  /** The step's logits, which no scope frees; at most `left` steps will follow. */
+  /** The step's result, to be given to `release` before the next one; at most `left` steps will follow. */
   step(ids: Int32Array, left: number, step: Step): Tensor {
     if (this.recorded?.ids.length !== ids.length) {
+      const worth = this.backend.capture ? graphs : lists;
       const logits = scope(() => step(Tensor.from(this.backend, 'i32', [1, ids.length], ids)));
-      if (this.recordable && !this.recorded && ++this.steps >= FIRST && left >= LEFT) this.record(step, logits);
+      if (this.recordable && !this.recorded && ++this.steps >= worth.first && left >= worth.left)
+        this.record(step, ids.length, logits);
       return logits;
     }
     const { ids: given, logits, graph } = this.recorded;
     given.write(ids);
     graph.run();
-    return scope(() => copyOf(logits));
+    return logits;
+  }
+
+  /** Gives a step's logits back. */
+  release(logits: Tensor): void {
+    if (logits !== this.recorded?.logits) dispose(logits);
   }
 
   /** Records a step of as many rows as one that has run. */
-  private record(step: Step, { shape, dtype }: Tensor): void {
+  private record(step: Step, rows: number, { shape, dtype }: Tensor): void {
+    if (!this.backend.capture) {
+      const ids = scope(() => Tensor.empty(this.backend, 'i32', [1, rows]));
+      let logits: Tensor | undefined;
+      const graph = this.backend.list!(() => void (logits = scope(() => step(ids))));
+      this.recorded = { ids, logits: logits!, graph };
+      return;
+    }
     const { ids, logits } = scope(() => ({
-      ids: Tensor.empty(this.backend, 'i32', shape.slice(0, -1)),
+      ids: Tensor.empty(this.backend, 'i32', [1, rows]),
       logits: Tensor.empty(this.backend, dtype, shape),
     }));
     const graph = this.backend.capture!(() => scope(() => void copyTo(step(ids), logits)));
     this.recorded = { ids, logits, graph };
+  }
+
+  /** Forgets the recorded step: those that follow are others. */
+  restart(): void {
+    this.dispose();
+    this.recorded = undefined;
+    this.steps = 0;
   }
 
   dispose(): void {

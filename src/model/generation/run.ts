@@ -2,7 +2,7 @@
 import { logSoftmax } from '../../ops/log_softmax/log_softmax.ts';
 import { widen } from '../../ops/widen/widen.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
-import { Tensor } from '../../tensor/tensor.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
 import type { T5Config } from '../config.ts';
 import type { Source } from '../inputs.ts';
 import type { Pass } from '../pass.ts';
@@ -11,7 +11,7 @@ import type { Seq2Seq } from '../seq2seq.ts';
 import type { Draw } from './draw.ts';
 import type { Settings } from './options.ts';
 import type { Process } from './processors_of.ts';
-import { type Decoding, decodeStep, type Head, moveTo } from './step.ts';
+import { type Decoding, decodeStep, moveTo } from './step.ts';
 import type { Ended } from './stopping.ts';
 import type { Streamer } from './streamer.ts';
 
@@ -60,41 +60,36 @@ export function keptScores({ settings: s }: Run): Kept {
   return { scores: list(s.output_scores), logits: list(s.output_logits) };
 }
 
-/** Logits [1,R,V] after the prompt's tokens, which join the caches. No scope frees them. */
+/** Logits [1,R,V] after the prompt's tokens, which join the caches, to be given to the decoding's `replay.release`. */
 export function readPrompt(run: Run, decoding: Decoding, rowsPerSource: number): Tensor {
   const rows = run.prompts.length * rowsPerSource;
   const length = run.prompts[0]!.length;
   let logits: Tensor | undefined;
   for (let at = 0; at < length; at++) {
-    if (logits) dispose(logits);
+    if (logits) decoding.replay.release(logits);
     const ids = Int32Array.from({ length: rows }, (_, r) => run.prompts[Math.floor(r / rowsPerSource)]![at]!);
     logits = stepOn(run, decoding, ids, at);
   }
   return logits!;
 }
 
-/** Logits [1,R,V] of the tokens after `ids`, which stand at place `at` of every row, or what `head` makes. No scope frees them. */
-export function stepOn(
-  run: Pick<Run, 'p' | 'pass'>,
-  decoding: Decoding,
-  ids: Int32Array | Tensor,
-  at: number,
-  head?: Head,
-): Tensor {
-  return stepAt(run, decoding, ids, new Int32Array(ids.length).fill(at), head);
+/**
+ * Logits [1,R,V] of the tokens after `ids`, which stand at place `at` of every row, or what the decoding's `head` makes;
+ * to be given to `replay.release`.
+ */
+export function stepOn(run: Pick<Run, 'p' | 'pass'>, decoding: Decoding, ids: Int32Array, at: number): Tensor {
+  return stepAt(run, decoding, ids, new Int32Array(ids.length).fill(at));
 }
 
 /** The same of tokens at places of their own. */
 export function stepAt(
   { p, pass }: Pick<Run, 'p' | 'pass'>,
   decoding: Decoding,
-  ids: Int32Array | Tensor,
+  ids: Int32Array,
   positions: Int32Array,
-  head?: Head,
 ): Tensor {
   moveTo(decoding, positions);
-  const step = (tokens: Tensor) => decodeStep(p, decoding, tokens, pass, head);
-  if (ids instanceof Tensor) return scope(() => step(ids));
+  const step = (tokens: Tensor) => decodeStep(p, decoding, tokens, pass);
   return decoding.replay.step(ids, decoding.capacity - decoding.place, step);
 }
 

@@ -9,6 +9,7 @@ import { embedding } from '../../ops/embedding/embedding.ts';
 import { linearRows } from '../../ops/linear_rows/linear_rows.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
+import type { T5Config } from '../config.ts';
 import { encoder } from '../encoder.ts';
 import type { Source } from '../inputs.ts';
 import {
@@ -39,6 +40,8 @@ export interface Decoding {
   readonly crossSegments: Tensor | undefined; // i32 [B,S]
   readonly biases: (Tensor | undefined)[]; // of each block
   readonly replay: Replay;
+  /** What a step makes of its states, where that is not logits. */
+  head?: Head;
 }
 
 export interface DecodingShape {
@@ -101,8 +104,21 @@ export function moveTo(decoding: Decoding, positions: ArrayLike<number>): void {
 /** What becomes of the decoder's states [1,R,D]. */
 export type Head = (states: Tensor) => Tensor;
 
-/** Logits [1,R,V] for the tokens after `ids`, i32 [1,R], which join the caches at the decoding's positions; or what `head` makes. */
-export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pass, head?: Head): Tensor {
+/** Steps have another head from now on. */
+export function useHead(decoding: Decoding, head: Head): void {
+  decoding.head = head;
+  decoding.replay.restart();
+}
+
+/** Logits [...,V] of the decoder's states [...,D]. */
+export const stepLogits = (p: Seq2Seq, states: Tensor, c: T5Config): Tensor =>
+  linearRows(states, [p.head], { alpha: headScale(c) })[0]!;
+
+/**
+ * Logits [1,R,V] for the tokens after `ids`, i32 [1,R], which join the caches at the decoding's positions; or what its `head`
+ * makes.
+ */
+export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pass): Tensor {
   return scope(() => {
     const { position, place, capacity, origins, self, cross, crossSegments } = decoding;
     const { config: c } = pass;
@@ -123,6 +139,6 @@ export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pa
       stream = feedForwardStep(block.feedForward, stream, pass);
     }
     const { h } = normalise(stream, p.decoder.finalNorm, pass);
-    return head ? head(h) : linearRows(h, [p.head], { alpha: headScale(c) })[0]!;
+    return decoding.head ? decoding.head(h) : stepLogits(p, h, c);
   });
 }

@@ -6,9 +6,6 @@
 
 namespace {
 
-/** Keys between the one in use and the one to fetch: rows of a head lie far apart, which no prefetcher expects. */
-constexpr int64_t AHEAD = 16;
-
 /** One row and head: `count` keys and values, `stride` elements apart, each in a cache of its own if there are origins. */
 struct Head {
   const T *q, *keys, *values;
@@ -19,14 +16,9 @@ struct Head {
 
   int64_t at(int64_t n) const { return n * stride + (origins ? origins[n] * cache : 0); }
 
-  static void fetch(const T *row, int64_t D) {
-    for (int64_t d = 0; d < D; d += 64 / int64_t(sizeof(T))) __builtin_prefetch(row + d);
-  }
-
   /** scale * q . k of W keys from n on; those past the end repeat the last. */
   vec scores(int64_t n) const {
     vec products[W] = {};
-    for (int i = 0; i < W; i++) fetch(keys + at(std::min(n + i + AHEAD, count - 1)), D);
     int64_t rows[W];
     for (int i = 0; i < W; i++) rows[i] = at(std::min(n + i, count - 1));
     forVectors(0, D, [&](int64_t d, auto part) {
@@ -39,33 +31,109 @@ struct Head {
     return products[0] * scale;
   }
 
-  /** The values' mean by weight, for V vectors of a row from d on. */
-  template <int V> void mean(const float *weights, float share, int64_t d, T *out) const {
-    vec even[V] = {}, odd[V] = {};
-    int64_t n = 0;
-    for (; n + 2 <= count; n += 2) {
+  /** Adds values [n, end), n even, by weight: V vectors of a row from d on, sums of even and odd ones `D` apart. */
+  template <int V> void add(const float *weights, int64_t n, int64_t end, int64_t d, float *sums) const {
+    vec even[V], odd[V];
+    for (int v = 0; v < V; v++) even[v] = load(sums + d + v * W), odd[v] = load(sums + D + d + v * W);
+    for (; n + 2 <= end; n += 2) {
       const T *row = values + at(n) + d, *next = values + at(n + 1) + d;
-      fetch(values + at(std::min(n + AHEAD, count - 2)) + d, V * W);
-      fetch(values + at(std::min(n + AHEAD + 1, count - 1)) + d, V * W);
       for (int v = 0; v < V; v++) {
         even[v] += load(row + v * W) * weights[n];
         odd[v] += load(next + v * W) * weights[n + 1];
       }
     }
-    if (n < count)
+    if (n < end)
       for (int v = 0; v < V; v++) even[v] += load(values + at(n) + d + v * W) * weights[n];
-    for (int v = 0; v < V; v++) store(out + d + v * W, (even[v] + odd[v]) * share);
+    for (int v = 0; v < V; v++) store(sums + d + v * W, even[v]), store(sums + D + d + v * W, odd[v]);
   }
 
-  void means(const float *weights, float share, T *out) const {
+  void add(const float *weights, int64_t n, int64_t end, float *sums) const {
     int64_t d = 0;
-    for (; d + 4 * W <= D; d += 4 * W) mean<4>(weights, share, d, out);
-    for (; d + W <= D; d += W) mean<1>(weights, share, d, out);
+    for (; d + 4 * W <= D; d += 4 * W) add<4>(weights, n, end, d, sums);
+    for (; d + W <= D; d += W) add<1>(weights, n, end, d, sums);
     if (d == D) return;
-    vec all = {};
-    for (int64_t n = 0; n < count; n++) all += load(values + at(n) + d, D - d) * weights[n];
-    store(out + d, all * share, D - d);
+    vec all = load(sums + d, D - d);
+    for (; n < end; n++) all += load(values + at(n) + d, D - d) * weights[n];
+    store(sums + d, all, D - d);
   }
+};
+
+/** What a row's heads share. */
+struct Problem {
+  const float *bias;
+  const int32_t *segments;  // of all caches
+  int64_t C, P;
+};
+
+/** Some heads of one row: a block of keys or values is read by all of them before the next one, so as it lies in memory. */
+class Heads {
+ public:
+  static int64_t roomOf(int64_t heads, int64_t most, int64_t D) { return heads * (most + W + 2 * D); }
+
+  /** @param b the cache of a row that has one for itself @param h the first head */
+  Heads(const Problem &p, const Head &first, int64_t heads, int64_t b, int64_t h, float *room)
+      : p_(p), first_(first), heads_(heads), b_(b), h_(h), step_((first.count + W - 1) / W * W), scores_(room), sums_(room + heads * step_) {}
+
+  void attend(T *out) const {
+    const int64_t count = first_.count, D = first_.D;
+    fetch(first_.keys, 0);
+    for (int64_t n = 0; n < count; n += W) {
+      fetch(first_.keys, n + W);
+      for (int64_t i = 0; i < heads_; i++) store(scores_ + i * step_ + n, head(i).scores(n));
+    }
+    fetch(first_.values, 0);
+    for (int64_t i = 0; i < heads_; i++) softmax(i);
+    memset(sums_, 0, heads_ * 2 * D * sizeof(float));
+    for (int64_t n = 0; n < count; n += W) {
+      fetch(first_.values, n + W);
+      for (int64_t i = 0; i < heads_; i++) head(i).add(scores_ + i * step_, n, std::min(n + W, count), sums_ + 2 * i * D);
+    }
+    for (int64_t i = 0; i < heads_; i++) {
+      const float *even = sums_ + 2 * i * D;
+      forVectors(0, D, [&](int64_t d, auto part) { store(out + i * D + d, load(even + d, part) + load(even + D + d, part), part); });
+    }
+  }
+
+ private:
+  Head head(int64_t i) const {
+    Head one = first_;
+    one.q += i * one.D;
+    one.keys += i * one.D;
+    one.values += i * one.D;
+    return one;
+  }
+
+  /** Asks for a block of keys or values. */
+  void fetch(const T *rows, int64_t n) const {
+    for (const int64_t end = std::min(n + W, first_.count); n < end; n++)
+      for (int64_t d = 0; d < heads_ * first_.D; d += 64 / int64_t(sizeof(T))) __builtin_prefetch(rows + first_.at(n) + d);
+  }
+
+  /** Turns a head's scores into the weights of its values. */
+  void softmax(int64_t i) const {
+    float *s = scores_ + i * step_;
+    const int64_t count = first_.count, last = count - 1, radius = p_.P / 2;
+    if (p_.bias)
+      for (int64_t n = 0; n < count; n++) s[n] += p_.bias[(h_ + i) * p_.P + std::max(n - last, -radius) + radius];
+    if (p_.segments)
+      for (int64_t n = 0; n < count; n++)
+        if (p_.segments[(first_.origins ? first_.origins[n] : b_) * p_.C + n] < 0) s[n] = -INFINITY;
+    for (int64_t n = count; n < step_; n++) s[n] = -INFINITY;
+    const float top = std::max(largest(s, count), -3.402823466e38f);  // finite also where nothing is seen
+    vec total = {};
+    for (int64_t n = 0; n < count; n += W) {
+      const vec e = exponential(load(s + n) - top);
+      store(s + n, e);
+      total += e;
+    }
+    const float all = sum(total), share = all == 0 ? 0 : 1 / all;
+    for (int64_t n = 0; n < count; n += W) store(s + n, load(s + n) * share);
+  }
+
+  const Problem &p_;
+  const Head &first_;
+  int64_t heads_, b_, h_, step_;
+  float *scores_, *sums_;
 };
 
 }  // namespace
@@ -80,38 +148,24 @@ KERNEL(attention_decode)(const T *q, const T *keys, const T *values, const int32
     for (int64_t n = 0; origins && n < (position ? position[r] + 1 : C); n++)
       if (origins[r * C + n] < 0 || origins[r * C + n] >= B) return BAD_INDEX;
   }
-  const int64_t radius = P / 2;
+  const Problem problem{bias, keySegments, C, P};
+  // About 64 KiB of keys and values a task: less is not worth waking a thread for.
+  const int64_t least = std::max<int64_t>(1, 16384 / (2 * most * D)), even = (R * H + 2 * threadCount() - 1) / (2 * threadCount());
+  const int64_t heads = std::min(H, std::max(least, even)), groups = (H + heads - 1) / heads;
   std::atomic<bool> failed{false};
-  // About 64 KiB of keys and values a chunk: less is not worth waking a thread for.
-  parallelFor(R * H, std::max<int64_t>(1, 16384 / (2 * most * D)), [&](int64_t begin, int64_t end) {
+  parallelFor(R * groups, std::max<int64_t>(1, least / heads), [&](int64_t begin, int64_t end) {
     static thread_local Scratch scratch;
-    float *s = scratch.floats(most + W);
-    if (!s) {
+    float *room = scratch.floats(Heads::roomOf(heads, most, D));
+    if (!room) {
       failed = true;
       return;
     }
     for (int64_t i = begin; i < end; i++) {
-      const int64_t r = i / H, h = i % H, b = r * B / R, cache = C * H * D;
-      const int64_t count = position ? position[r] + 1 : C, last = count - 1;
+      const int64_t r = i / groups, h = i % groups * heads, b = r * B / R, cache = C * H * D;
       const int32_t *from = origins ? origins + r * C : nullptr;
-      const int64_t at = (from ? 0 : b * cache) + h * D;
-      const Head head{q + i * D, keys + at, values + at, from, cache, count, H * D, D, scale};
-      for (int64_t n = 0; n < count; n += W) store(s + n, head.scores(n));
-      if (bias)
-        for (int64_t n = 0; n < count; n++) s[n] += bias[h * P + std::max(n - last, -radius) + radius];
-      if (keySegments)
-        for (int64_t n = 0; n < count; n++)
-          if (keySegments[(from ? from[n] : b) * C + n] < 0) s[n] = -INFINITY;
-      for (int64_t n = count; n < count + W; n++) s[n] = -INFINITY;
-      const float top = std::max(largest(s, count), -3.402823466e38f);  // finite also where nothing is seen
-      vec total = {};
-      for (int64_t n = 0; n < count; n += W) {
-        const vec e = exponential(load(s + n) - top);
-        store(s + n, e);
-        total += e;
-      }
-      const float all = sum(total);
-      head.means(s, all == 0 ? 0 : 1 / all, out + i * D);
+      const int64_t at = (from ? 0 : b * cache) + h * D, to = (r * H + h) * D, count = position ? position[r] + 1 : C;
+      const Head first{q + to, keys + at, values + at, from, cache, count, H * D, D, scale};
+      Heads(problem, first, std::min(heads, H - h), b, h, room).attend(out + to);
     }
   });
   return failed ? OUT_OF_MEMORY : OK;

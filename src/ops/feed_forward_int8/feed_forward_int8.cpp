@@ -12,8 +12,8 @@ constexpr int64_t HIDDEN_BYTES = 1 << 19;  // of a task
 
 /** hidden = f(gate) * up, or f(up), for outputs of a pair of panels: of gate's and up's, or of two of up's. */
 template <class F, class R>
-void writeHidden(F f, const R &rows, const Packed *gate, const Packed &up, int64_t o, int64_t n, int64_t count, const int32_t *sums,
-                 float *hidden) {
+void writeHidden(F f, const R &rows, const Packed *gate, const Packed &up, int64_t o, int64_t n, int64_t count,
+                 const int32_t *sums, float *hidden) {
   for (int at = 0; at < (gate ? PANEL : BOTH); at += W) {
     const int64_t left = up.O - o - at;
     if (left <= 0) return;
@@ -22,8 +22,8 @@ void writeHidden(F f, const R &rows, const Packed *gate, const Packed &up, int64
       for (int64_t r = 0; r < count; r++) {
         const float step = rows.steps[n + r];
         const int32_t *from = sums + r * BOTH + at;
-        const vec v = gate ? f.value(worth(from, step, gateScale)) * worth(from + PANEL, step, scale) : f.value(worth(from, step, scale));
-        store(hidden + (n + r) * up.O + o + at, v, part);
+        const vec inner = f.value(worth(from, step, gate ? gateScale : scale));
+        store(hidden + (n + r) * up.O + o + at, gate ? inner * worth(from + PANEL, step, scale) : inner, part);
       }
     };
     if (left >= W) write(Whole{});
@@ -48,48 +48,52 @@ template <class D, class F> struct FeedForward {
       writeHidden(f, rows, gate, up, unit * (gate ? PANEL : BOTH), n, height, sums, hidden);
     };
     if (!gate) return multiplyPair<D>(rows, count, up, unit, room, out);
-    D::multiply(rows, 0, count, gate->at(unit, room.first), up.at(unit, room.second), PANEL * up.I, out);
+    D::multiply(rows, 0, count, gate->at(unit, room.first), up.at(unit, room.second), out);
   }
 
   int byRows(float *x, int64_t N, int64_t rowsOfTask) const {
-    const int64_t M = up.I, H = up.O;
-    const int64_t sizes[] = {QuantisedRows::size(rowsOfTask, M), QuantisedRows::size(rowsOfTask, H), PairRoom::size(std::max(M, H)), M};
-    return withMemory(N, rowsOfTask, sizes[0] + sizes[1] + sizes[2] + sizes[3] + rowsOfTask * H, [&](int64_t begin, int64_t end, float *memory) {
+    const int64_t M = up.I, H = up.O, outer = QuantisedRows::size(rowsOfTask, M), hiddenRows = QuantisedRows::size(rowsOfTask, H);
+    const int64_t pair = PairRoom::size(std::max(M, H)), all = outer + hiddenRows + pair + M + rowsOfTask * H;
+    const bool done = withMemory(N, rowsOfTask, all, [&](int64_t begin, int64_t end, float *memory) {
       const int64_t count = end - begin;
-      const QuantisedRows rows(memory, count, M), inner(memory + sizes[0], count, H);
-      float *const room = memory + sizes[0] + sizes[1], *const h = room + sizes[2], *const hidden = h + sizes[3];
+      const QuantisedRows rows(memory, count, M), inner(memory + outer, count, H);
+      float *const room = memory + outer + hiddenRows, *const h = room + pair, *const hidden = h + M;
       for (int64_t n = 0; n < count; n++) rows.quantise(n, x + (begin + n) * M, 1, norm, h);
       [[maybe_unused]] const typename D::Unit unit{};
       for (int64_t u = 0; u < units(); u++) expand(rows, count, u, {room, M}, hidden);
       for (int64_t n = 0; n < count; n++) inner.quantise(n, hidden + n * H, 1);
-      for (int64_t pair = 0; pair < down.pairs(); pair++) add(inner, count, pair, {room, H}, x + begin * M);
-    }) ? OK : OUT_OF_MEMORY;
+      for (int64_t p = 0; p < down.pairs(); p++) add(inner, count, p, {room, H}, x + begin * M);
+    });
+    return done ? OK : OUT_OF_MEMORY;
   }
 
   int byOutputs(float *x, int64_t N) const {
     static thread_local Scratch scratch;
-    const int64_t M = up.I, H = up.O, sizes[] = {QuantisedRows::size(N, M), QuantisedRows::size(N, H)};
-    float *memory = scratch.floats(sizes[0] + sizes[1] + N * H);
+    const int64_t M = up.I, H = up.O, outer = QuantisedRows::size(N, M), hiddenRows = QuantisedRows::size(N, H);
+    float *memory = scratch.floats(outer + hiddenRows + N * H);
     if (!memory) return OUT_OF_MEMORY;
-    const QuantisedRows rows(memory, N, M), inner(memory + sizes[0], N, H);
-    float *hidden = memory + sizes[0] + sizes[1];
+    const QuantisedRows rows(memory, N, M), inner(memory + outer, N, H);
+    float *hidden = memory + outer + hiddenRows;
     const auto grain = [](int64_t I) { return std::max<int64_t>(1, SERIAL_NUMBERS / I); };
-    const int64_t width = gate ? 2 * PANEL * M : BOTH * M;
-    const bool isRead = withMemory(N, grain(M), M, [&](int64_t begin, int64_t end, float *h) {
+    const auto read = [&](int64_t begin, int64_t end, float *h) {
       for (int64_t n = begin; n < end; n++) rows.quantise(n, x + n * M, 1, norm, h);
-    });
-    const bool isWide = isRead && withMemory(units(), pairsOfTask(units(), width, N), PairRoom::size(M), [&](int64_t begin, int64_t end, float *room) {
+    };
+    const auto widen = [&](int64_t begin, int64_t end, float *room) {
       [[maybe_unused]] const typename D::Unit unit{};
       for (int64_t u = begin; u < end; u++) expand(rows, N, u, {room, M}, hidden);
-    });
+    };
+    const auto narrow = [&](int64_t begin, int64_t end, float *room) {
+      [[maybe_unused]] const typename D::Unit unit{};
+      for (int64_t p = begin; p < end; p++) add(inner, N, p, {room, H}, x);
+    };
+    const bool isWide = withMemory(N, grain(M), M, read) &&
+                        withMemory(units(), pairsOfTask(units(), BOTH * M, N), PairRoom::size(M), widen);
     if (!isWide) return OUT_OF_MEMORY;
     parallelFor(N, grain(H), [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; n++) inner.quantise(n, hidden + n * H, 1);
     });
-    return withMemory(down.pairs(), pairsOfTask(down.pairs(), BOTH * H, N), PairRoom::size(H), [&](int64_t begin, int64_t end, float *room) {
-      [[maybe_unused]] const typename D::Unit unit{};
-      for (int64_t pair = begin; pair < end; pair++) add(inner, N, pair, {room, H}, x);
-    }) ? OK : OUT_OF_MEMORY;
+    const bool done = withMemory(down.pairs(), pairsOfTask(down.pairs(), BOTH * H, N), PairRoom::size(H), narrow);
+    return done ? OK : OUT_OF_MEMORY;
   }
 
  private:

@@ -73,7 +73,13 @@ export interface Int8Layer {
 /** Adds the layer's result to x, float32 [...,M]. @throws ShapeError */
 export function feedForwardInt8(x: Tensor, { norm, gate, up, down }: Int8Layer, kind: Activation, eps: number): void {
   const inputs = {
-    ...{ norm, gate, gateScales: gate && scalesOf(gate), up, upScales: scalesOf(up), down, downScales: scalesOf(down) },
+    norm,
+    gate,
+    gateScales: gate && scalesOf(gate),
+    up,
+    upScales: scalesOf(up),
+    down,
+    downScales: scalesOf(down),
     x: x.view(x.length / norm.length, norm.length),
   };
   run(feedForwardInt8Kernel, inputs, { scalars: { eps, kind: activations.indexOf(kind) } });

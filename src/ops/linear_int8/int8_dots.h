@@ -4,6 +4,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#include <utility>
 #include "int8_rows.h"
 
 namespace {
@@ -11,9 +12,10 @@ namespace {
 constexpr int BOTH = 2 * PANEL;         // outputs of two panels
 constexpr int64_t PREFETCH = 2048;  // bytes that are asked for ahead of those that are read
 
-/** Tiles of rows, as even as can be, with `times` of a Dots. out(n, count, sums) gets int32 [count][BOTH]. */
+/** A tile of rows, with `times` of a Dots. */
 template <class D, int HEIGHT, class Out>
-inline void tileOf(int64_t height, const Rows<typename D::Item> &rows, int64_t n, const int8_t *first, const int8_t *second, const Out &out) {
+inline void tileOf(int64_t height, const Rows<typename D::Item> &rows, int64_t n, const int8_t *first, const int8_t *second,
+                   const Out &out) {
   if constexpr (HEIGHT > 1) {
     if (height < HEIGHT) return tileOf<D, HEIGHT - 1>(height, rows, n, first, second, out);
   }
@@ -23,9 +25,9 @@ inline void tileOf(int64_t height, const Rows<typename D::Item> &rows, int64_t n
 }
 
 template <class D> struct Dots {
-  /** Rows [begin, end) times two panels. */
+  /** Rows [begin, end) times two panels, in tiles as even as can be. out(n, count, sums) gets int32 [count][BOTH]. */
   template <class R, class Out>
-  static void multiply(const R &rows, int64_t begin, int64_t end, const int8_t *first, const int8_t *second, int64_t, const Out &out) {
+  static void multiply(const R &rows, int64_t begin, int64_t end, const int8_t *first, const int8_t *second, const Out &out) {
     const int64_t tiles = (end - begin + D::HEIGHT - 1) / D::HEIGHT;
     for (int64_t t = 0; t < tiles; t++) {
       const int64_t n = begin + t * (end - begin) / tiles, last = begin + (t + 1) * (end - begin) / tiles;
@@ -40,8 +42,7 @@ struct PairDots : Dots<PairDots> {
   struct Unit {};
   typedef int16_t Weights __attribute__((vector_size(4 * W)));  // of W / 2 outputs
   static constexpr int VECTORS = 2 * PANEL / W;                // of a panel
-  static constexpr int HEIGHT = W == 16 ? 6 : W == 8 ? 3 : 1;
-  static constexpr int AT_ONCE = W == 16 ? 2 : 1;  // panels: of 32 registers 24 hold sums, or of 16 registers 12
+  static constexpr int HEIGHT = 6;  // with two vectors 12 of 16 registers hold sums, or with four 24 of 32
 
   static Weights load(const int8_t *p) {
 #if defined(__AVX512BW__)
@@ -70,41 +71,54 @@ struct PairDots : Dots<PairDots> {
 #endif
   }
 
-  template <int R> static void times(const Rows<Item> &rows, int64_t n, const int8_t *first, const int8_t *second, int32_t *sums) {
-    if constexpr (AT_ONCE == 2) return some<R, 2>(rows, n, first, second, sums);
-    some<R, 1>(rows, n, first, first, sums);
-    some<R, 1>(rows, n, second, second, sums + PANEL);
+  template <int R>
+  static void times(const Rows<Item> &rows, int64_t n, const int8_t *first, const int8_t *second, int32_t *sums) {
+    if constexpr (W == 16) return some<R, 2>(rows, n, first, second, sums);
+    for (int v = 0; v < VECTORS; v += 2) {
+      some<R, 1>(rows, n, first + v * 2 * W, first, sums + v / 2 * W);
+      some<R, 1>(rows, n, second + v * 2 * W, second, sums + PANEL + v / 2 * W);
+    }
   }
 
+  /** Two vectors of outputs of P panels. */
   template <int R, int P>
   static void some(const Rows<Item> &rows, int64_t n, const int8_t *first, const int8_t *second, int32_t *sums) {
     typedef int64_t Fours __attribute__((vector_size(4 * W)));
-    ivec all[R][P][VECTORS] = {};
+    ivec all[R][P][2] = {};
     const Item *x = rows.q + n * rows.stride;
     for (int64_t i = 0; i < rows.I; i += GROUP) {
+      Weights weights[P][2];
 #pragma GCC unroll 2
       for (int p = 0; p < P; p++) {
         const int8_t *from = (p == 0 ? first : second) + i * PANEL;
-        if (R == 1) __builtin_prefetch(from + PREFETCH);
+        __builtin_prefetch(from + PREFETCH);
+#pragma GCC unroll 2
+        for (int v = 0; v < 2; v++) weights[p][v] = load(from + v * 2 * W);
+      }
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; v++) {
-          const Weights w = load(from + v * 2 * W);
-#pragma GCC unroll 8
-          for (int r = 0; r < R; r++) {
-            int64_t terms;
-            memcpy(&terms, x + r * rows.stride + i, sizeof terms);
-            all[r][p][v] = multiplyAdd(all[r][p][v], w, (Weights)(terms - Fours{}));
-          }
-        }
+      for (int r = 0; r < R; r++) {
+        int64_t terms;
+        memcpy(&terms, x + r * rows.stride + i, sizeof terms);
+        const Weights four = (Weights)(terms - Fours{});
+#pragma GCC unroll 2
+        for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+          for (int v = 0; v < 2; v++) all[r][p][v] = multiplyAdd(all[r][p][v], weights[p][v], four);
       }
     }
+    const auto lanes = std::make_integer_sequence<int, W>();
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
       for (int p = 0; p < P; p++) {
-        int32_t halves[2 * PANEL];
-        memcpy(halves, all[r][p], sizeof halves);
-        for (int o = 0; o < PANEL; o++) sums[r * BOTH + p * PANEL + o] = halves[2 * o] + halves[2 * o + 1];
+        const ivec sum = every<0>(all[r][p][0], all[r][p][1], lanes) + every<1>(all[r][p][0], all[r][p][1], lanes);
+        memcpy(sums + r * BOTH + p * PANEL, &sum, sizeof sum);
       }
+  }
+
+  /** Every second lane of two registers. */
+  template <int FIRST, int... L> static ivec every(ivec a, ivec b, std::integer_sequence<int, L...>) {
+    return __builtin_shuffle(a, b, ivec{(2 * L + FIRST)...});
   }
 };
 
@@ -116,14 +130,18 @@ struct VnniDots : Dots<VnniDots> {
   typedef int8_t Weights __attribute__((vector_size(4 * W)));
   static constexpr int HEIGHT = 12;  // of 32 registers 24 hold sums
 
-  template <int R> static void times(const Rows<Item> &rows, int64_t n, const int8_t *first, const int8_t *second, int32_t *sums) {
+  template <int R>
+  static void times(const Rows<Item> &rows, int64_t n, const int8_t *first, const int8_t *second, int32_t *sums) {
     constexpr int U = R <= 2 ? 4 : R <= 4 ? 2 : 1;  // sums that do not wait for each other
     ivec all[U][R][2] = {};
     const Item *x = rows.q + n * rows.stride;
     int64_t i = 0;
     for (; i + U * GROUP <= rows.I; i += U * GROUP) {
 #pragma GCC unroll 4
-      for (int u = 0; u < U; u++) group(all[u], x + i + u * GROUP, rows.stride, first + (i + u * GROUP) * PANEL, second + (i + u * GROUP) * PANEL);
+      for (int u = 0; u < U; u++) {
+        const int64_t at = i + u * GROUP;
+        group(all[u], x + at, rows.stride, first + at * PANEL, second + at * PANEL);
+      }
     }
     for (; i < rows.I; i += GROUP) group(all[0], x + i, rows.stride, first + i * PANEL, second + i * PANEL);
 #pragma GCC unroll 16
@@ -139,8 +157,9 @@ struct VnniDots : Dots<VnniDots> {
 
  private:
   template <int R>
-  __attribute__((always_inline)) static void group(ivec (&sums)[R][2], const Item *x, int64_t stride, const int8_t *first, const int8_t *second) {
-    if (R <= 4) {
+  __attribute__((always_inline)) static void group(ivec (&sums)[R][2], const Item *x, int64_t stride, const int8_t *first,
+                                                   const int8_t *second) {
+    if (R <= 8) {
       __builtin_prefetch(first + PREFETCH);
       __builtin_prefetch(second + PREFETCH);
     }

@@ -8,12 +8,12 @@
 
 namespace {
 
-constexpr int64_t TASK_BYTES = 1 << 15;
+constexpr int64_t TASK_BYTES = 1 << 16, TASKS_OF_THREAD = 8;
 constexpr int64_t SERIAL_OPERATIONS = 1 << 17;  // less is done before another thread has begun
 constexpr int64_t SERIAL_NUMBERS = 1 << 14;     // as many are quantised at least by a thread
 constexpr int64_t MOST_ROWS = 128;              // of a task: with what is made of them they stay in the second cache level
 constexpr int64_t LEAST_ROWS = 64;              // of each thread, below which each would read all weights for too little
-[[maybe_unused]] constexpr int64_t LEAST_TILED_ROWS = 5;
+[[maybe_unused]] constexpr int64_t LEAST_TILED_ROWS = 9;  // fewer are multiplied as fast as weights are read
 
 /** body(D{}) with the best Dots that this processor has for N rows of numbers in multiples of `terms`. */
 template <class Body> int withDots([[maybe_unused]] int64_t N, [[maybe_unused]] int64_t terms, const Body &body) {
@@ -37,7 +37,8 @@ inline int64_t rowsOfTask(int64_t N) {
 /** Pairs of panels of a task, where threads share the outputs; `width` weights a pair. */
 inline int64_t pairsOfTask(int64_t pairs, int64_t width, int64_t N) {
   if (pairs * width * N < SERIAL_OPERATIONS) return pairs;
-  return std::max<int64_t>(1, TASK_BYTES / (width * N));
+  const int64_t most = pairs / (TASKS_OF_THREAD * threadCount());
+  return std::max<int64_t>(1, std::min(most, TASK_BYTES / width));
 }
 
 /** body(begin, end, memory) for parts of [0, count), with so many floats of the thread's own; false if memory ran out. */
@@ -65,7 +66,7 @@ template <class D, class R, class Out>
 void multiplyPair(const R &rows, int64_t count, const Packed &weight, int64_t pair, const PairRoom &room, const Out &out) {
   const int8_t *first = weight.at(2 * pair, room.first);
   const int8_t *second = 2 * pair + 1 < weight.panels() ? weight.at(2 * pair + 1, room.second) : first;
-  D::multiply(rows, 0, count, first, second, BOTH * weight.I, out);
+  D::multiply(rows, 0, count, first, second, out);
 }
 
 enum class Write { REPLACE, ADD };

@@ -14,15 +14,14 @@ struct TileDots {
   using Unit = MatrixUnit;
   static constexpr int64_t SIDE = 2 * TILE;
 
-  /** `ahead`: bytes from these panels to those that come next. */
   template <class Out>
   static void multiply(const Rows<Item> &rows, int64_t begin, int64_t end, const int8_t *first, const int8_t *second,
-                       int64_t ahead, const Out &out) {
+                       const Out &out) {
     alignas(64) int32_t sums[SIDE * BOTH];
     for (int64_t n = begin; n < end; n += SIDE) {
       const int8_t *x = rows.q + n * rows.stride;
-      if (end - n <= TILE) tiles<1>(x, rows, first, second, n == begin ? ahead : 0, sums);
-      else tiles<2>(x, rows, first, second, n == begin ? ahead : 0, sums);
+      if (end - n <= TILE) tiles<1>(x, rows, first, second, sums);
+      else tiles<2>(x, rows, first, second, sums);
       out(n, std::min(SIDE, end - n), sums);
     }
   }
@@ -30,7 +29,7 @@ struct TileDots {
  private:
   /** Sums of DOWN times 16 rows. */
   template <int DOWN>
-  static void tiles(const int8_t *x, const Rows<Item> &rows, const int8_t *first, const int8_t *second, int64_t ahead,
+  static void tiles(const int8_t *x, const Rows<Item> &rows, const int8_t *first, const int8_t *second,
                     int32_t *sums) {
     finishStores();
     _tile_zero(0);
@@ -38,12 +37,11 @@ struct TileDots {
     _tile_zero(2);
     _tile_zero(3);
     for (int64_t i = 0; i < rows.I; i += TERMS, x += TERMS, first += TILE_BYTES, second += TILE_BYTES) {
-      if (ahead)
 #pragma GCC unroll 16
-        for (int l = 0; l < TILE_BYTES; l += 64) {
-          __builtin_prefetch(first + ahead + l, 0, 2);
-          __builtin_prefetch(second + ahead + l, 0, 2);
-        }
+      for (int l = 0; l < TILE_BYTES; l += 64) {
+        __builtin_prefetch(first + PREFETCH + l);
+        __builtin_prefetch(second + PREFETCH + l);
+      }
       _tile_loadd(4, x, rows.stride);
       _tile_loadd(6, first, TERMS);
       _tile_loadd(7, second, TERMS);

@@ -27,16 +27,16 @@ template <class D, Write HOW, class X, class Y, int COUNT> struct Product {
   /** All outputs of some rows by each task. */
   int byRows(int64_t rowsOfTask) const {
     const int64_t size = QuantisedRows::size(rowsOfTask, I), room = PairRoom::size(I);
-    return withMemory(N, rowsOfTask, size + room + I, [&](int64_t begin, int64_t end, float *memory) {
-      const QuantisedRows rows(memory, end - begin, I);
+    const bool done = withMemory(N, rowsOfTask, size + room + I, [&](int64_t begin, int64_t end, float *memory) {
+      const int64_t count = end - begin;
+      const QuantisedRows rows(memory, count, I);
       for (int64_t n = begin; n < end; n++) quantise(rows, n - begin, n, memory + size + room);
       [[maybe_unused]] const typename D::Unit unit{};
       for (const Target<Y> &t : targets)
         for (int64_t pair = 0; pair < t.weight.pairs(); pair++)
-          multiplyPair<D>(rows, end - begin, t.weight, pair, {memory + size, I}, [&](int64_t n, int64_t count, const int32_t *sums) {
-            writePair<HOW>(rows, t.weight, pair, n, count, sums, t.y + begin * t.weight.O);
-          });
-    }) ? OK : OUT_OF_MEMORY;
+          form(rows, count, t, pair, {memory + size, I}, t.y + begin * t.weight.O);
+    });
+    return done ? OK : OUT_OF_MEMORY;
   }
 
   /** Some outputs of all rows by each task. */
@@ -47,20 +47,28 @@ template <class D, Write HOW, class X, class Y, int COUNT> struct Product {
     const QuantisedRows rows(memory, N, I);
     int64_t pairs = 0;
     for (const Target<Y> &t : targets) pairs += t.weight.pairs();
-    const bool quantised = withMemory(N, std::max<int64_t>(1, SERIAL_NUMBERS / I), I, [&](int64_t begin, int64_t end, float *h) {
+    const int64_t few = std::max<int64_t>(1, SERIAL_NUMBERS / I);
+    const bool quantised = withMemory(N, few, I, [&](int64_t begin, int64_t end, float *h) {
       for (int64_t n = begin; n < end; n++) quantise(rows, n, n, h);
     });
-    return quantised && withMemory(pairs, pairsOfTask(pairs, BOTH * I, N), PairRoom::size(I), [&](int64_t begin, int64_t end, float *room) {
+    const int64_t grain = pairsOfTask(pairs, BOTH * I, N);
+    const auto task = [&](int64_t begin, int64_t end, float *room) {
       [[maybe_unused]] const typename D::Unit unit{};
       for (int64_t p = begin; p < end; p++) {
         const Target<Y> *t = targets;
         int64_t pair = p;
         for (; pair >= t->weight.pairs(); t++) pair -= t->weight.pairs();
-        multiplyPair<D>(rows, N, t->weight, pair, {room, I}, [&](int64_t n, int64_t count, const int32_t *sums) {
-          writePair<HOW>(rows, t->weight, pair, n, count, sums, t->y);
-        });
+        form(rows, N, *t, pair, {room, I}, t->y);
       }
-    }) ? OK : OUT_OF_MEMORY;
+    };
+    return quantised && withMemory(pairs, grain, PairRoom::size(I), task) ? OK : OUT_OF_MEMORY;
+  }
+
+ private:
+  void form(const QuantisedRows &rows, int64_t count, const Target<Y> &t, int64_t pair, const PairRoom &room, Y *y) const {
+    multiplyPair<D>(rows, count, t.weight, pair, room, [&](int64_t n, int64_t height, const int32_t *sums) {
+      writePair<HOW>(rows, t.weight, pair, n, height, sums, y);
+    });
   }
 };
 

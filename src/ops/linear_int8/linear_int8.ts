@@ -118,9 +118,14 @@ export function linearInt8(
   const [first, second, third] = weights as [Tensor, Tensor?, Tensor?];
   const without = [...(second ? [] : ['y2']), ...(third ? [] : ['y3'])];
   const inputs = {
-    ...{ x: x.view(x.length / I, I), norm },
-    ...{ first, scales1: scalesOf(first), second, scales2: second && scalesOf(second) },
-    ...{ third, scales3: third && scalesOf(third) },
+    x: x.view(x.length / I, I),
+    norm,
+    first,
+    scales1: scalesOf(first),
+    second,
+    scales2: second && scalesOf(second),
+    third,
+    scales3: third && scalesOf(third),
   };
   const { y1, y2, y3 } = run(linearInt8Kernel, inputs, { scalars: { alpha, eps }, without, type });
   return [y1, y2, y3].slice(0, weights.length).map((y, j) => y!.view(...leading, weights[j]!.shape[0]!));

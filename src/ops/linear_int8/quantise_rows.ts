@@ -3,8 +3,8 @@
  *
  *   m_o = max_i |weight[o,i]|     scales[o] = m_o / 127     values[o,i] = round(weight[o,i] * f32(127 / m_o))
  *
- * weight, values [O,I], the latter packed (packed.ts), scales [O]. Rounding is to the nearest, ties to even. Rows without a number above 1e-30 become zeros;
- * of rows with an infinity or a NaN the scale is NaN.
+ * weight, values [O,I], the latter packed (packed.ts), scales [O]. Rounding is to the nearest, ties to even. Rows without a number
+ * above 1e-30 become zeros; of rows with an infinity or a NaN the scale is NaN.
  */
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
