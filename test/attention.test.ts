@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { fromHost } from '../src/backend/backend.ts';
 import { attention } from '../src/ops/attention/attention.ts';
 import { differentiate, markParameter } from '../src/tensor/autograd.ts';
 import { dispose } from '../src/tensor/scope.ts';
@@ -72,4 +73,31 @@ test('what threads computed before has no part in the gradients of a few queries
     assert.ok(after.every(Number.isFinite), `${queries} queries`);
     assert.deepEqual(after, before);
   }
+});
+
+test('scores that grow by far from one key to the next refer to the largest of all', async () => {
+  const [M, N] = [200, 256];
+  for (const dtype of ['f32', 'bf16'] as const)
+    for (const D of [64, 128]) {
+      const filled = (rows: number, value: (row: number, d: number) => number) =>
+        Tensor.from(
+          backend,
+          dtype,
+          [1, rows, 1, D],
+          Float32Array.from({ length: rows * D }, (_, i) => value(Math.floor(i / D), i % D)),
+        );
+      // Scores 0, 1, 2, ...: the last tile's shares are e^192 times the first one's.
+      const q = filled(M, (_, d) => Number(d === 0));
+      const k = filled(N, (n, d) => (d === 0 ? n : 0));
+      const v = filled(N, (n) => n % 3);
+      const out = attention(q, k, v);
+      const got = fromHost(dtype, await out.read());
+      let [sum, total] = [0, 0];
+      for (let n = 0; n < N; n++) {
+        sum += Math.exp(n - N) * (n % 3);
+        total += Math.exp(n - N);
+      }
+      for (const x of got) assert.ok(Math.abs(x - sum / total) < 0.01, `${dtype}, ${D}: ${x}, ${sum / total}`);
+      dispose(q, k, v, out);
+    }
 });
