@@ -195,7 +195,12 @@ export class PretrainedT5 {
   }
 
   private recorded(stack: typeof encoder): RecordedEncoder {
-    return new RecordedEncoder(this.backend, (input) => stack(this.encoderParameters, input, this.pass()));
+    const { encoderParameters: p } = this;
+    return new RecordedEncoder(
+      this.backend,
+      (input) => stack(p, input, this.pass()),
+      () => p.embedding.memory,
+    );
   }
 
   /** What a pass needs; must be called inside a scope when `random` is given. */

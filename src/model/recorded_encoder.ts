@@ -13,6 +13,8 @@ import { uploadSource } from './seq2seq.ts';
 
 /** Tokens of a batch, padding included, from which on a device is busy for longer than launching takes. */
 const MANY_TOKENS = 8192;
+/** The same where launches are listed: of so few tokens the host's part is a tenth of a pass. Their shapes are not padded. */
+const FEW_TOKENS = 64;
 /** Shapes that are remembered. */
 const SHAPES = 16;
 
@@ -26,19 +28,26 @@ interface Recording {
 export class RecordedEncoder {
   private readonly backend: Backend;
   private readonly pass: (input: StackInput) => Tensor;
+  private readonly anchor: () => Memory;
+  private anchored: Memory | undefined;
   /** By shape, what was used last at the end; undefined after a first pass. */
   private readonly seen = new Map<string, Recording | undefined>();
 
-  /** For passes that read nothing but parameters, which stay where they are, and their input. */
-  constructor(backend: Backend, pass: (input: StackInput) => Tensor) {
+  /** For passes that read nothing but parameters and their input. `anchor` is a parameter's memory: where it moves, all have. */
+  constructor(backend: Backend, pass: (input: StackInput) => Tensor, anchor: () => Memory) {
     this.backend = backend;
     this.pass = pass;
+    this.anchor = anchor;
   }
 
   /** States [B,S,D] of a source, the caller's own. */
   states(source: Source): Tensor {
-    const wide = bucketed(source);
-    if (!this.backend.capture || wide.values.length >= MANY_TOKENS) return this.launched(source);
+    const { capture, list } = this.backend;
+    const wide = capture ? bucketed(source) : source;
+    if (capture ? wide.values.length >= MANY_TOKENS : !list || wide.values.length > FEW_TOKENS)
+      return this.launched(source);
+    if (this.anchored !== this.anchor()) this.dispose();
+    this.anchored = this.anchor();
     const shape = `${wide.rows} ${wide.columns} ${wide.segments ? 'padded' : ''}`;
     const known = this.seen.has(shape);
     const recording = this.seen.get(shape) ?? (known ? this.record(wide) : undefined);
@@ -63,6 +72,7 @@ export class RecordedEncoder {
 
   /** Records a pass of a shape whose kernels have run. What it allocates is its own, whatever scope is open. */
   private record(wide: Source): Recording {
+    if (!this.backend.capture) return this.listed(wide);
     const { result, allocated } = collect(() => {
       const input = uploadSource(this.backend, wide);
       return { input, states: scope(() => this.pass(input)) };
@@ -74,6 +84,16 @@ export class RecordedEncoder {
       release(allocated);
       throw error;
     }
+  }
+
+  private listed(source: Source): Recording {
+    const { result, allocated } = collect(() => {
+      const input = uploadSource(this.backend, source);
+      let states: Tensor | undefined;
+      const graph = this.backend.list!(() => void (states = scope(() => this.pass(input))));
+      return { input, states: states!, graph };
+    });
+    return { ...result, allocated };
   }
 
   private forget(shape: string): void {
