@@ -142,9 +142,9 @@ interface RowsBest {
 /** The likeliest tokens of every row with their log-probabilities. */
 async function likeliestOf(logits: Tensor, width: number): Promise<RowsBest> {
   const { values, ids } = scope(() => topK(logSoftmax(logits), width));
-  const read = { values: (await values.read()) as Float32Array, ids: (await ids.read()) as Int32Array, width };
+  const [best, tokens] = await Promise.all([values.read(), ids.read()]); // one wait for both
   dispose(values, ids);
-  return read;
+  return { values: best as Float32Array, ids: tokens as Int32Array, width };
 }
 
 function bestOfRows(rows: RowsBest, first: number, beams: Beams, width: number): Candidate[] {
