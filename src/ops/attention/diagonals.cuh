@@ -96,7 +96,7 @@ template <int COLUMNS> struct PassingDiagonals {
     }
   }
 
-  /** All threads; the sums of the block's OF_BLOCK warps to a row [P]. */
+  /** All threads; the sums of the block's OF_BLOCK warps to a row [P]. The last argument is HeldDiagonals' alone. */
   template <int OF_BLOCK> DEVICE void finish(const float *block, float *to, int P, int) {
     ends.finish(row, P);
     __syncthreads();
@@ -138,7 +138,7 @@ template <int COLUMNS> struct HeldDiagonals {
     }
   }
 
-  /** All threads; the block's sums to a row [P]. `relative`: of any strip, since they are multiples of 8 apart. */
+  /** As PassingDiagonals'. `relative`: of any strip, since they are multiples of 8 apart. */
   template <int OF_BLOCK> DEVICE void finish(const float *block, float *to, int P, int relative) {
     // Float 8 x + query of a warp's turns belongs to the diagonal x - query + first.
     const int first = ((relative + radius + T_::OWN) & 7) - radius - T_::OWN - T_::SPAN + 8;
