@@ -133,7 +133,7 @@ template <class E, class F, class R> int largeProduct(const Task<E, F, R> &task)
 template <class E, class F, class R>
 int gemms(Operand<E> a, const Right<F, R> *rights, int count, int64_t M, int64_t K, float alpha, float beta) {
   constexpr int MOST = 3;
-  Task<E, F, R> tasks[MOST];
+  Task<E, F, R> tasks[MOST] = {};
   double operations = 0;
   for (int i = 0; i < count; i++) {
     tasks[i] = {a, rights[i].b, rights[i].c, M, rights[i].N, K, blockTerms<Engine<E>>(K), alpha, beta};

@@ -12,7 +12,7 @@ constexpr int64_t AHEAD = 1 << 13;  // bytes between what is used and what is as
 /** W numbers as floats. Compilers take conversions of int8 vectors apart. */
 inline vec widened(const int8_t *p, Whole) {
 #if defined(__AVX512F__)
-  const ivec wide = (ivec)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)));
+  const ivec wide = (ivec)_mm512_maskz_cvtepi8_epi32(-1, _mm_loadu_si128(reinterpret_cast<const __m128i *>(p)));
 #elif defined(__AVX2__)
   const ivec wide = (ivec)_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p)));
 #elif defined(__SSE4_1__)
