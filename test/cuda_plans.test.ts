@@ -85,6 +85,22 @@ test('a plan may name its own arguments; what follows a number of four bytes is 
   assert.equal(new DataView(first.template.buffer).getBigInt64(24, true), 3n);
 });
 
+test('descriptions of matrices lie at multiples of 64 bytes, and the arguments beside them are given one by one', () => {
+  const boxes = { boxesOf: 'x', rows: 3, columns: 8, box: 64 };
+  const [first] = prepareExample(() => ({
+    launches: [{ ...launch, arguments: ['eps', boxes, 'y', boxes, 'N'] }],
+  })).launches;
+  assert.ok(first?.kind === 'launch');
+  const { boxesOf, ...matrix } = boxes;
+  assert.deepEqual(first.boxes, [
+    { ...matrix, place: 0, type: 'bf16', offset: 64 },
+    { ...matrix, place: 0, type: 'bf16', offset: 256 },
+  ]);
+  assert.deepEqual(first.pointers, [[192, 3]]);
+  assert.deepEqual(first.offsets, [0, 64, 192, 256, 384]);
+  assert.equal(first.template.length, 392);
+});
+
 test('an empty grid is not launched', () => {
   assert.deepEqual(prepareExample(() => ({ launches: [{ ...launch, grid: [0, 4] }] })).launches, []);
 });

@@ -1,6 +1,12 @@
 /** A driver without a device: host memory instead of the GPU's, and a list of what was asked. Copies happen at once. */
 import { CudaBackend } from '../src/backend/cuda/cuda.ts';
-import { DEFAULT_SHARED, type Driver, type LaunchShape, type PackedArguments } from '../src/backend/cuda/driver.ts';
+import {
+  type BoxedMatrix,
+  DEFAULT_SHARED,
+  type Driver,
+  type LaunchShape,
+  type PackedArguments,
+} from '../src/backend/cuda/driver.ts';
 import { KeptUploads, Staging } from '../src/backend/cuda/staging.ts';
 
 /** Page-locked addresses start here, so that they are told from device addresses. */
@@ -111,6 +117,9 @@ export class FakeDriver implements Driver {
   }
   allowShared(entry: number, bytes: number): void {
     this.allowed.set(entry, bytes);
+  }
+  describeBoxes({ address }: BoxedMatrix, into: Uint8Array, at: number): void {
+    new DataView(into.buffer).setBigUint64(at, BigInt(address), true);
   }
   launch(entry: number, { grid, block, sharedBytes }: LaunchShape, args: PackedArguments): void {
     if (sharedBytes > (this.allowed.get(entry) ?? DEFAULT_SHARED))

@@ -96,6 +96,42 @@ describe('inference on a GPU', { skip: testedDevice !== 'cuda' && 'FAT5_DEVICE i
     cpu.dispose();
   });
 
+  test('gate and up of many rows are near float32, which Hopper multiplies in one launch', async () => {
+    const folder = join(root, 'gated');
+    const saved = T5ForConditionalGeneration.from_config(
+      { ...config, d_ff: 4096, num_layers: 2 },
+      { device: 'cpu', seed: 4 },
+    );
+    await saved.save_pretrained(folder);
+    saved.dispose();
+    const sources = [
+      [4, 300],
+      [5, 420],
+    ].map(([rows, length]) =>
+      Array.from({ length: rows! }, () => Array.from({ length: length! }, () => 3 + Math.floor(random() * 900))),
+    );
+    const states = async (dtype: 'float32' | 'bfloat16' | 'float16') => {
+      const model = await T5ForConditionalGeneration.from_pretrained(folder, { device: 'cuda', dtype });
+      const found: ArrayLike<number>[] = [];
+      for (const input_ids of sources) found.push((await model.encode({ input_ids })).last_hidden_state.data);
+      model.dispose();
+      return found;
+    };
+    const want = await states('float32');
+    for (const [dtype, step] of [
+      ['bfloat16', 2 ** -8],
+      ['float16', 2 ** -11],
+    ] as const) {
+      const got = await states(dtype);
+      for (const [i, values] of got.entries()) {
+        const exact = Array.from(want[i]!);
+        const error = Math.hypot(...exact.map((x, j) => x - values[j]!)) / Math.hypot(...exact);
+        assert.ok(error > 0 && error < 2 * step, `${dtype}: relative error ${error}`);
+      }
+      assert.deepEqual(await states(dtype), got, 'the same bits twice');
+    }
+  });
+
   test('tokens are drawn in recorded steps, the same as on the CPU for the same seed', async () => {
     const draw = async (device: 'cpu' | 'cuda') => {
       const model = T5ForConditionalGeneration.from_config({ ...config, eos_token_id: 7 }, { device, seed: 2 });

@@ -10,7 +10,7 @@ import {
 } from '../src/backend/backend.ts';
 import { CudaBackend } from '../src/backend/cuda/cuda.ts';
 import type { CudaDevice } from '../src/backend/cuda/plan.ts';
-import { type Prepared, prepare, type Specialisation } from '../src/backend/cuda/program.ts';
+import { isFor, type Prepared, prepare, type Specialisation } from '../src/backend/cuda/program.ts';
 import { openDevice } from '../src/backend/devices.ts';
 import { type AnyKernel, argumentsOf, bindSizes, dimOrder, parsePattern, shapeOf } from '../src/backend/kernel.ts';
 import { elements } from '../src/tensor/tensor.ts';
@@ -44,6 +44,7 @@ export const testBackends = (): { backend: Backend; types: FloatType[] }[] => [
 /** Why a backend cannot run a kernel in a type, false where it can. */
 export function cannotRun(backend: Backend, kernel: AnyKernel, type: FloatType): string | false {
   if (kernel.types && !kernel.types.includes(type)) return `not for ${type}`;
+  if (backend.offers?.(kernel) === false) return 'not for this compute capability';
   return backend.name === 'cuda'
     ? !kernel.cuda && 'no CUDA implementation yet'
     : kernel.only === 'cuda' && 'for CUDA devices alone';
@@ -65,7 +66,7 @@ export function specialisations(kernel: AnyKernel, types: readonly FloatType[], 
 
 /** A kernel's cases, prepared for a device. */
 export function preparedCases(kernel: AnyKernel, types: readonly FloatType[], device: CudaDevice): Prepared[] {
-  if (!kernel.cuda || device.arch < (kernel.arch ?? 0)) return [];
+  if (!kernel.cuda || !isFor(kernel, device)) return [];
   const wanted = types.filter((type) => kernel.types?.includes(type) ?? true);
   return wanted.flatMap((type) =>
     kernel.cases.map(({ sizes, scalars = {}, absent = [] }) =>

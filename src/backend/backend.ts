@@ -62,6 +62,8 @@ export interface Backend {
    * outputs, null where absent; `sizes` its letters, `scalars` its scalars.
    */
   launch(kernel: AnyKernel, type: FloatType, args: (Memory | null)[], sizes: number[], scalars: number[]): void;
+  /** Whether it has a kernel that is for some GPUs alone; absent where it has none of those. */
+  offers?(kernel: AnyKernel): boolean;
   /**
    * Records what `work` launches, without running it, to run it again at little cost; absent where that gains nothing. What
    * it allocates keeps its places; host values that it writes are those of now at every run. The work must have run once.

@@ -74,6 +74,8 @@ export interface Kernel<
   only?: 'cuda';
   /** The least compute capability that its CUDA plan is for, 89 for 8.9; every one that we run on when left out. */
   arch?: number;
+  /** The greatest that it is for, where newer devices lack its instructions. */
+  newest?: number;
   /** Compute types that it is for, where not for all. */
   types?: readonly FloatType[];
 }

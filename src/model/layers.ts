@@ -15,6 +15,7 @@ import { linear } from '../ops/linear/linear.ts';
 import { linearAdd } from '../ops/linear/linear_add.ts';
 import { linearGroup } from '../ops/linear/linear_group.ts';
 import { feedForwardFloat8, projectionsFloat8 } from '../ops/linear_float8/layers_float8.ts';
+import { canGate, linearGated } from '../ops/linear_gated/linear_gated.ts';
 import { linearInt8 } from '../ops/linear_int8/linear_int8.ts';
 import { linearInt8Add } from '../ops/linear_int8/linear_int8_add.ts';
 import { linearRows } from '../ops/linear_rows/linear_rows.ts';
@@ -228,6 +229,7 @@ export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, p
 function hiddenOf(p: FeedForward, h: Tensor, wide: boolean, pass: Pass): Tensor {
   const kind = feedForwardKind(pass.config).activation;
   if (p.gateUp?.needsGrad && !wide && !pass.adapters) return gatedHalves(linear(h, p.gateUp), kind);
+  if (wide && p.gateUp && canGate(h, p.gateUp)) return linearGated(h, p.gateUp, kind);
   const [up, gate] = upAndGate(p, h, wide, pass);
   const f = gate ? gatedActivation(gate, up, kind) : activation(up, kind);
   discard(up, gate);

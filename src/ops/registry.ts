@@ -38,6 +38,7 @@ import { gatedFloat8Kernel } from './linear_float8/gated_float8.ts';
 import { linearFloat8AddKernel, linearFloat8Kernel } from './linear_float8/linear_float8.ts';
 import { quantiseFloat8Kernel } from './linear_float8/quantise_float8.ts';
 import { rmsNormFloat8Kernel } from './linear_float8/rms_norm_float8.ts';
+import { linearGatedKernel } from './linear_gated/linear_gated.ts';
 import { linearHalfKernel, linearRowsHalfKernel } from './linear_half/linear_half.ts';
 import { linearInt8Kernel } from './linear_int8/linear_int8.ts';
 import { linearInt8AddKernel } from './linear_int8/linear_int8_add.ts';
@@ -69,6 +70,7 @@ export const kernels = [
   attentionDecode,
   cacheAppend,
   linearForward,
+  linearGatedKernel,
   linearBackwardInput,
   linearBackwardWeight,
   linearAddKernel,

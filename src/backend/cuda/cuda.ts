@@ -17,7 +17,7 @@ import type { EnergyCounter } from './energy.ts';
 import { Arena, CudaMemory } from './memory.ts';
 import type { Compiler } from './nvrtc.ts';
 import { peakFlops } from './peak.ts';
-import { type Prepared, type PreparedLaunch, prepare, type Specialisation } from './program.ts';
+import { isFor, type Prepared, type PreparedLaunch, prepare, type Specialisation } from './program.ts';
 import { KeptUploads, Staging } from './staging.ts';
 import { LaunchTimer } from './timing.ts';
 
@@ -249,7 +249,7 @@ export class CudaBackend implements Backend {
   }
 
   private start(ready: Ready, places: readonly number[]): void {
-    const { handle, template, pointers } = ready;
+    const { handle, template, pointers, boxes, offsets } = ready;
     const { view } = this.packed;
     this.packedBytes.set(template);
     for (const [offset, place, bytes = 0] of pointers) {
@@ -257,7 +257,10 @@ export class CudaBackend implements Backend {
       view.setUint32(offset, address % 2 ** 32, true);
       view.setUint32(offset + 4, address / 2 ** 32, true);
     }
+    for (const matrix of boxes)
+      this.driver.describeBoxes({ ...matrix, address: places[matrix.place]! }, this.packedBytes, matrix.offset);
     this.packed.bytes = template.length;
+    this.packed.offsets = offsets;
     this.driver.launch(handle, ready, this.packed);
   }
 
@@ -322,6 +325,10 @@ export class CudaBackend implements Backend {
         this.use(-bytes);
       },
     };
+  }
+
+  offers(kernel: AnyKernel): boolean {
+    return isFor(kernel, this.driver.device);
   }
 
   /** Returns idle memory to the driver. */

@@ -4,6 +4,7 @@
  */
 import { BackendError } from '../../util/errors.ts';
 import { addressOf, type NativeFunction, openSystemLibrary } from '../../util/native.ts';
+import type { FloatType } from '../backend.ts';
 import type { CudaDevice } from './plan.ts';
 
 /** A device with what messages and limits need. */
@@ -47,6 +48,8 @@ export interface Driver {
   entry(module: number, name: string): number;
   /** Lets a kernel's launches use up to this much dynamic shared memory, and no more, whatever was allowed before. */
   allowShared(entry: number, bytes: number): void;
+  /** Writes what the copy engine needs to know of a matrix of 16-bit floats in memory, TENSOR_MAP_BYTES, at a byte of `into`. */
+  describeBoxes(matrix: BoxedMatrix, into: Uint8Array, at: number): void;
   /** `args` are the packed arguments. */
   launch(entry: number, shape: LaunchShape, args: PackedArguments): void;
   synchronize(): void;
@@ -54,6 +57,15 @@ export interface Driver {
   endCapture(): GraphHandle;
   runGraph(graph: GraphHandle): void;
   destroyGraph(graph: GraphHandle): void;
+}
+
+/** A row-major matrix in memory and the boxes [box, BOX_COLUMNS] that are taken from it. */
+export interface BoxedMatrix {
+  address: number;
+  type: FloatType;
+  rows: number;
+  columns: number;
+  box: number;
 }
 
 /** Blocks of a launch. */
@@ -70,6 +82,15 @@ export interface LaunchShape {
 
 /** Most bytes of a kernel's arguments. */
 export const ARGUMENT_BYTES = 4096;
+const MOST_ARGUMENTS = 64;
+/** Bytes of a CUtensorMap, at a multiple of 64. */
+export const TENSOR_MAP_BYTES = 128;
+/** Columns of a box: with two bytes each a row of 128 bytes, which the copy engine swizzles. */
+const BOX_COLUMNS = 64;
+/** CUtensorMapDataType; CU_TENSOR_MAP_SWIZZLE_128B; CU_TENSOR_MAP_L2_PROMOTION_L2_256B. */
+const tensorTypes: Record<FloatType, number> = { f16: 6, f32: 7, bf16: 9 };
+const SWIZZLE_128B = 3;
+const PROMOTE_256B = 3;
 
 /** One buffer for the arguments of every launch, with what cuLaunchKernel needs to find it. */
 export class PackedArguments {
@@ -77,11 +98,24 @@ export class PackedArguments {
   /** CU_LAUNCH_PARAM_BUFFER_POINTER, address, CU_LAUNCH_PARAM_BUFFER_SIZE, address of the size, CU_LAUNCH_PARAM_END. */
   readonly extra: BigUint64Array;
   private readonly size = new BigUint64Array(new ArrayBuffer(8));
+  private readonly addresses = new BigUint64Array(new ArrayBuffer(8 * MOST_ARGUMENTS));
+  private one = false;
 
   constructor() {
     const address = (buffer: ArrayBufferLike) => BigInt(addressOf(buffer as ArrayBuffer));
     this.extra = new BigUint64Array(new ArrayBuffer(40));
     this.extra.set([1n, address(this.view.buffer), 2n, address(this.size.buffer), 0n]);
+  }
+
+  /** Where the arguments are one by one, for kernels whose own places for them are not these; null for others. */
+  get each(): BigUint64Array | null {
+    return this.one ? this.addresses : null;
+  }
+  set offsets(offsets: readonly number[] | undefined) {
+    this.one = offsets !== undefined;
+    offsets?.forEach((offset, i) => {
+      this.addresses[i] = this.extra[1]! + BigInt(offset);
+    });
   }
 
   set bytes(bytes: number) {
@@ -144,6 +178,9 @@ const prototypes = {
   cuLaunchKernel:
     'uint64_t entry, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t bx, uint32_t by, uint32_t bz, uint32_t shared, ' +
     'uint64_t stream, void *parameters, void *extra',
+  cuTensorMapEncodeTiled:
+    'uint64_t map, int type, uint32_t rank, uint64_t address, void *sizes, void *strides, void *box, void *steps, ' +
+    'int interleave, int swizzle, int promotion, int fill',
   cuLaunchKernelEx: 'void *config, uint64_t entry, void *parameters, void *extra',
 } as const;
 
@@ -176,6 +213,7 @@ class NativeDriver implements Driver {
   private readonly ordinal: number;
   private readonly out = new BigUint64Array(new ArrayBuffer(8));
   private readonly launchConfig = oneAttribute();
+  private readonly tensorMap = new ArrayBuffer(2 * TENSOR_MAP_BYTES);
 
   constructor(ordinal: number) {
     const library = openDriverLibrary();
@@ -311,19 +349,42 @@ class NativeDriver implements Driver {
     this.check(this.calls.cuFuncSetAttribute(entry, MAX_DYNAMIC_SHARED, bytes), 'cuFuncSetAttribute');
   }
 
+  describeBoxes({ address, type, rows, columns, box }: BoxedMatrix, into: Uint8Array, at: number): void {
+    const start = addressOf(this.tensorMap);
+    const aligned = Math.ceil(start / 64) * 64;
+    const sizes = BigUint64Array.of(BigInt(columns), BigInt(rows));
+    const strides = BigUint64Array.of(2n * BigInt(columns));
+    const code = this.calls.cuTensorMapEncodeTiled(
+      ...[
+        aligned,
+        tensorTypes[type],
+        2,
+        address,
+        sizes,
+        strides,
+        Uint32Array.of(BOX_COLUMNS, box),
+        Uint32Array.of(1, 1),
+      ],
+      ...[0, SWIZZLE_128B, PROMOTE_256B, 0],
+    );
+    this.check(code, 'cuTensorMapEncodeTiled');
+    into.set(new Uint8Array(this.tensorMap, aligned - start, TENSOR_MAP_BYTES), at);
+  }
+
   launch(entry: number, shape: LaunchShape, args: PackedArguments): void {
     const { grid, block, sharedBytes, together, ahead } = shape;
     const [x, y, z] = grid;
     const { stream } = this;
+    const extra = args.each ? null : args.extra;
     if (together || ahead) {
       const { attribute, ints, longs } = this.launchConfig;
       attribute[0] = together ? COOPERATIVE : PROGRAMMATIC_STREAM_SERIALIZATION;
       ints.set([x, y, z, block, 1, 1, sharedBytes]);
       longs[4] = BigInt(stream);
-      this.check(this.calls.cuLaunchKernelEx(ints, entry, null, args.extra), 'cuLaunchKernelEx');
+      this.check(this.calls.cuLaunchKernelEx(ints, entry, args.each, extra), 'cuLaunchKernelEx');
       return;
     }
-    const code = this.calls.cuLaunchKernel(entry, x, y, z, block, 1, 1, sharedBytes, stream, null, args.extra);
+    const code = this.calls.cuLaunchKernel(entry, x, y, z, block, 1, 1, sharedBytes, stream, args.each, extra);
     if (code !== 0) this.check(code, 'cuLaunchKernel');
   }
 

@@ -44,13 +44,24 @@ export interface CudaLaunch {
    * Names of what the entry point takes: the contract's arguments and workspaces (pointers, null where absent), letters
    * (long long), scalars (float or int). The contract's whole order, then the workspaces, when left out.
    */
-  arguments?: readonly (string | PartOf)[];
+  arguments?: readonly (string | PartOf | BoxesOf)[];
 }
 
 /** A pointer into an argument or workspace, some bytes behind its beginning. */
 export interface PartOf {
   of: string;
   bytes: number;
+}
+
+/**
+ * An argument of two bytes an element as a matrix [rows, columns] from which Hopper's copy engine takes boxes of `box` rows and 64 columns,
+ * zeros outside: a TensorMap of copies_sm90.cuh.
+ */
+export interface BoxesOf {
+  boxesOf: string;
+  rows: number;
+  columns: number;
+  box: number;
 }
 
 /** A matrix product by cublasLt: c = alpha a b + beta c, matrices row-major and named as arguments of the contract. */

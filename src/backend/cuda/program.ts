@@ -6,8 +6,8 @@ import { BackendError } from '../../util/errors.ts';
 import type { DType, FloatType } from '../backend.ts';
 import { type AnyKernel, argumentsOf, dimOrder, parsePattern } from '../kernel.ts';
 import type { Grid } from './driver.ts';
-import { ARGUMENT_BYTES } from './driver.ts';
-import type { CudaDevice, CudaGemm, CudaLaunch, CudaProgram } from './plan.ts';
+import { ARGUMENT_BYTES, TENSOR_MAP_BYTES } from './driver.ts';
+import type { BoxesOf, CudaDevice, CudaGemm, CudaLaunch, CudaProgram } from './plan.ts';
 
 /** One launch, complete but for the addresses. */
 export interface PreparedLaunch {
@@ -24,6 +24,19 @@ export interface PreparedLaunch {
   template: Uint8Array;
   /** Where addresses go: byte offset and place, a place as in `Prepared`, and what is added to the address. */
   pointers: readonly (readonly [offset: number, place: number, bytes?: number])[];
+  /**
+   * Where descriptions of matrices for the copy engine go, and where each argument is if there are some: the first may not be at
+   * the beginning then of what a kernel reads, since it lies at a multiple of 64 bytes of its own memory.
+   */
+  boxes: readonly BoxesAt[];
+  offsets?: readonly number[];
+}
+
+/** A matrix that the copy engine reads, complete but for its address. */
+export interface BoxesAt extends Omit<BoxesOf, 'boxesOf'> {
+  offset: number;
+  place: number;
+  type: FloatType;
 }
 
 /** What NVRTC compiles: a source under constants. */
@@ -62,6 +75,10 @@ export interface Call {
   absent: ReadonlySet<string>;
 }
 
+/** Whether a kernel is for a device's compute capability. */
+export const isFor = ({ arch = 0, newest = Number.POSITIVE_INFINITY }: AnyKernel, device: CudaDevice): boolean =>
+  arch <= device.arch && device.arch <= newest;
+
 /**
  * Runs a kernel's plan for one call and checks what it says.
  * @throws BackendError if the kernel has no plan, or the plan names what is not there or exceeds the device
@@ -69,9 +86,10 @@ export interface Call {
 export function prepare(kernel: AnyKernel, call: Call, device: CudaDevice): Prepared {
   const { cuda } = kernel;
   if (!cuda) throw new BackendError(`${kernel.name}: has no CUDA implementation yet, run it with device=cpu`);
-  if (device.arch < (kernel.arch ?? 0))
+  if (!isFor(kernel, device))
     throw new BackendError(
-      `${kernel.name}: is for GPUs of compute capability ${capability(kernel.arch!)} and newer, this one has ${capability(device.arch)}`,
+      `${kernel.name}: is for GPUs of compute capability ${capability(kernel.arch!)} ${kernel.newest ? `to ${capability(kernel.newest)}` : 'and newer'}, ` +
+        `this one has ${capability(device.arch)}`,
     );
   const { sizes, scalars, type, absent } = call;
   const program = cuda({ sizes, scalars, type, device, has: (name) => !absent.has(name) });
@@ -158,14 +176,24 @@ function kernelLaunch(kernel: AnyKernel, launch: CudaLaunch, context: LaunchCont
   ];
   const bytes = new DataView(new ArrayBuffer(ARGUMENT_BYTES));
   const pointers: [offset: number, place: number, bytes?: number][] = [];
+  const boxes: BoxesAt[] = [];
+  const offsets: number[] = [];
   let at = 0;
-  const next = (size: number) => {
-    const offset = Math.ceil(at / size) * size;
+  const next = (size: number, alignment = size) => {
+    const offset = Math.ceil(at / alignment) * alignment;
     at = offset + size;
+    offsets.push(offset);
     if (at > ARGUMENT_BYTES) fail(`gives ${entry} more than ${ARGUMENT_BYTES} bytes of arguments`);
     return offset;
   };
   for (const argument of launch.arguments ?? everything) {
+    if (typeof argument !== 'string' && 'boxesOf' in argument) {
+      const { boxesOf, ...matrix } = argument;
+      const place = places.indexOf(boxesOf);
+      if (place < 0) fail(`gives ${entry} boxes of "${boxesOf}", which is no argument or workspace`);
+      boxes.push({ ...matrix, place, type, offset: next(TENSOR_MAP_BYTES, 64) });
+      continue;
+    }
     const name = typeof argument === 'string' ? argument : argument.of;
     const place = places.indexOf(name);
     if (typeof argument !== 'string') {
@@ -188,5 +216,7 @@ function kernelLaunch(kernel: AnyKernel, launch: CudaLaunch, context: LaunchCont
     ahead,
     template: new Uint8Array(bytes.buffer.slice(0, at)),
     pointers,
+    boxes,
+    ...(boxes.length > 0 && { offsets }),
   };
 }

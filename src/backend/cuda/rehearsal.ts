@@ -57,6 +57,7 @@ class IdleDriver implements Driver {
   load(): number {
     return 1;
   }
+  describeBoxes(): void {}
   entry(): number {
     return 1;
   }
