@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Device } from '../src/backend/devices.ts';
 import { convertModel } from '../src/model/convert.ts';
@@ -248,7 +248,7 @@ describe('adapters', () => {
       use_rslora: true,
       rank_pattern: {},
       task_type: 'SEQ_2_SEQ_LM',
-      base_model_name_or_path: '../base',
+      base_model_name_or_path: `../../${basename(root)}/base`, // no folder of the working directory's neighbours
     };
     writeFileSync(path, JSON.stringify(python));
     const opened = await T5ForConditionalGeneration.from_pretrained(folder, { device: 'cpu' });
