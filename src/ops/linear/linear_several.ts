@@ -8,6 +8,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { linearRowsKernel } from '../linear_rows/linear_rows.ts';
 
 export const linearSeveralKernel = defineKernel({
   name: 'linear_several',
@@ -20,22 +21,7 @@ export const linearSeveralKernel = defineKernel({
     { sizes: { N: 67, I: 545, O: 101, P: 31, Q: 33 } },
     { sizes: { N: 301, I: 45, O: 33, P: 70, Q: 0 }, absent: ['third', 'y3'] },
   ],
-  reference({ x, first, second, third, y1, y2, y3 }, { N, I }) {
-    for (const [weight, y] of [
-      [first, y1],
-      [second, y2],
-      [third, y3],
-    ]) {
-      if (!weight || !y) continue;
-      const O = weight.length / I;
-      for (let n = 0; n < N; n++)
-        for (let o = 0; o < O; o++) {
-          let sum = 0;
-          for (let i = 0; i < I; i++) sum += x[n * I + i]! * weight[o * I + i]!;
-          y[n * O + o] = sum;
-        }
-    }
-  },
+  reference: (values, sizes) => linearRowsKernel.reference(values, sizes, { alpha: 1 }),
 });
 
 /** Two or three weights [O_j,I] on one x [N,I]: [N,O_j] each. @throws ShapeError */

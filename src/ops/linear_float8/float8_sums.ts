@@ -10,6 +10,7 @@ import type { FloatType } from '../../backend/backend.ts';
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { linearGroupKernel } from '../linear/linear_group.ts';
 import { FLOAT8_ARCH, FLOAT8_BESIDE, FLOAT8_MULTIPLE, float8SumsPlan } from './linear_float8.cuda.ts';
 
 export const float8SumsKernel = defineKernel({
@@ -28,15 +29,7 @@ export const float8SumsKernel = defineKernel({
   ],
   fill: { x: (random) => (random() * 2 - 1) ** 3, weight: (random) => (random() * 2 - 1) ** 3 },
   tolerance: 1e-2, // 14 bits of each sum are kept on the way
-  reference({ x, weight, y }, { N, I, G, O }) {
-    for (let g = 0; g < G; g++)
-      for (let n = 0; n < N; n++)
-        for (let o = 0; o < O; o++) {
-          let sum = 0;
-          for (let i = 0; i < I; i++) sum += x[n * I + i]! * weight[(g * O + o) * I + i]!;
-          y[(g * N + n) * O + o] = sum;
-        }
-  },
+  reference: (values, sizes) => linearGroupKernel.reference(values, sizes, {}),
   cuda: float8SumsPlan,
   arch: FLOAT8_ARCH,
   types: FLOAT8_BESIDE,
