@@ -8,8 +8,8 @@
  */
 import { add } from '../ops/add/add.ts';
 import { linear, linearBackwardInput, linears } from '../ops/linear/linear.ts';
-import { accumulate } from '../tensor/accumulate.ts';
 import { forget, run } from '../tensor/autograd.ts';
+import { copyTo } from '../tensor/copy.ts';
 import { type Parameters, zeros } from '../tensor/parameters.ts';
 import { dispose } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -109,7 +109,7 @@ export class Adapters {
     if (this.merged) return f();
     const saved = this.list.map(({ weight }) => {
       const copy = zeros(weight.backend, weight.dtype, weight.length);
-      run(accumulate, { x: weight.view(weight.length), y: copy }, { scalars: { beta: 0 } });
+      copyTo(weight, copy);
       return copy;
     });
     this.merged = true;
@@ -119,7 +119,7 @@ export class Adapters {
       return await f();
     } finally {
       this.list.forEach(({ weight }, i) => {
-        run(accumulate, { x: saved[i]!, y: weight.view(weight.length) }, { scalars: { beta: 0 } });
+        copyTo(saved[i]!, weight);
       });
       this.merged = false;
       dispose(...saved);

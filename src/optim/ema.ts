@@ -1,7 +1,7 @@
 /** Exponential moving average of a model's parameters, to evaluate with. Formula: ops/ema. */
 import { emaLoad, emaUpdate } from '../ops/ema/ema.ts';
-import { accumulate } from '../tensor/accumulate.ts';
 import { run } from '../tensor/autograd.ts';
+import { copyTo } from '../tensor/copy.ts';
 import { type Parameters, zeros } from '../tensor/parameters.ts';
 import { dispose } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -33,7 +33,7 @@ export function createAverage({ backend, values }: Parameters, decay: number): W
       try {
         return await f();
       } finally {
-        run(accumulate, { x: saved, y: values }, { scalars: { beta: 0 } });
+        copyTo(saved, values);
         dispose(saved);
       }
     },

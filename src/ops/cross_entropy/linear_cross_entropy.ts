@@ -6,9 +6,8 @@
  */
 
 import { bytesOf } from '../../backend/backend.ts';
-import { accumulate } from '../../tensor/accumulate.ts';
 import { gradientSlot, isRecording, record, run } from '../../tensor/autograd.ts';
-import { copyOf } from '../../tensor/copy.ts';
+import { copyOf, copyTo } from '../../tensor/copy.ts';
 import { dispose } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import { ShapeError } from '../../util/errors.ts';
@@ -48,7 +47,7 @@ export function linearCrossEntropyTerms(x: Tensor, weight: Tensor, labels: Tenso
     const { y: logits } = run(linearForward, { x: chunk, weight }, { scalars: { alpha } });
     const { terms } = run(crossEntropyKernel, { logits, labels: labels.part(start, rows) }, { scalars });
     const place = all.part(start * TERMS, rows * TERMS);
-    run(accumulate, { x: terms!.view(place.length), y: place }, { scalars: { beta: 0 } });
+    copyTo(terms!, place);
     dispose(logits, terms!);
   }
   return all;
