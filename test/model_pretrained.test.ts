@@ -7,6 +7,7 @@ import { after, test } from 'node:test';
 import { T5EncoderModel, T5ForConditionalGeneration, T5ForTokenClassification } from '../src/index.ts';
 import { openSafetensors } from '../src/model/safetensors.ts';
 import { type TensorToWrite, writeSafetensors } from '../src/model/safetensors_write.ts';
+import { relativeBucket } from '../src/ops/relative_bias/relative_bias.ts';
 import { FormatError, UsageError } from '../src/util/errors.ts';
 import { positional, published } from './model_configs.ts';
 
@@ -86,6 +87,40 @@ test('a few initial values, the same on every machine', async () => {
   const model = T5ForConditionalGeneration.from_config(published.v1_1, { seed: 0 });
   const first = Array.from((await values(model, 'shared.weight')).subarray(0, 4), (v) => v.toFixed(6));
   assert.deepEqual(first, ['0.553675', '1.168141', '0.142996', '-0.505654']);
+});
+
+test('half of the heads start out looking at one neighbour each where the configuration asks for it', async () => {
+  const config = { ...published.v1_1, num_heads: 5, relative_attention_num_buckets: 16 };
+  const neighbours = { ...config, relative_attention_init: 'neighbours' as const };
+  const [plain, raised] = [config, neighbours].map((c) => T5ForConditionalGeneration.from_config(c, { seed: 3 }));
+  /** [relative position, head] of what is 8 higher. */
+  const places = async (stack: 'encoder' | 'decoder') => {
+    const name = `${stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight`;
+    const [from, to] = [await values(plain!, name), await values(raised!, name)];
+    const higher = Array.from(to, (v, i) => v - from[i]!);
+    assert.ok(higher.every((v) => v === 0 || Math.abs(v - 8) < 1e-6));
+    const options = { bidirectional: stack === 'encoder', maxDistance: 128 };
+    return [-3, -2, -1, 0, 1, 2, 3].flatMap((relative) => {
+      const bucket = relativeBucket(relative, 16, options);
+      return Array.from({ length: 5 }, (_, head) => [relative, head]).filter(([, h]) => higher[bucket * 5 + h!] !== 0);
+    });
+  };
+  assert.deepEqual(await places('encoder'), [
+    [-2, 2],
+    [-1, 0],
+    [1, 1],
+  ]);
+  assert.deepEqual(await places('decoder'), [
+    [-3, 2],
+    [-2, 1],
+    [-1, 0],
+  ]);
+  for (const name of ['shared.weight', 'encoder.block.0.layer.0.SelfAttention.q.weight'])
+    assert.deepEqual(await values(raised!, name), await values(plain!, name));
+  const wide = T5ForConditionalGeneration.from_config({ ...neighbours, num_heads: 64 });
+  const table = await values(wide, 'encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight');
+  assert.equal(table.filter((v) => v > 4).length, 32, 'more heads than distances share them');
+  for (const model of [plain!, raised!, wide]) model.dispose();
 });
 
 test('a head that differs from the embedding is kept, whatever the configuration says; a copy is tied', async () => {

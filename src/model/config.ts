@@ -80,6 +80,11 @@ const fields = {
   lm_head_init: oneOf('scaled', 'unit')
     .default('scaled')
     .describe('standard deviation of a new lm_head: d_model^-1/2 (scaled), or 1 as nanoT5 (unit)'),
+  relative_attention_init: oneOf('normal', 'neighbours')
+    .default('normal')
+    .describe(
+      "how t5's position tables start: T5's (normal), or with half of the heads looking at tokens nearby (neighbours)",
+    ),
   label_smoothing: share.default(0).describe('share of the target probability spread over the vocabulary'),
   z_loss: notNegative.nullable().default(0).describe('weight of the squared log normaliser in the loss'),
   problem_type: oneOf('regression', 'single_label_classification', 'multi_label_classification')

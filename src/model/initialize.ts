@@ -38,6 +38,8 @@ function initialValues(initial: Initial, seed: number, key: number, start: numbe
     else for (let j = 0; j < 4; j++) numbers[j] = (words[j]! / 2 ** 31 - 1) * initial.uniform;
     for (let j = 0; j < 4 && i + j < count; j++) values[i + j] = numbers[j]!;
   }
+  const raised = 'normal' in initial ? initial.raised : undefined;
+  for (const at of raised?.at ?? []) if (at >= start && at < start + count) values[at - start]! += raised!.by;
   return values;
 }
 

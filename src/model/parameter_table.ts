@@ -5,14 +5,22 @@
  *
  * Initialisation is Hugging Face's T5 (standard deviations times initializer_factor f), whose attention weights absorb
  * the 1/sqrt(K) that T5's scores lack: q (D K)^-1/2; k, v, wi D^-1/2; o (H K)^-1/2; wo F^-1/2; tables D^-1/2.
+ * `relative_attention_init: neighbours` adds to the tables what makes heads look at the tokens beside their own.
  *
  * FIRE's names are those of flashT5's pe_encoding module in the first block.
  */
+import { relativeBucket } from '../ops/relative_bias/relative_bias.ts';
 import type { ParameterShape } from '../tensor/parameters.ts';
 import { feedForwardKind, type T5Config } from './config.ts';
 
 /** Distribution of new values: normal with a standard deviation, uniform in [-bound, bound), or one value. */
-export type Initial = { normal: number } | { uniform: number } | { value: number };
+export type Initial = { normal: number; raised?: Raised } | { uniform: number } | { value: number };
+
+/** What is added to single elements, by their place in the flat parameter. */
+export interface Raised {
+  by: number;
+  at: readonly number[];
+}
 
 export interface ParameterSpec extends ParameterShape {
   initial: Initial;
@@ -79,7 +87,8 @@ function stackTable(c: T5Config, path: string, stack: Stack): ParameterSpec[] {
   const table: ParameterSpec[] = [];
   for (let i = 0; i < layers; i++) {
     const block = `${path}.block.${i}.layer`;
-    table.push(...attentionTable(c, `${block}.0.SelfAttention`), ...positionTable(c, `${block}.0.SelfAttention`, i));
+    const self = `${block}.0.SelfAttention`;
+    table.push(...attentionTable(c, self), ...positionTable(c, self, stack, i));
     table.push(norm(c, `${block}.0.layer_norm`));
     if (stack === 'decoder')
       table.push(...attentionTable(c, `${block}.1.EncDecAttention`), norm(c, `${block}.1.layer_norm`));
@@ -111,8 +120,8 @@ function attentionTable(c: T5Config, path: string): ParameterSpec[] {
   ];
 }
 
-/** What block i's self-attention learns about positions. */
-function positionTable(c: T5Config, path: string, block: number): ParameterSpec[] {
+/** What a block's self-attention learns about positions. */
+function positionTable(c: T5Config, path: string, stack: Stack, block: number): ParameterSpec[] {
   const H = c.num_heads;
   if (block > 0 && !c.per_layer_position_bias) return [];
   if (c.position_encoding_type === 't5')
@@ -120,7 +129,10 @@ function positionTable(c: T5Config, path: string, block: number): ParameterSpec[
       {
         name: `${path}.relative_attention_bias.weight`,
         shape: [c.relative_attention_num_buckets, H],
-        initial: { normal: c.initializer_factor * c.d_model ** -0.5 },
+        initial: {
+          normal: c.initializer_factor * c.d_model ** -0.5,
+          ...(c.relative_attention_init === 'neighbours' && { raised: neighbours(c, stack) }),
+        },
       },
     ];
   if (c.position_encoding_type !== 'fire') return [];
@@ -138,6 +150,26 @@ function positionTable(c: T5Config, path: string, block: number): ParameterSpec[
     fire('c', [1], { value: 0.1 }),
     fire('L_multiplier', [1], { value: 1 }),
   ];
+}
+
+/** Added to a score: e^8 against the e^0.5 that any other of some hundred keys weighs on average at the start. */
+const NEIGHBOUR = 8;
+
+/**
+ * The table's elements [bucket, head] that make half of the heads start out looking at one token each: those 1, 2, … before
+ * and after in the encoder, before in the decoder. T5's own table starts near 0, so that attention does not know positions
+ * at all, and nothing teaches it while no other layer makes use of them: thousands of steps go by (docs/performance.md).
+ */
+function neighbours(c: T5Config, stack: Stack): Raised {
+  const { relative_attention_num_buckets: U, relative_attention_max_distance: maxDistance, num_heads: H } = c;
+  const bidirectional = stack === 'encoder';
+  const distances = Math.max(1, U / (bidirectional ? 4 : 2) - 1); // each with a bucket of its own
+  const at = Array.from({ length: Math.ceil(H / 2) }, (_, head) => {
+    const step = 1 + ((bidirectional ? head >> 1 : head) % distances);
+    const relative = bidirectional && head % 2 === 1 ? step : -step;
+    return relativeBucket(relative, U, { bidirectional, maxDistance }) * H + head;
+  });
+  return { by: NEIGHBOUR, at };
 }
 
 function feedForwardTable(c: T5Config, path: string): ParameterSpec[] {
