@@ -191,6 +191,22 @@ test('a capture whose work fails gives everything back, and the next one works',
   assert.equal(driver.mappedBytes, mappedBytes);
 });
 
+test('a captured graph does not run once something that it reads was given back', () => {
+  const { backend, driver } = fakeCuda();
+  const [x, y] = [backend.alloc('f32', 4), backend.alloc('f32', 4)];
+  const captured = backend.capture(() => {
+    const own = backend.alloc('f32', 4);
+    backend.launch(copy, 'f32', [x, own], [4], [1]);
+    backend.launch(copy, 'f32', [own, y], [4], [1]);
+    backend.free(own); // in the graph's own arena: it may run again all the same
+  });
+  captured.run();
+  assert.equal(driver.log.length, 2);
+  backend.free(x);
+  assert.throws(() => captured.run(), { name: 'BackendError', message: /^recorded launches: use f32\[4\]/ });
+  assert.equal(driver.log.length, 2);
+});
+
 test('reading inside a capture is refused', async () => {
   const { backend } = fakeCuda();
   const x = backend.alloc('f32', 1);

@@ -1,5 +1,6 @@
 /** What a device must do. Backends know kernels as values, never by name. */
 import { fromBfloat16, roundToBfloat16, toBfloat16 } from '../util/bfloat16.ts';
+import { BackendError } from '../util/errors.ts';
 import { fromFloat8, toFloat8 } from '../util/float8.ts';
 import { fromFloat16, roundToFloat16, toFloat16 } from '../util/float16.ts';
 import type { AnyKernel } from './kernel.ts';
@@ -20,8 +21,26 @@ export interface Memory {
   readonly length: number;
   /** The allocation this is a part of; itself if it is one. */
   readonly base: Memory;
+  /** Of an allocation: whether it was given back, so that its numbers may be somebody else's. */
+  isFreed: boolean;
   /** Elements [start, start + length) of this memory, sharing it. */
   slice(start: number, length: number): Memory;
+}
+
+/** Notes that an allocation is given back. @throws BackendError if it was before: it may be somebody else's by now */
+export function markFreed(base: Memory): void {
+  if (base.isFreed)
+    throw new BackendError(`memory: ${base.dtype}[${base.length}] is freed, expected once, it was freed before`);
+  base.isFreed = true;
+}
+
+/** @throws BackendError if one of the allocations that recorded launches use was given back */
+export function checkHeld(bases: Iterable<Memory>): void {
+  for (const { isFreed, dtype, length } of bases)
+    if (isFreed)
+      throw new BackendError(
+        `recorded launches: use ${dtype}[${length}], which was disposed of; expected that what they read is kept (a model until they are done)`,
+      );
 }
 
 /** A file as memory of a device. */

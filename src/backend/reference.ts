@@ -6,6 +6,7 @@ import {
   fromHost,
   type HostArray,
   type Memory,
+  markFreed,
   roundTo,
   toHost,
 } from './backend.ts';
@@ -15,6 +16,7 @@ class ReferenceMemory implements Memory {
   readonly dtype: DType;
   readonly values: Float64Array;
   readonly base: ReferenceMemory;
+  isFreed = false;
   constructor(dtype: DType, values: Float64Array, base?: ReferenceMemory) {
     this.dtype = dtype;
     this.values = values;
@@ -40,6 +42,7 @@ class ReferenceBackend implements Backend {
   }
 
   free(base: Memory): void {
+    markFreed(base);
     this.usage.bytes -= 8 * base.length;
   }
 

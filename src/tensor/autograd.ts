@@ -3,7 +3,7 @@
  * inputs'. Walking back, the tape frees what a step allocated as soon as that step is done: an output can only have
  * been used by later steps, and those came first.
  *
- * Gradients add up in a tensor's `grad`. Parameters own their float32 `grad` (model/params.ts); activations get one when the
+ * Gradients add up in a tensor's `grad`. Parameters own their float32 `grad` (parameters.ts); activations get one when the
  * first gradient arrives. GEMM-like kernels add in place through `gradientSlot`; others return fresh tensors.
  */
 import type { Backend, FloatType, Memory } from '../backend/backend.ts';
@@ -63,6 +63,7 @@ export function run<I extends Patterns, U extends Patterns, O extends Patterns, 
       throw new ShapeError(
         `${k.name}: ${name} is ${tensor.dtype}, expected ${expected === 'T' ? `${type} (T)` : expected}`,
       );
+    if (tensor.memory.base.isFreed) throw tensor.disposedOf(`${k.name}: ${name}`);
     if (tensor.backend !== backend)
       throw new ShapeError(`${k.name}: ${name} lives on ${tensor.backend.name}, expected ${backend.name}`);
   }

@@ -296,7 +296,9 @@ export class Parameters {
       }
   }
 
+  /** Gives everything back; a second time it does nothing. */
   dispose(): void {
+    if (this.flat.memory.base.isFreed) return;
     const gradients = [...this.former, ...this.stretches.map((stretch) => stretch.gradients)];
     for (const tensor of this.byName.values()) tensor.forgetDerived();
     for (const tensor of [this.flat, ...gradients, ...this.apart]) this.backend.free(tensor.memory.base);

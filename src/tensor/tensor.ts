@@ -8,7 +8,7 @@ import {
   type Memory,
   toHost,
 } from '../backend/backend.ts';
-import { ShapeError } from '../util/errors.ts';
+import { BackendError, ShapeError } from '../util/errors.ts';
 import { track } from './scope.ts';
 
 /** The product of a shape. */
@@ -63,10 +63,11 @@ export class Tensor {
     return tensor;
   }
 
-  /** Replaces the contents; float values are rounded to the type. @throws ShapeError */
+  /** Replaces the contents; float values are rounded to the type. @throws ShapeError, BackendError if it was disposed of */
   write(values: ArrayLike<number>): void {
     if (values.length !== this.length)
       throw new ShapeError(`Tensor.write: ${values.length} values into [${this.shape}]`);
+    if (this.memory.base.isFreed) throw this.disposedOf('Tensor.write: the tensor');
     this.forgetDerived();
     this.backend.write(this.memory, toHost(this.dtype, values));
   }
@@ -76,11 +77,19 @@ export class Tensor {
     this.derived = undefined;
   }
 
-  /** Host copy in the tensor's own type (16-bit types as their bits). */
+  /** Host copy in the tensor's own type (16-bit types as their bits). @throws BackendError if it was disposed of */
   async read(): Promise<HostArray> {
+    if (this.memory.base.isFreed) throw this.disposedOf('Tensor.read: the tensor');
     const host = hostArray(this.dtype, this.length);
     await this.backend.read(this.memory, host);
     return host;
+  }
+
+  /** The error of using this tensor, whose memory was given back, as `what`. */
+  disposedOf(what: string): BackendError {
+    return new BackendError(
+      `${what} [${this.shape}] was disposed of, expected one that is in use; keep it, or its model, until this is done`,
+    );
   }
 
   /** The same memory under another shape of as many elements. Not on the tape: use ops/shape.ts where gradients flow. */

@@ -7,11 +7,13 @@ import {
   type Backend,
   bytesOf,
   type Captured,
+  checkHeld,
   type DType,
   type FloatType,
   type HostArray,
   type MappedFile,
   type Memory,
+  markFreed,
 } from '../backend.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
 import { profiled } from '../profile.ts';
@@ -21,6 +23,7 @@ class CpuMemory implements Memory {
   readonly length: number;
   readonly base: CpuMemory;
   readonly address: number;
+  isFreed = false;
   constructor(dtype: DType, length: number, address: number, base?: CpuMemory) {
     this.dtype = dtype;
     this.length = length;
@@ -47,6 +50,8 @@ interface Recording {
   /** For list.cpp: 64 bits each. */
   words: bigint[];
   launches: { kernel: AnyKernel; sizes: number[] }[];
+  /** What the launches use. */
+  used: Set<Memory>;
   /** Blocks with host values, which nothing may overwrite: those in use, and by their bytes those that were freed. */
   written: Set<number>;
   kept: Blocks;
@@ -134,6 +139,7 @@ class CpuBackend implements Backend {
   }
 
   free(base: Memory): void {
+    markFreed(base);
     const { dtype, length, address } = base as CpuMemory;
     const bytes = blockBytes(length * bytesOf[dtype]);
     this.usage.bytes -= bytes;
@@ -166,13 +172,17 @@ class CpuBackend implements Backend {
   map(descriptor: number, bytes: number): MappedFile | undefined {
     const start = this.native.map(descriptor, bytes);
     if (start === 0) return undefined;
+    const whole = new CpuMemory('i8', bytes, start);
     const advise = (name: 'expect' | 'forget', part: Memory) =>
       void this.native[name]((part as CpuMemory).address, part.length * bytesOf[part.dtype]);
     return {
-      at: (dtype, position, length) => new CpuMemory(dtype, length, start + position),
+      at: (dtype, position, length) => new CpuMemory(dtype, length, start + position, whole),
       expect: (part) => advise('expect', part),
       forget: (part) => advise('forget', part),
-      close: () => void this.native.unmap(start, bytes),
+      close: () => {
+        markFreed(whole);
+        this.native.unmap(start, bytes);
+      },
     };
   }
 
@@ -186,8 +196,10 @@ class CpuBackend implements Backend {
     const fn = this.function(kernel, type);
     const values: number[] = [];
     for (const arg of args) values.push(arg ? (arg as CpuMemory).address : 0);
-    if (this.recording) this.note(this.recording, kernel, type, { values, sizes, scalars });
-    else checkCode(fn(...values, ...sizes, ...scalars), kernel, sizes);
+    if (this.recording) {
+      for (const arg of args) if (arg) this.recording.used.add(arg.base);
+      this.note(this.recording, kernel, type, { values, sizes, scalars });
+    } else checkCode(fn(...values, ...sizes, ...scalars), kernel, sizes);
   }
 
   private note(
@@ -208,7 +220,7 @@ class CpuBackend implements Backend {
   list(work: () => void): Captured {
     const outer = this.idle;
     const own: Blocks = new Map();
-    const recording: Recording = { words: [], launches: [], written: new Set(), kept: own };
+    const recording: Recording = { words: [], launches: [], used: new Set(), written: new Set(), kept: own };
     const dispose = () => {
       for (const [bytes, blocks] of own) addTo(this.idle, bytes, ...blocks);
       own.clear();
@@ -221,8 +233,10 @@ class CpuBackend implements Backend {
       [this.idle, this.recording] = [outer, undefined];
     }
     const { launches } = recording;
+    const held = [...recording.used].filter((base) => !base.isFreed); // others were for the launches alone
     const words = BigInt64Array.from(recording.words);
     const run = () => {
+      checkHeld(held);
       const result = this.native.launch(words, launches.length);
       if (result === 0) return;
       const { kernel, sizes } = launches[(result >> 4) - 1]!;

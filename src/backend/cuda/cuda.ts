@@ -4,10 +4,12 @@ import {
   type Backend,
   bytesOf,
   type Captured,
+  checkHeld,
   type DType,
   type FloatType,
   type HostArray,
   type Memory,
+  markFreed,
 } from '../backend.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
 import { KernelTimes } from '../profile.ts';
@@ -60,6 +62,8 @@ export class CudaBackend implements Backend {
   /** Where allocations come from now, and what keeps uploads while a graph is being captured. */
   private arena: Arena;
   private kept: KeptUploads | undefined;
+  /** What the launches of the graph use that is being captured. */
+  private readonly used = new Set<Memory>();
   private readonly prepared = new Map<AnyKernel, Map<string, Prepared>>();
   private readonly modules = new Map<string, number>();
   private readonly ready = new WeakMap<PreparedLaunch, Ready>();
@@ -104,6 +108,7 @@ export class CudaBackend implements Backend {
   }
 
   free(base: Memory): void {
+    markFreed(base);
     const { arena, address } = base as CudaMemory;
     this.give(arena, address);
   }
@@ -162,6 +167,7 @@ export class CudaBackend implements Backend {
   launch(kernel: AnyKernel, type: FloatType, args: (Memory | null)[], sizes: number[], scalars: number[]): void {
     const { workspaces, launches } = this.prepare(kernel, type, args, sizes, scalars);
     const addresses = args.map((arg) => (arg ? (arg as CudaMemory).address : 0));
+    if (this.kept) for (const arg of args) if (arg) this.used.add(arg.base);
     const scratch = workspaces.map((bytes) => this.take(bytes, `workspace of ${kernel.name}`));
     const places = [...addresses, ...scratch];
     this.recent.push(kernel.name);
@@ -292,11 +298,13 @@ export class CudaBackend implements Backend {
     const kept = this.keptUploads();
     this.arena = arena;
     this.kept = kept;
+    const held: Memory[] = [];
     let graph = 0;
     try {
       this.driver.beginCapture();
       try {
         work();
+        held.push(...[...this.used].filter((base) => !base.isFreed)); // others were for the launches alone
       } finally {
         graph = this.driver.endCapture();
       }
@@ -308,11 +316,13 @@ export class CudaBackend implements Backend {
     } finally {
       this.arena = this.main;
       this.kept = undefined;
+      this.used.clear();
     }
     const bytes = arena.mapped;
     this.use(bytes);
     return {
       run: () => {
+        checkHeld(held);
         this.recent.push('a captured graph');
         if (this.recent.length > RECENT) this.recent.shift();
         this.driver.runGraph(graph);

@@ -14,6 +14,7 @@ export class CudaMemory implements Memory {
   readonly address: number;
   readonly arena: Arena;
   readonly base: CudaMemory;
+  isFreed = false;
   constructor(dtype: DType, length: number, address: number, arena: Arena, base?: CudaMemory) {
     this.dtype = dtype;
     this.length = length;
