@@ -170,7 +170,8 @@ export const shapeUnder = ({ dims }: Parsed, sizes: Record<string, number>): num
 /**
  * Solves the dimension letters from the shapes of the arguments that are given; `given` holds letters that no shape
  * determines. Letters that belong only to absent arguments are 0.
- * @throws ShapeError if a rank, a size or a `requires` condition contradicts the contract.
+ * @throws ShapeError if a rank, a size or a `requires` condition contradicts the contract, or a dimension is empty: no
+ * kernel has to think of that.
  */
 export function bindSizes(
   kernel: AnyKernel,
@@ -188,6 +189,7 @@ export function bindSizes(
     if (shape.length !== dims.length) throw misfit(kernel, arg, shape);
     for (let i = 0; i < dims.length; i++) {
       const dim = dims[i]!;
+      if (!(shape[i]! > 0)) throw misfit(kernel, arg, shape, ' with no empty dimension');
       if (!isLetter(dim)) {
         if (Number(dim) !== shape[i]) throw misfit(kernel, arg, shape);
       } else if (sizes[dim] === undefined) {

@@ -1,4 +1,5 @@
 /** Reference backend: runs each kernel's float64 definition. The slowest, the judge. 16-bit types are rounded when stored. */
+import { BackendError } from '../util/errors.ts';
 import {
   type Backend,
   type DType,
@@ -36,9 +37,17 @@ class ReferenceBackend implements Backend {
   readonly usage = { bytes: 0, peakBytes: 0 };
 
   alloc(dtype: DType, length: number): Memory {
+    let values: Float64Array<ArrayBuffer>;
+    try {
+      values = new Float64Array(length).fill(Number.NaN);
+    } catch (cause) {
+      throw new BackendError(`reference: out of memory for ${8 * length} bytes, ${this.usage.bytes} bytes are in use`, {
+        cause,
+      });
+    }
     this.usage.bytes += 8 * length;
     this.usage.peakBytes = Math.max(this.usage.peakBytes, this.usage.bytes);
-    return new ReferenceMemory(dtype, new Float64Array(length).fill(Number.NaN));
+    return new ReferenceMemory(dtype, values);
   }
 
   free(base: Memory): void {

@@ -61,7 +61,7 @@ export function run<I extends Patterns, U extends Patterns, O extends Patterns, 
       type ??= tensor.dtype;
     if (tensor.dtype !== (expected === 'T' ? type : expected))
       throw new ShapeError(
-        `${k.name}: ${name} is ${tensor.dtype}, expected ${expected === 'T' ? `${type} (T)` : expected}`,
+        `${k.name}: ${name} is ${tensor.dtype}, expected ${expected === 'T' ? `${type ?? 'a float type'} (T)` : expected}`,
       );
     if (tensor.memory.base.isFreed) throw tensor.disposedOf(`${k.name}: ${name}`);
     if (tensor.backend !== backend)

@@ -11,8 +11,14 @@ import {
 import { BackendError, ShapeError } from '../util/errors.ts';
 import { track } from './scope.ts';
 
-/** The product of a shape. */
-export const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+/** The product of a shape. @throws ShapeError for what is no shape, or of more elements than a number can count */
+export function elements(shape: readonly number[]): number {
+  let count = 1;
+  for (const size of shape) count = size >= 0 && Number.isInteger(size) ? count * size : Number.NaN;
+  if (!Number.isSafeInteger(count))
+    throw new ShapeError(`shape: is [${shape}], expected whole numbers from 0 on whose product is below 2^53`);
+  return count;
+}
 
 /** Memory of a backend under a shape. */
 export class Tensor {
@@ -32,7 +38,8 @@ export class Tensor {
   scales: Tensor | undefined;
 
   constructor(backend: Backend, memory: Memory, shape: readonly number[]) {
-    if (memory.length !== elements(shape)) throw new ShapeError(`Tensor: [${shape}] over ${memory.length} elements`);
+    if (memory.length !== elements(shape))
+      throw new ShapeError(`Tensor: shape is [${shape}], expected one of the ${memory.length} elements of its memory`);
     this.backend = backend;
     this.memory = memory;
     this.shape = shape;
@@ -51,12 +58,12 @@ export class Tensor {
     return this.length * bytesOf[this.dtype] + (this.scales?.bytes ?? 0);
   }
 
-  /** Memory with undefined contents, freed by the innermost scope or tape. */
+  /** Memory with undefined contents, freed by the innermost scope or tape. @throws ShapeError, BackendError if there is not so much */
   static empty(backend: Backend, dtype: DType, shape: readonly number[]): Tensor {
     return new Tensor(backend, track(backend, backend.alloc(dtype, elements(shape))), shape);
   }
 
-  /** A copy of host values on the device. Float values are rounded to the type. */
+  /** A copy of host values on the device. Float values are rounded to the type. @throws ShapeError, BackendError as `empty` */
   static from(backend: Backend, dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
     const tensor = Tensor.empty(backend, dtype, shape);
     tensor.write(values);
@@ -92,13 +99,21 @@ export class Tensor {
     );
   }
 
-  /** The same memory under another shape of as many elements. Not on the tape: use ops/shape.ts where gradients flow. */
+  /**
+   * The same memory under another shape of as many elements. Not on the tape: use ops/shape.ts where gradients flow.
+   * @throws ShapeError
+   */
   view(...shape: number[]): Tensor {
     return new Tensor(this.backend, this.memory, shape);
   }
 
-  /** Elements [start, start + count) of the same memory, as a vector. Not on the tape either. */
+  /** Elements [start, start + count) of the same memory, as a vector. Not on the tape either. @throws ShapeError */
   part(start: number, count: number): Tensor {
+    const end = start + count;
+    if (!(start >= 0 && count >= 0 && end <= this.length && Number.isInteger(start) && Number.isInteger(end)))
+      throw new ShapeError(
+        `Tensor.part: is [${start}, ${end}) of [${this.shape}], expected a range of its ${this.length} elements`,
+      );
     return new Tensor(this.backend, this.memory.slice(start, count), [count]);
   }
 }

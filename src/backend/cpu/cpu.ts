@@ -250,8 +250,12 @@ class CpuBackend implements Backend {
     if (!types) this.bound.set(kernel, (types = new Map()));
     let fn = types.get(type);
     if (!fn) {
+      if (kernel.only)
+        throw new BackendError(`${kernel.name}: is for ${kernel.only} alone, expected a tensor there, not on the cpu`);
       if (type === 'f16')
         throw new BackendError(`${kernel.name}: float16 runs on a GPU only, expected bfloat16 or float32 on the cpu`);
+      if (kernel.types && !kernel.types.includes(type))
+        throw new BackendError(`${kernel.name}: is not for ${type}, expected ${kernel.types.join(', ')}`);
       const pointers = Object.keys(argumentsOf(kernel)).map((name) => `uint64_t ${name}`);
       const scalars = Object.entries(kernel.scalars).map(([name, t]) => `${t === 'i32' ? 'int32_t' : 'float'} ${name}`);
       const parameters = [...pointers, ...dimOrder(kernel).map((dim) => `int64_t ${dim}`), ...scalars];
@@ -271,15 +275,16 @@ class CpuBackend implements Backend {
   }
 }
 
-/** kernel.h's BAD_INDEX. */
-const BAD_INDEX = -2;
+/** What kernel.h's codes mean: OUT_OF_MEMORY, BAD_INDEX, BAD_SCALAR. */
+const meanings: Record<number, string> = {
+  [-1]: 'there is no memory left for its work space',
+  [-2]: 'an id or label lies outside its range',
+  [-3]: 'a scalar is none that it knows',
+};
 
 /** @throws BackendError unless a kernel's code is 0 */
 function checkCode(code: number, kernel: AnyKernel, sizes: number[]): void {
-  if (code === BAD_INDEX)
-    throw new BackendError(`${kernel.name}: an id or label lies outside its range, sizes ${namedSizes(kernel, sizes)}`);
-  if (code !== 0)
-    throw new BackendError(`${kernel.name}: CPU kernel returned ${code}, sizes ${namedSizes(kernel, sizes)}`);
+  if (code !== 0) throw new BackendError(`${kernel.name}: ${meanings[code]}, sizes ${namedSizes(kernel, sizes)}`);
 }
 
 /** "N=2 D=8": the sizes of a launch for an error text. */

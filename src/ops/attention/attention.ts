@@ -40,7 +40,6 @@ export const shared = {
 } as const;
 export const scalars = { scale: 'f32', causal: 'i32', queryOffset: 'i32', dropout: 'f32', site: 'i32' } as const;
 export const requires = {
-  'no empty dimension': ({ B, M, N, H, D }: AttentionSizes) => Math.min(B, M, N, H, D) > 0,
   'P odd': ({ P }: AttentionSizes) => P === 0 || P % 2 === 1,
   'E = 1 or B': ({ E, B }: AttentionSizes) => E === 0 || E === 1 || E === B,
   'G = 1 or H': ({ G, H }: AttentionSizes) => G === 0 || G === 1 || G === H,

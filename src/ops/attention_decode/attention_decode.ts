@@ -15,6 +15,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { ShapeError } from '../../util/errors.ts';
 import { attend } from '../attention/reference.ts';
 import { attentionDecodePlan, cacheAppendPlan } from './attention_decode.cuda.ts';
 
@@ -38,7 +39,6 @@ export const attentionDecode = defineKernel({
   scalars: { scale: 'f32' },
   requires: {
     'P odd': ({ P }: { P: number }) => P === 0 || P % 2 === 1,
-    'no empty dimension': (s: Record<'R' | 'B' | 'C' | 'H' | 'D', number>) => Math.min(s.R, s.B, s.C, s.H, s.D) > 0,
     'R a multiple of B': wholeGroups,
   },
   fill: {
@@ -130,6 +130,8 @@ export interface DecodeOptions {
 /** Attention of q, R tokens of [H,D], over B caches: of q's shape. @throws ShapeError, BackendError for a bad position */
 export function attendCache(q: Tensor, { keys, values }: Cache, options: DecodeOptions = {}): Tensor {
   const { position, bias, keySegments, origins, scale = 1 } = options;
+  if (bias && !position)
+    throw new ShapeError('attention_decode: bias is given without position, expected both or position alone');
   const inputs = { q: tokens(q), keys, values, position, bias, keySegments, origins };
   return run(attentionDecode, inputs, { scalars: { scale } }).out.view(...q.shape);
 }

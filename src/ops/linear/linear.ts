@@ -16,7 +16,7 @@ import { linearFloat8 } from '../linear_float8/linear_float8.ts';
 import { isHalfOf, linearHalf } from '../linear_half/linear_half.ts';
 import { linearInt8 } from '../linear_int8/linear_int8.ts';
 import { linearBackwardInputPlan, linearBackwardWeightPlan, linearForwardPlan } from './linear.cuda.ts';
-import { linearSeveral } from './linear_several.ts';
+import { isSeveral, linearSeveral } from './linear_several.ts';
 
 export const linearForward = defineKernel({
   name: 'linear_forward',
@@ -112,7 +112,7 @@ function project(x: Tensor, weights: readonly Tensor[], alpha: number): Tensor[]
   const rows = x.view(x.length / width, width);
   const outputsOf = (weight: Tensor) => weight.length / weight.shape.at(-1)!;
   const matrix = (weight: Tensor) => weight.view(outputsOf(weight), weight.shape.at(-1)!);
-  const atOnce = alpha === 1 && weights.length > 1 && !isRecording() && x.backend.name !== 'cuda';
+  const atOnce = alpha === 1 && isSeveral(weights) && !isRecording() && x.backend.name !== 'cuda';
   const products = atOnce
     ? linearSeveral(rows, weights.map(matrix))
     : weights.map((weight) => run(linearForward, { x: rows, weight: matrix(weight) }, { scalars: { alpha } }).y);

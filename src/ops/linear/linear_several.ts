@@ -24,6 +24,9 @@ export const linearSeveralKernel = defineKernel({
   reference: (values, sizes) => linearRowsKernel.reference(values, sizes, { alpha: 1 }),
 });
 
+/** Whether there are as many weights as one launch takes. */
+export const isSeveral = ({ length }: readonly Tensor[]): boolean => length === 2 || length === 3;
+
 /** Two or three weights [O_j,I] on one x [N,I]: [N,O_j] each. @throws ShapeError */
 export function linearSeveral(x: Tensor, weights: readonly Tensor[]): Tensor[] {
   const [first, second, third] = weights as [Tensor, Tensor, Tensor?];

@@ -15,6 +15,7 @@
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { ShapeError } from '../../util/errors.ts';
 import { ropePlan } from './rope.cuda.ts';
 
 const plain = { interleaved: 0, offset: 0, base: 10000, turn: 1, power: 0 };
@@ -69,6 +70,8 @@ export interface RopeOptions {
 /** x [B,S,H,D] turned by its positions. @throws ShapeError */
 export function rope(x: Tensor, options: RopeOptions): Tensor {
   const { positions, rotated, base, interleaved, offset = 0, power = 0 } = options;
+  if (!(rotated >= 0 && rotated % 2 === 0 && rotated <= x.shape.at(-1)!))
+    throw new ShapeError(`rope: rotated is ${rotated}, expected an even number up to the width of x [${x.shape}]`);
   const scalars = { rotated, interleaved: interleaved ? 1 : 0, offset, base, power };
   const { y } = run(ropeKernel, { x, positions }, { scalars: { ...scalars, turn: 1 } });
   record([y], [x], ([dy]) => [run(ropeKernel, { x: dy!, positions }, { scalars: { ...scalars, turn: -1 } }).y]);

@@ -70,6 +70,8 @@ int32_t sample(Choice choice, const float *options, uint32_t high, uint32_t low)
 
 KERNEL(sample_token)(const T *logits, const float *options, const int32_t *position, const int32_t *words,
                      int32_t *chosen, int64_t R, int64_t V, int64_t C) {
+  for (int64_t r = 0; r < R; r++)
+    if (position[r] < 0) return BAD_INDEX;
   static thread_local Scratch scratch;
   float *memory = scratch.floats(3 * R * V);
   if (!memory) return OUT_OF_MEMORY;
