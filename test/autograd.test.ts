@@ -7,7 +7,7 @@ import { add } from '../src/ops/add/add.ts';
 import { linear } from '../src/ops/linear/linear.ts';
 import { rmsNorm } from '../src/ops/rms_norm/rms_norm.ts';
 import { scale } from '../src/ops/scale/scale.ts';
-import { checkpoint, differentiate, markParameter } from '../src/tensor/autograd.ts';
+import { checkpoint, differentiate, markParameter, record } from '../src/tensor/autograd.ts';
 import { dispose, scope } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
 import { testedBackend } from './harness.ts';
@@ -127,6 +127,37 @@ for (const backend of [openReference(), testedBackend()]) {
     assert.deepEqual(again.found, kept.found);
     assert.ok(again.peak < 0.9 * kept.peak, `${again.peak} of ${kept.peak} bytes`);
     dispose(rng);
+  });
+
+  test(`${name}: a pass that fails on its way forward or back leaves nothing behind`, () => {
+    const before = backend.usage.bytes;
+    const x = Tensor.from(backend, 'f32', [2, D], wave(2 * D, 1.7));
+    const w = Tensor.from(backend, 'f32', [D, D], wave(D * D, 0.3));
+    x.needsGrad = true;
+    const held = backend.usage.bytes;
+    const fail = (): never => {
+      throw new Error('no');
+    };
+    const forward = () => {
+      scale(linear(scale(x, 2), w), 3);
+      return { loss: fail() };
+    };
+    const back = () => {
+      const y = scale(linear(scale(x, 2), w), 3);
+      const z = Tensor.from(backend, 'f32', [1], [1]);
+      record([z], [y], () => {
+        scale(y, 2);
+        return fail();
+      });
+      return { loss: add(scale(y, 2).part(0, 1), z) };
+    };
+    for (const f of [forward, back, () => ({ loss: checkpoint(() => back().loss, [x]) })]) {
+      assert.throws(() => differentiate(f), /^Error: no$/);
+      assert.equal(backend.usage.bytes, held);
+      assert.equal(x.grad, undefined);
+    }
+    dispose(x, w);
+    assert.equal(backend.usage.bytes, before);
   });
 
   test(`${name}: a wrong shape names the kernel, the argument and both shapes`, () => {

@@ -394,6 +394,11 @@ test('input that does not fit names the row, the column and the value', async ()
     [{ input_ids: [1, 2] as never, labels }, /input_ids: row 0 is 1, expected an array/],
     [{ input_ids: undefined as never, labels }, /input_ids: is undefined/],
     [{ input_ids: { dims: [2, 2], data: [1, 2, 3] }, labels }, /dims \[2,2\] with 3 values/],
+    [
+      { input_ids: { dims: [-2, -1], data: [1, 2] }, labels },
+      /dims \[-2,-1\] with 2 values, expected .* both positive/,
+    ],
+    [{ input_ids: { dims: [0.5, 4], data: [1, 2] }, labels }, /dims \[0.5,4\] with 2 values/],
     [{ input_ids, attention_mask: [[1]], labels }, /attention_mask: is \[1, 1\], expected \[2, 7\]/],
     [{ input_ids, labels: [[-1]] }, /labels: row 0, column 0 is -1, expected .* or -100/],
     [{ input_ids, labels: [[3]] }, /labels: 1 rows, input_ids has 2/],

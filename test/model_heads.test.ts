@@ -172,6 +172,10 @@ test('question answering: the mean of the losses of start and end, positions bey
   near(loss, (nll(starts[0]!, 1) + mean([nll(ends[0]!, 4), nll(ends[1]!, 2)])) / 2);
   await assert.rejects(model.forward({ ...source, ...positions, end_positions: [-1, 0] }), /end_positions: .* is -1/);
   await assert.rejects(
+    model.forward({ ...source, ...positions, start_positions: [2 ** 32 + 2, 0] }), // 2 in 32 bits
+    /start_positions: .* is 4294967298, expected a whole number from 0 to 2147483647/,
+  );
+  await assert.rejects(
     model.forward({ ...source, ...positions, end_positions: [1] }),
     /end_positions: 1 positions, expected 2/,
   );

@@ -264,7 +264,7 @@ export class T5ForQuestionAnswering extends EncoderHead<QuestionAnsweringInputs>
     if (!start_positions || !end_positions) return undefined;
     const ends = [start_positions, end_positions].map((positions, i) => {
       const name = i === 0 ? 'start_positions' : 'end_positions';
-      const { values } = matrix([positions], name, { from: 0, to: Number.MAX_SAFE_INTEGER });
+      const { values } = matrix([positions], name, { from: 0, to: 2 ** 31 - 1 });
       if (values.length !== rows) throw new UsageError(`${name}: ${values.length} positions, expected ${rows}`);
       return values.map((at) => (at < columns ? at : IGNORED));
     });

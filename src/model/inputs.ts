@@ -8,7 +8,7 @@ export type MatrixInput =
   | readonly (readonly number[])[]
   | { readonly dims: readonly number[]; readonly data: ArrayLike<number | bigint> };
 
-/** Whole numbers [rows, columns] on the host. */
+/** Whole numbers of 32 bits [rows, columns] on the host. */
 export interface Matrix {
   rows: number;
   columns: number;
@@ -55,8 +55,9 @@ function open(input: MatrixInput, name: string): { rows: number; columns: number
   }
   const { dims, data } = (input ?? {}) as { dims?: readonly number[]; data?: ArrayLike<number | bigint> };
   if (!dims || !data) throw new UsageError(`${name}: is ${input}, expected nested arrays or a tensor`);
-  const [rows, columns] = dims;
-  if (dims.length !== 2 || !rows || !columns || rows * columns !== data.length)
+  const [rows, columns] = dims as [number, number];
+  const areSizes = dims.length === 2 && dims.every((size) => Number.isInteger(size) && size > 0);
+  if (!areSizes || rows * columns !== data.length)
     throw new UsageError(`${name}: dims [${dims}] with ${data.length} values, expected [rows, length], both positive`);
   return { rows, columns, at: (i) => Number(data[i]) };
 }

@@ -73,7 +73,10 @@ export class Adapters {
   readonly base: string;
   readonly list: readonly Adapter[];
   private readonly byWeight: ReadonlyMap<Tensor, { adapter: Adapter; site: number }>;
-  private merged = false;
+  /** Calls of `whileMerged` that have not ended. */
+  private users = 0;
+  /** What the matrices were while the products are added into them. */
+  private originals: readonly Tensor[] | undefined;
 
   constructor(parameters: Parameters, options: LoraOptions, base: string) {
     this.options = options;
@@ -94,7 +97,7 @@ export class Adapters {
 
   /** What the adapter of a matrix, if it has one, adds to y = W x. */
   addTo(y: Tensor, x: Tensor, weight: Tensor, pass: Pass): Tensor {
-    const found = this.merged ? undefined : this.byWeight.get(weight);
+    const found = this.originals ? undefined : this.byWeight.get(weight);
     if (!found) return y;
     const { adapter, site } = found;
     const small = linear(drop(x, site, pass, this.options.dropout), adapter.a);
@@ -104,25 +107,37 @@ export class Adapters {
     return sum;
   }
 
-  /** Runs f with the products added into the matrices, which have their own bits again afterwards. */
+  /**
+   * Runs f with the products added into the matrices, which have their own bits again afterwards: of calls at the same time
+   * once the last has ended.
+   */
   async whileMerged<R>(f: () => Promise<R>): Promise<R> {
-    if (this.merged) return f();
-    const saved = this.list.map(({ weight }) => {
+    this.users++;
+    try {
+      if (!this.originals) this.merge();
+      return await f();
+    } finally {
+      if (--this.users === 0) this.restore();
+    }
+  }
+
+  private merge(): void {
+    this.originals = this.list.map(({ weight }) => {
       const copy = zeros(weight.backend, weight.dtype, weight.length);
       copyTo(weight, copy);
       return copy;
     });
-    this.merged = true;
+    for (const { weight, a, b } of this.list)
+      run(linearBackwardInput, { dy: b, weight: a, dx: weight }, { scalars: { alpha: this.scale, beta: 1 } });
+  }
+
+  private restore(): void {
+    const { originals = [] } = this;
+    this.originals = undefined;
     try {
-      for (const { weight, a, b } of this.list)
-        run(linearBackwardInput, { dy: b, weight: a, dx: weight }, { scalars: { alpha: this.scale, beta: 1 } });
-      return await f();
+      for (const [i, original] of originals.entries()) copyTo(original, this.list[i]!.weight);
     } finally {
-      this.list.forEach(({ weight }, i) => {
-        copyTo(saved[i]!, weight);
-      });
-      this.merged = false;
-      dispose(...saved);
+      dispose(...originals);
     }
   }
 }

@@ -178,9 +178,11 @@ export class PretrainedT5 {
     parameters.zeroGradients();
     const { loss } = differentiate(() => ({ loss: compute().loss }));
     parameters.finishGradients();
-    const gradients: Record<string, ResultTensor> = {};
-    for (const { name } of parameters.places) gradients[name] = await toResult(parameters.get(name).grad!);
-    return { loss: (await takeResult(loss)).data[0]!, gradients };
+    // All copies begin now: whoever runs while they are waited for may write gradients of their own.
+    const reading = parameters.places.map(({ name }) => toResult(parameters.get(name).grad!));
+    const [value, ...found] = await Promise.all([takeResult(loss), ...reading]);
+    const gradients = Object.fromEntries(parameters.places.map(({ name }, i) => [name, found[i]!]));
+    return { loss: value.data[0]!, gradients };
   }
 
   /** The encoder's states [B,S,D] as heads read them. */

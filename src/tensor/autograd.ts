@@ -253,9 +253,20 @@ function recordSteps<R>(f: () => R, pending: Map<Memory, Backend>): { result: R;
   setRecording(1);
   try {
     return { result: f(), steps: own.steps };
+  } catch (error) {
+    abandon(own.steps);
+    throw error;
   } finally {
     setRecording(-1);
     tape = outer;
+  }
+}
+
+/** Frees what steps hold that will not be walked back. */
+function abandon(steps: readonly Step[]): void {
+  for (const { outputs, inputs, allocated } of steps) {
+    release(allocated);
+    for (const t of [...outputs, ...inputs]) if (t && !isParameter(t)) t.grad = undefined;
   }
 }
 
@@ -273,7 +284,7 @@ const hold = (grad: Tensor, by: 1 | -1): void =>
 
 /**
  * Runs the steps from last to first. Inputs that a step hands the same gradient share it until one of them wants to add
- * to it in place. Returns the memories of the gradients that are left, those of leaves.
+ * to it in place. Returns the memories of the gradients that are left, those of leaves. Where one fails, nothing is left.
  */
 function walkBack(steps: Step[], seed: Tensor, keep: ReadonlySet<Memory>, kept: Map<Memory, Backend>): Set<Memory> {
   const outer = { holders, waiting };
@@ -291,15 +302,17 @@ function walkBack(steps: Step[], seed: Tensor, keep: ReadonlySet<Memory>, kept: 
 function walk(steps: Step[], keep: ReadonlySet<Memory>, kept: Map<Memory, Backend>): Set<Memory> {
   let floating = new Map<Memory, Backend>(); // gradients that wait for the step that made their tensor
   for (let step = steps.pop(); step; step = steps.pop()) {
-    const { outputs, inputs, backward } = step;
+    const { outputs } = step;
     const dys = outputs.map((t) => t.grad);
     if (dys.some((dy) => dy)) {
-      const { allocated } = collect(() => {
-        backward(dys)?.forEach((g, i) => {
-          const input = inputs[i];
-          if (g && input?.needsGrad) deposit(input, g);
-        });
-      });
+      let allocated: Map<Memory, Backend>;
+      try {
+        allocated = takeBack(step, dys);
+      } catch (error) {
+        release(floating);
+        abandon([step, ...steps]);
+        throw error;
+      }
       for (const output of outputs)
         if (output.grad && !isParameter(output)) {
           hold(output.grad, -1);
@@ -319,6 +332,16 @@ function walk(steps: Step[], keep: ReadonlySet<Memory>, kept: Map<Memory, Backen
   }
   for (const [memory, backend] of floating) kept.set(memory, backend);
   return new Set(floating.keys());
+}
+
+/** Runs a step's backward function and hands its inputs their gradients; returns what was allocated. */
+function takeBack({ inputs, backward }: Step, dys: (Tensor | undefined)[]): Map<Memory, Backend> {
+  return collect(() => {
+    backward(dys)?.forEach((g, i) => {
+      const input = inputs[i];
+      if (g && input?.needsGrad) deposit(input, g);
+    });
+  }).allocated;
 }
 
 /** Adds a gradient that a step returned to a tensor's. */

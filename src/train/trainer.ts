@@ -141,19 +141,22 @@ export class Trainer<M extends Trainable<never> = T5ForConditionalGeneration> {
   private async stepEagerly(batches: readonly BatchOf<M>[], tokens: number): Promise<StepResult> {
     const { model, optimizer } = this;
     model.parameters.zeroGradients();
-    const sums = [0, 0, 0];
-    for (const [i, batch] of batches.entries()) {
-      const rng = { seed: this.options.seed ?? 0, step: optimizer.steps * batches.length + i };
-      const stats = (model as Trainable<BatchOf<M>>).accumulateGradients(batch, { denominator: tokens, rng });
-      const [nll, z, correct] = await stats.read();
-      [nll!, z ?? 0, correct ?? 0].forEach((value, j) => void (sums[j]! += value));
-      dispose(stats);
+    const parts: Tensor[] = [];
+    try {
+      // Nothing is waited for in between: another step that begins meanwhile would write into this one's gradients.
+      for (const [i, batch] of batches.entries()) {
+        const rng = { seed: this.options.seed ?? 0, step: optimizer.steps * batches.length + i };
+        parts.push((model as Trainable<BatchOf<M>>).accumulateGradients(batch, { denominator: tokens, rng }));
+      }
+      model.parameters.finishGradients();
+      const rate = learningRate(this.schedule, this.base, optimizer.steps);
+      optimizer.step({ learning_rate: rate, max_grad_norm: this.options.max_grad_norm ?? null });
+      const [[norm], ...stats] = await Promise.all([optimizer.gradientNorm, ...parts].map((part) => part.read()));
+      const sums = [0, 1, 2].map((j) => stats.reduce((sum, values) => sum + (values[j] ?? 0), 0));
+      return resultOf(sums, { tokens, grad_norm: norm!, learning_rate: rate });
+    } finally {
+      dispose(...parts);
     }
-    model.parameters.finishGradients();
-    const rate = learningRate(this.schedule, this.base, optimizer.steps);
-    optimizer.step({ learning_rate: rate, max_grad_norm: this.options.max_grad_norm ?? null });
-    const [norm] = await optimizer.gradientNorm.read();
-    return resultOf(sums, { tokens, grad_norm: norm!, learning_rate: rate });
   }
 
   /** Gives the optimizer's memory back; the model stays. */
