@@ -29,7 +29,7 @@ export interface LoraOptions {
 }
 
 /** One adapted matrix. */
-export interface Adapter {
+interface Adapter {
   /** Name of the matrix without ".weight". */
   path: string;
   weight: Tensor; // [O,I]
@@ -38,7 +38,7 @@ export interface Adapter {
 }
 
 /** The names of A and B. */
-export const adapterNames = (path: string) => ({ a: `${path}.lora_A.weight`, b: `${path}.lora_B.weight` });
+const adapterNames = (path: string) => ({ a: `${path}.lora_A.weight`, b: `${path}.lora_B.weight` });
 /** Whether a parameter is A or B of an adapter. */
 export const isAdapter = (name: string): boolean => /\.lora_[AB]\.weight$/.test(name);
 

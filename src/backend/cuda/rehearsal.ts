@@ -73,7 +73,7 @@ class IdleDriver implements Driver {
 }
 
 /** What `work` would compile on a device. It finds zeros wherever it reads, and what it throws is left to the real run. */
-export async function rehearse(
+async function rehearse(
   device: DeviceProperties,
   work: (backend: Backend) => Promise<unknown>,
 ): Promise<Specialisation[]> {

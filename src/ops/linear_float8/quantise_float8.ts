@@ -26,7 +26,7 @@ export function inFloat8(row: Float64Array): { values: Float64Array; scale: numb
 }
 
 /** Of several sizes, and rows of zeros. */
-export const unequalRows = (random: () => number, { I }: { I: number }, index: number): number =>
+const unequalRows = (random: () => number, { I }: { I: number }, index: number): number =>
   Math.floor(index / I) % 5 === 3 ? 0 : (random() * 2 - 1) * 10 ** (index % 3);
 
 export const quantiseFloat8Kernel = defineKernel({
