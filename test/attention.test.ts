@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { fromHost } from '../src/backend/backend.ts';
+import { fromHost } from '../src/backend/dtype.ts';
 import { attention } from '../src/ops/attention/attention.ts';
 import { differentiate, markParameter } from '../src/tensor/autograd.ts';
 import { dispose } from '../src/tensor/scope.ts';

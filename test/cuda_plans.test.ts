@@ -6,10 +6,10 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import type { FloatType } from '../src/backend/backend.ts';
 import { architecture, defineOptions, expandSource, sourceFolder } from '../src/backend/cuda/nvrtc.ts';
 import type { CudaDevice, CudaLaunch, CudaPlan } from '../src/backend/cuda/plan.ts';
 import { type Prepared, prepare, type Specialisation } from '../src/backend/cuda/program.ts';
+import type { FloatType } from '../src/backend/dtype.ts';
 import { type AnyKernel, defineKernel } from '../src/backend/kernel.ts';
 import { attentionPackedBackward, attentionPackedForward } from '../src/ops/attention/attention_packed.ts';
 import { kernels } from '../src/ops/registry.ts';

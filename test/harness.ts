@@ -1,17 +1,10 @@
 /** One parity harness for every kernel: fills, runs, compares. Used by parity.test.ts and `fat5 bench`. */
-import {
-  type Backend,
-  type FloatType,
-  fromHost,
-  hostArray,
-  type Memory,
-  roundTo,
-  toHost,
-} from '../src/backend/backend.ts';
+import type { Backend, Memory } from '../src/backend/backend.ts';
 import { CudaBackend } from '../src/backend/cuda/cuda.ts';
 import type { CudaDevice } from '../src/backend/cuda/plan.ts';
 import { isFor, type Prepared, prepare, type Specialisation } from '../src/backend/cuda/program.ts';
 import { openDevice } from '../src/backend/devices.ts';
+import { type FloatType, fromHost, hostArray, roundTo, toHost } from '../src/backend/dtype.ts';
 import { type AnyKernel, argumentsOf, bindSizes, dimOrder, parsePattern, shapeOf } from '../src/backend/kernel.ts';
 import { elements } from '../src/tensor/tensor.ts';
 import { float8Step, roundToFloat8 } from '../src/util/float8.ts';

@@ -1,7 +1,8 @@
 /** What no tensor can be and no kernel can do: one error that names it, and a process that goes on. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Backend, DType, FloatType } from '../src/backend/backend.ts';
+import type { Backend } from '../src/backend/backend.ts';
+import type { DType, FloatType } from '../src/backend/dtype.ts';
 import { bindSizes, parsePattern, shapeOf } from '../src/backend/kernel.ts';
 import { openReference } from '../src/backend/reference.ts';
 import { activation } from '../src/ops/activation/activation.ts';

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Backend, FloatType } from '../src/backend/backend.ts';
+import type { Backend } from '../src/backend/backend.ts';
+import type { FloatType } from '../src/backend/dtype.ts';
 import { openReference } from '../src/backend/reference.ts';
 import { createAverage } from '../src/optim/ema.ts';
 import { createOptimizer } from '../src/optim/optimizer.ts';

@@ -9,8 +9,8 @@
  * marks an argument that may be absent (a null pointer in C, undefined in the reference).
  */
 import { ShapeError } from '../util/errors.ts';
-import type { FloatType } from './backend.ts';
 import type { CudaPlan } from './cuda/plan.ts';
+import type { FloatType } from './dtype.ts';
 
 type Trim<S extends string> = S extends ` ${infer R}` ? Trim<R> : S extends `${infer R} ` ? Trim<R> : S;
 type Letters<S extends string> = S extends `${infer A},${infer B}` ? Letters<A> | Letters<B> : Letter<Trim<S>>;

@@ -1,16 +1,7 @@
 /** Reference backend: runs each kernel's float64 definition. The slowest, the judge. 16-bit types are rounded when stored. */
 import { BackendError } from '../util/errors.ts';
-import {
-  type Backend,
-  type DType,
-  type FloatType,
-  fromHost,
-  type HostArray,
-  type Memory,
-  markFreed,
-  roundTo,
-  toHost,
-} from './backend.ts';
+import { type Backend, type Memory, markFreed } from './backend.ts';
+import { type DType, type FloatType, fromHost, type HostArray, roundTo, toHost } from './dtype.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from './kernel.ts';
 
 class ReferenceMemory implements Memory {

@@ -1,5 +1,5 @@
 /** Attention with T5's bias on a GPU, in bfloat16 and some of it in the other types: forward, and backward with the gradient of the bias. */
-import type { FloatType } from '../backend/backend.ts';
+import type { FloatType } from '../backend/dtype.ts';
 import { attentionBackward, attentionForward } from '../ops/attention/attention.ts';
 import { saturationRadius } from '../ops/relative_bias/relative_bias.ts';
 import { run } from '../tensor/autograd.ts';

@@ -1,7 +1,8 @@
 /** What is measured on a GPU, and how times are taken there. */
-import { type Backend, type FloatType, type hostArray, type Memory, toHost } from '../backend/backend.ts';
+import type { Backend, Memory } from '../backend/backend.ts';
 import { openCuda } from '../backend/cuda/open.ts';
 import { compileAhead } from '../backend/cuda/rehearsal.ts';
+import { type FloatType, type hostArray, toHost } from '../backend/dtype.ts';
 import type { AnyKernel } from '../backend/kernel.ts';
 import { accumulate } from '../tensor/accumulate.ts';
 import { type Measurement, noise } from './bench.ts';

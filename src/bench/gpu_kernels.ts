@@ -1,5 +1,6 @@
 /** Kernels that memory bounds, each alone on a GPU at a training step's sizes, beside a copy of 2 GiB. */
-import type { Backend, FloatType, HostArray, Memory } from '../backend/backend.ts';
+import type { Backend, Memory } from '../backend/backend.ts';
+import type { FloatType, HostArray } from '../backend/dtype.ts';
 import { argumentsOf, dimOrder, parsePattern, shapeOf } from '../backend/kernel.ts';
 import { t5Config } from '../model/config.ts';
 import { parameterTable } from '../model/parameter_table.ts';

@@ -1,5 +1,6 @@
 /** Weights files as memory of the device that computes, where it can map files: nothing is copied before it is used. */
-import type { Backend, DType, FloatType, MappedFile, Memory } from '../backend/backend.ts';
+import type { Backend, MappedFile, Memory } from '../backend/backend.ts';
+import type { DType, FloatType } from '../backend/dtype.ts';
 import type { Lent } from '../tensor/parameters.ts';
 import { isEmbedding } from './parameter_table.ts';
 import { type TensorFile, type TensorsOnDisk, type TensorType, tensorTypes } from './tensors_on_disk.ts';

@@ -1,8 +1,9 @@
 /** What all model classes share: configuration and parameters, from a folder, from nothing, and back to a folder. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import type { Backend, DType } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
 import { type Device, openDevice } from '../backend/devices.ts';
+import type { DType } from '../backend/dtype.ts';
 import { type HubOptions, resolveModel } from '../hub/hub.ts';
 import { differentiate, isRecording } from '../tensor/autograd.ts';
 import { Parameters } from '../tensor/parameters.ts';

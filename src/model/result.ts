@@ -1,5 +1,5 @@
 /** Results as users see them: the shape of transformers.js's tensors. */
-import { fromHost } from '../backend/backend.ts';
+import { fromHost } from '../backend/dtype.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 export type Nested = number | Nested[];

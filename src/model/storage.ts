@@ -9,7 +9,8 @@
  *                       channel, scale = max |weight| / 448; the rest and activations are bfloat16 on a GPU, float32 elsewhere. Decoding is
  *                       bound by other things than these products, so the decoder is left as it is
  */
-import type { Backend, FloatType } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { FloatType } from '../backend/dtype.ts';
 import { FLOAT8_MULTIPLE } from '../ops/linear_float8/linear_float8.cuda.ts';
 import type { Elsewhere } from '../tensor/parameters.ts';
 import { UsageError } from '../util/errors.ts';

@@ -3,7 +3,7 @@
  * compile, and calls.cpp, which calls a kernel with arguments that lie in memory.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import type { FloatType } from '../backend/backend.ts';
+import type { FloatType } from '../backend/dtype.ts';
 import { type AnyKernel, argumentsOf, dimOrder, parameters } from '../backend/kernel.ts';
 import { nativeDirectory } from '../util/native.ts';
 import { kernels } from './registry.ts';

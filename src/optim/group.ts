@@ -1,5 +1,6 @@
 /** A group: some parameters, the state of one algorithm for them, and its update. An optimizer is a list of groups. */
-import type { Backend, DType } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { DType } from '../backend/dtype.ts';
 import { emaUpdate } from '../ops/ema/ema.ts';
 import { run } from '../tensor/autograd.ts';
 import { chunkTable } from '../tensor/chunks.ts';

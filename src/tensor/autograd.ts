@@ -6,7 +6,8 @@
  * Gradients add up in a tensor's `grad`. Parameters own their float32 `grad` (parameters.ts); activations get one when the
  * first gradient arrives. GEMM-like kernels add in place through `gradientSlot`; others return fresh tensors.
  */
-import type { Backend, FloatType, Memory } from '../backend/backend.ts';
+import type { Backend, Memory } from '../backend/backend.ts';
+import type { FloatType } from '../backend/dtype.ts';
 import {
   type AnyKernel,
   bindSizes,

@@ -7,7 +7,8 @@
  * where the file is mapped, until something asks for flat memory. Matrices of a smaller type than the rest (int8 and
  * float8 with a scale per row, float16) lie apart: they are read only.
  */
-import type { Backend, DType, FloatType, Memory } from '../backend/backend.ts';
+import type { Backend, Memory } from '../backend/backend.ts';
+import type { DType, FloatType } from '../backend/dtype.ts';
 import { UsageError } from '../util/errors.ts';
 import { markParameter } from './autograd.ts';
 import { elements, Tensor } from './tensor.ts';

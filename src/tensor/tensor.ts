@@ -1,13 +1,6 @@
 /** A tensor: contiguous row-major device memory with a shape. */
-import {
-  type Backend,
-  bytesOf,
-  type DType,
-  type HostArray,
-  hostArray,
-  type Memory,
-  toHost,
-} from '../backend/backend.ts';
+import type { Backend, Memory } from '../backend/backend.ts';
+import { bytesOf, type DType, type HostArray, hostArray, toHost } from '../backend/dtype.ts';
 import { BackendError, ShapeError } from '../util/errors.ts';
 import { track } from './scope.ts';
 

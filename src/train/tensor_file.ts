@@ -1,6 +1,6 @@
 /** Named device tensors in a safetensors file: the optimizer's state, bit for bit. */
-import type { DType } from '../backend/backend.ts';
-import { hostArray } from '../backend/backend.ts';
+import type { DType } from '../backend/dtype.ts';
+import { hostArray } from '../backend/dtype.ts';
 import { openSafetensors } from '../model/safetensors.ts';
 import { writeSafetensors } from '../model/safetensors_write.ts';
 import type { TensorType } from '../model/tensors_on_disk.ts';

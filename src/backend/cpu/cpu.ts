@@ -3,18 +3,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { BackendError } from '../../util/errors.ts';
 import { type NativeFunction, type NativeLibrary, nativeDirectory, openLibrary } from '../../util/native.ts';
-import {
-  type Backend,
-  bytesOf,
-  type Captured,
-  checkHeld,
-  type DType,
-  type FloatType,
-  type HostArray,
-  type MappedFile,
-  type Memory,
-  markFreed,
-} from '../backend.ts';
+import { type Backend, type Captured, checkHeld, type MappedFile, type Memory, markFreed } from '../backend.ts';
+import { bytesOf, type DType, type FloatType, type HostArray } from '../dtype.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
 import { profiled } from '../profile.ts';
 

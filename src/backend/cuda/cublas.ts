@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { readCached, writeCached } from '../../util/cache.ts';
 import { BackendError } from '../../util/errors.ts';
 import type { NativeFunction, NativeLibrary } from '../../util/native.ts';
-import { bytesOf, type DType } from '../backend.ts';
+import { bytesOf, type DType } from '../dtype.ts';
 import type { Driver } from './driver.ts';
 import type { PreparedGemm } from './program.ts';
 

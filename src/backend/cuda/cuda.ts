@@ -1,16 +1,7 @@
 /** CUDA backend: kernels compiled for this device, matrix products by cublasLt, everything on one stream. */
 import { BackendError } from '../../util/errors.ts';
-import {
-  type Backend,
-  bytesOf,
-  type Captured,
-  checkHeld,
-  type DType,
-  type FloatType,
-  type HostArray,
-  type Memory,
-  markFreed,
-} from '../backend.ts';
+import { type Backend, type Captured, checkHeld, type Memory, markFreed } from '../backend.ts';
+import { bytesOf, type DType, type FloatType, type HostArray } from '../dtype.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
 import { KernelTimes } from '../profile.ts';
 import type { Blas, Borrow } from './cublas.ts';

@@ -4,7 +4,7 @@
  */
 import { BackendError } from '../../util/errors.ts';
 import { addressOf, type NativeFunction, openSystemLibrary } from '../../util/native.ts';
-import type { FloatType } from '../backend.ts';
+import type { FloatType } from '../dtype.ts';
 import type { CudaDevice } from './plan.ts';
 
 /** A device with what messages and limits need. */

@@ -4,7 +4,8 @@
  * arena of its own: nobody else gets its addresses.
  */
 import { BackendError } from '../../util/errors.ts';
-import { bytesOf, type DType, type Memory } from '../backend.ts';
+import type { Memory } from '../backend.ts';
+import { bytesOf, type DType } from '../dtype.ts';
 import type { Driver } from './driver.ts';
 
 /** A block of an arena, or a part of one. */

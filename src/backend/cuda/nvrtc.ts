@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { readCached, writeCached } from '../../util/cache.ts';
 import { BackendError } from '../../util/errors.ts';
 import { type NativeFunction, type NativeLibrary, nativeDirectory } from '../../util/native.ts';
-import type { FloatType } from '../backend.ts';
+import type { FloatType } from '../dtype.ts';
 import { versionText } from './driver.ts';
 import type { Specialisation } from './program.ts';
 

@@ -1,5 +1,5 @@
 /** What devices can multiply at most, from their makers' data sheets: dense, sums in float32, in TFLOP/s. */
-import type { FloatType } from '../backend.ts';
+import type { FloatType } from '../dtype.ts';
 
 /** By a part of the device's name, the first that fits: 16-bit factors, then float32 without TF32. */
 const sheets: readonly (readonly [name: RegExp, half: number, single: number])[] = [

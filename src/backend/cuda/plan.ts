@@ -2,7 +2,7 @@
  * How a CUDA device runs a kernel: a plan turns the sizes of one call into the launches that do it, in order. A plan is a
  * pure function beside its op (src/ops/NAME/NAME.cuda.ts), so that it can be tested without a device.
  */
-import type { FloatType } from '../backend.ts';
+import type { FloatType } from '../dtype.ts';
 
 /** What a plan may look at. */
 export interface CudaSite {

@@ -3,7 +3,7 @@
  * against the contract and the device's limits. Knows no driver, so that every plan is tested without a device.
  */
 import { BackendError } from '../../util/errors.ts';
-import type { DType, FloatType } from '../backend.ts';
+import type { DType, FloatType } from '../dtype.ts';
 import { type AnyKernel, argumentsOf, dimOrder, parsePattern } from '../kernel.ts';
 import type { Grid } from './driver.ts';
 import { ARGUMENT_BYTES, TENSOR_MAP_BYTES } from './driver.ts';

@@ -1,6 +1,7 @@
 /** attention, CUDA: which kernels run a call. Tensor cores take 16-bit types; attention_any.cu takes the rest. */
-import { bytesOf } from '../../backend/backend.ts';
+
 import type { CudaLaunch, CudaPlan, CudaProgram, CudaSite } from '../../backend/cuda/plan.ts';
+import { bytesOf } from '../../backend/dtype.ts';
 import {
   anyLaunch,
   biasSumsLaunch,

@@ -1,6 +1,7 @@
 /** cross_entropy, CUDA: how the kernel of cross_entropy.cu is launched. */
-import { bytesOf } from '../../backend/backend.ts';
+
 import type { CudaPlan } from '../../backend/cuda/plan.ts';
+import { bytesOf } from '../../backend/dtype.ts';
 
 /** Of the shared memory that a block may ask for, what the kernel needs beside the row. */
 const RESERVED = 1024;

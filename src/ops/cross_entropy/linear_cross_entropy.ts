@@ -5,7 +5,7 @@
  * must therefore be 1, as it is when the loss is what is differentiated; fold other factors into `denominator`.
  */
 
-import { bytesOf } from '../../backend/backend.ts';
+import { bytesOf } from '../../backend/dtype.ts';
 import { gradientSlot, isRecording, record, run } from '../../tensor/autograd.ts';
 import { copyOf, copyTo } from '../../tensor/copy.ts';
 import { dispose } from '../../tensor/scope.ts';

@@ -1,7 +1,8 @@
 /** greedy_steps, CUDA: how the kernels of greedy_steps.cu are launched. */
-import { bytesOf, type FloatType } from '../../backend/backend.ts';
+
 import { blocksFor, WARP } from '../../backend/cuda/launch.ts';
 import type { CudaPlan } from '../../backend/cuda/plan.ts';
+import { bytesOf, type FloatType } from '../../backend/dtype.ts';
 
 const WARPS = 16;
 /** Bytes that a warp asks for at once. */

@@ -13,8 +13,9 @@
  * `parameters`, in units of 64 elements. token, ended, position and history are as in advance.ts, bias and caches as in
  * attention_decode.ts, `kind` as in activation.ts. For GPUs, where a launch takes longer than most of these ops.
  */
-import type { FloatType } from '../../backend/backend.ts';
+
 import type { CudaPlan } from '../../backend/cuda/plan.ts';
+import type { FloatType } from '../../backend/dtype.ts';
 import { type AnyKernel, defineKernel } from '../../backend/kernel.ts';
 import { activationForward } from '../activation/activation.ts';
 import { advanceKernel } from '../advance/advance.ts';

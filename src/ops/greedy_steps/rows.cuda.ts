@@ -2,9 +2,10 @@
  * greedy_rows, CUDA: a step is some launches a layer. Norms, caches, activation and sums are parts of the products,
  * and each launch reads its weights while the one before still runs.
  */
-import type { FloatType } from '../../backend/backend.ts';
+
 import { blocksFor } from '../../backend/cuda/launch.ts';
 import type { CudaLaunch, CudaPlan, CudaProgram } from '../../backend/cuda/plan.ts';
+import type { FloatType } from '../../backend/dtype.ts';
 import { PLACES, type StepSizes } from './greedy_steps.cuda.ts';
 
 /** Outputs of a block, and its warps: OUT and WARPS of rows_product.cu. */

@@ -8,7 +8,7 @@
  * read (they may be NaN). dweight is float32, as the gradients of parameters are. Weights in int8 are linear_int8's,
  * in float8 linear_float8's, in float16 beside a float32 x linear_half's.
  */
-import type { FloatType } from '../../backend/backend.ts';
+import type { FloatType } from '../../backend/dtype.ts';
 import { defineKernel } from '../../backend/kernel.ts';
 import { gradientSlot, isRecording, record, run, withValues } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';

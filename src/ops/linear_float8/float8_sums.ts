@@ -6,7 +6,7 @@
  * x [N,I], weight [G,O,I], y [G,N,O] of type T, which holds such sums (up to 448^2 I). Who reads them scales them: cublasLt can do that
  * to single products only, and of few rows a single one leaves much of a GPU idle. Inference only.
  */
-import type { FloatType } from '../../backend/backend.ts';
+import type { FloatType } from '../../backend/dtype.ts';
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';

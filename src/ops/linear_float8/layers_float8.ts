@@ -1,5 +1,5 @@
 /** The parts of an encoder's layers whose matrices are in float8, beside a float32 residual stream on a GPU. Inference only. */
-import type { FloatType } from '../../backend/backend.ts';
+import type { FloatType } from '../../backend/dtype.ts';
 import { discard } from '../../tensor/scope.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { type Activation, activation } from '../activation/activation.ts';

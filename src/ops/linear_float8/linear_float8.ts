@@ -5,7 +5,7 @@
  *
  * x [N,I], weight [O,I], xScales [N], scales [O], y [N,O] of type T, or float32 where it is added to. Inference only.
  */
-import type { FloatType } from '../../backend/backend.ts';
+import type { FloatType } from '../../backend/dtype.ts';
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';

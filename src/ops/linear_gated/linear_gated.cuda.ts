@@ -1,6 +1,7 @@
 /** linear_gated, CUDA: tiles of linear_gated_sm90.cu by shape. */
-import { bytesOf } from '../../backend/backend.ts';
+
 import type { CudaPlan } from '../../backend/cuda/plan.ts';
+import { bytesOf } from '../../backend/dtype.ts';
 
 const WARPGROUP = 128;
 const MULTIPLIERS = 2;

@@ -8,7 +8,7 @@
  * above 1e-30 count as 0; rows with an infinity or a NaN give NaN. The sums are integers: the bits of a row depend neither on the
  * other rows nor on their number.
  */
-import type { FloatType } from '../../backend/backend.ts';
+import type { FloatType } from '../../backend/dtype.ts';
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';

@@ -1,7 +1,8 @@
 /** rms_norm, add_rms_norm, wide_rms_norm, CUDA: how the kernels of rms_norm.cu and wide_rms_norm.cu are launched. */
-import { bytesOf, type FloatType } from '../../backend/backend.ts';
+
 import { BLOCK, blocksFor, WARP } from '../../backend/cuda/launch.ts';
 import type { CudaPlan } from '../../backend/cuda/plan.ts';
+import { bytesOf, type FloatType } from '../../backend/dtype.ts';
 
 const source = 'rms_norm/rms_norm.cu';
 /** Threads that go through rows on one multiprocessor: what registers allow. */

@@ -1,4 +1,4 @@
-// Rows of the chunk table (src/tensor/chunks.ts) and sums over chunks.
+// Rows of the chunk table (chunks.ts) and sums over chunks, for the CUDA kernels of optimizers and norms.
 #pragma once
 #include "kernel.cuh"
 
