@@ -112,7 +112,10 @@ test('values go to the device and come back, a slice of them too', async () => {
   const back = new Float32Array(6);
   await backend.read(memory, back);
   assert.deepEqual([...back], [1, 2, 3, 4, 5, 6]);
-  assert.throws(() => backend.write(memory, new Float32Array(5)), /5 host elements against 6 of f32/);
+  assert.throws(
+    () => backend.write(memory, new Float32Array(5)),
+    /^BackendError: memory: 5 host elements of 4 bytes, expected 6 of f32$/,
+  );
 });
 
 test('an upload buffer is filled again only when the device has read it', () => {

@@ -61,6 +61,18 @@ for (const backend of [openReference(), testedBackend()])
       refused(/^Tensor.write: 5 values into \[2,3\]$/, () => f32(2, 3).write(new Float32Array(5)));
     });
 
+    test('host arrays are as long and as wide as the memory', async () => {
+      const memory = backend.alloc('f32', 6);
+      const fits = (name: string) => ({
+        name: 'BackendError',
+        message: `memory: ${name}, expected 6 of f32`,
+      });
+      assert.throws(() => backend.write(memory, new Float32Array(5)), fits('5 host elements of 4 bytes'));
+      assert.throws(() => backend.write(memory, new Uint16Array(6)), fits('6 host elements of 2 bytes'));
+      await assert.rejects(backend.read(memory, new Float32Array(7)), fits('7 host elements of 4 bytes'));
+      backend.free(memory);
+    });
+
     test('a part lies inside its tensor', () => {
       for (const [start, count] of [
         [4, 3],

@@ -1,6 +1,6 @@
 /** What a device must do. Backends know kernels as values, never by name. */
 import { BackendError } from '../util/errors.ts';
-import type { DType, FloatType, HostArray } from './dtype.ts';
+import { bytesOf, type DType, type FloatType, type HostArray } from './dtype.ts';
 import type { AnyKernel } from './kernel.ts';
 
 /** A piece of device memory holding `length` elements of one type. */
@@ -13,6 +13,14 @@ export interface Memory {
   isFreed: boolean;
   /** Elements [start, start + length) of this memory, sharing it. */
   slice(start: number, length: number): Memory;
+}
+
+/** @throws BackendError unless a host array holds as many elements of a memory's type as that */
+export function checkHost({ dtype, length }: Memory, host: HostArray): void {
+  if (length !== host.length || bytesOf[dtype] !== host.BYTES_PER_ELEMENT)
+    throw new BackendError(
+      `memory: ${host.length} host elements of ${host.BYTES_PER_ELEMENT} bytes, expected ${length} of ${dtype}`,
+    );
 }
 
 /** Notes that an allocation is given back. @throws BackendError if it was before: it may be somebody else's by now */

@@ -1,6 +1,6 @@
 /** Reference backend: runs each kernel's float64 definition. The slowest, the judge. 16-bit types are rounded when stored. */
 import { BackendError } from '../util/errors.ts';
-import { type Backend, type Memory, markFreed } from './backend.ts';
+import { type Backend, checkHost, type Memory, markFreed } from './backend.ts';
 import { type DType, type FloatType, fromHost, type HostArray, roundTo, toHost } from './dtype.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from './kernel.ts';
 
@@ -47,6 +47,7 @@ class ReferenceBackend implements Backend {
   }
 
   write(to: Memory, from: HostArray): void {
+    checkHost(to, from);
     const { dtype, values } = to as ReferenceMemory;
     values.set(fromHost(dtype, from));
   }
@@ -56,6 +57,7 @@ class ReferenceBackend implements Backend {
   }
 
   async read(from: Memory, into: HostArray): Promise<void> {
+    checkHost(from, into);
     const { dtype, values } = from as ReferenceMemory;
     into.set(toHost(dtype, values));
   }

@@ -3,7 +3,15 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { BackendError } from '../../util/errors.ts';
 import { type NativeFunction, type NativeLibrary, nativeDirectory, openLibrary } from '../../util/native.ts';
-import { type Backend, type Captured, checkHeld, type MappedFile, type Memory, markFreed } from '../backend.ts';
+import {
+  type Backend,
+  type Captured,
+  checkHeld,
+  checkHost,
+  type MappedFile,
+  type Memory,
+  markFreed,
+} from '../backend.ts';
 import { bytesOf, type DType, type FloatType, type HostArray } from '../dtype.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
 import { profiled } from '../profile.ts';
@@ -144,7 +152,8 @@ class CpuBackend implements Backend {
 
   write(to: Memory, from: HostArray): void {
     this.recording?.written.add((to.base as CpuMemory).address);
-    this.native.write((to as CpuMemory).address, from, checkedBytes(to, from));
+    checkHost(to, from);
+    this.native.write((to as CpuMemory).address, from, from.byteLength);
   }
 
   zero(memory: Memory): void {
@@ -153,7 +162,8 @@ class CpuBackend implements Backend {
   }
 
   async read(from: Memory, into: HostArray): Promise<void> {
-    if (this.native.read((from as CpuMemory).address, into, checkedBytes(from, into)) !== 0)
+    checkHost(from, into);
+    if (this.native.read((from as CpuMemory).address, into, into.byteLength) !== 0)
       throw new BackendError(
         'cpu: a weights file was cut short while a model used it, expected that it stays; open the model again',
       );
@@ -282,12 +292,6 @@ const namedSizes = (kernel: AnyKernel, sizes: number[]) =>
   dimOrder(kernel)
     .map((dim, i) => `${dim}=${sizes[i]}`)
     .join(' ');
-
-function checkedBytes(memory: Memory, host: HostArray): number {
-  if (memory.length !== host.length || bytesOf[memory.dtype] !== host.BYTES_PER_ELEMENT)
-    throw new BackendError(`cpu: ${host.length} host elements against ${memory.length} of ${memory.dtype}`);
-  return host.byteLength;
-}
 
 const open = new Map<string, CpuBackend>();
 

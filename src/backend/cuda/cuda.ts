@@ -1,6 +1,6 @@
 /** CUDA backend: kernels compiled for this device, matrix products by cublasLt, everything on one stream. */
 import { BackendError } from '../../util/errors.ts';
-import { type Backend, type Captured, checkHeld, type Memory, markFreed } from '../backend.ts';
+import { type Backend, type Captured, checkHeld, checkHost, type Memory, markFreed } from '../backend.ts';
 import { bytesOf, type DType, type FloatType, type HostArray } from '../dtype.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
 import { KernelTimes } from '../profile.ts';
@@ -134,7 +134,8 @@ export class CudaBackend implements Backend {
   }
 
   write(to: Memory, from: HostArray): void {
-    const bytes = checkedBytes(to, from);
+    checkHost(to, from);
+    const bytes = bytesIn(from);
     if (bytes.length === 0) return;
     (this.kept ?? this.staging).upload((to as CudaMemory).address, bytes);
   }
@@ -146,7 +147,8 @@ export class CudaBackend implements Backend {
 
   async read(from: Memory, into: HostArray): Promise<void> {
     if (this.kept) throw new BackendError('cuda: a tensor is read inside a capture, expected only launches there');
-    const bytes = checkedBytes(from, into);
+    checkHost(from, into);
+    const bytes = bytesIn(into);
     if (bytes.length === 0) return;
     try {
       await this.staging.download(bytes, (from as CudaMemory).address);
@@ -370,8 +372,4 @@ const timedName = (kernel: AnyKernel, launch: Prepared['launches'][number]) =>
     ? `${kernel.name} ${launch.m} x ${launch.n} x ${launch.k}`
     : `${kernel.name} ${launch.entry} ${Object.values(launch.specialisation.defines).join(' ')}`;
 
-function checkedBytes(memory: Memory, host: HostArray): Uint8Array {
-  if (memory.length !== host.length || bytesOf[memory.dtype] !== host.BYTES_PER_ELEMENT)
-    throw new BackendError(`cuda: ${host.length} host elements against ${memory.length} of ${memory.dtype}`);
-  return new Uint8Array(host.buffer, host.byteOffset, host.byteLength);
-}
+const bytesIn = (host: HostArray) => new Uint8Array(host.buffer, host.byteOffset, host.byteLength);
