@@ -93,7 +93,7 @@ export class Tensor {
   }
 
   /**
-   * The same memory under another shape of as many elements. Not on the tape: use ops/shape.ts where gradients flow.
+   * The same memory under another shape of as many elements. Not on the tape: use ops/reshape.ts where gradients flow.
    * @throws ShapeError
    */
   view(...shape: number[]): Tensor {

@@ -20,7 +20,7 @@ import {
   text,
   where,
   withDefault,
-} from '../util/shape.ts';
+} from '../util/json_shape.ts';
 
 /** Ids from here on are taken for damage, not for a vocabulary. */
 export const ID_LIMIT = 1 << 22;

@@ -13,7 +13,7 @@ import {
   type Shape,
   type Shaped,
   text,
-} from '../util/shape.ts';
+} from '../util/json_shape.ts';
 import { addedTokenFlags } from './schema.ts';
 
 /** Which token plays which part. */

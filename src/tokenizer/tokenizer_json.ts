@@ -3,8 +3,8 @@
  * it. schema.ts has its parts.
  */
 import { FormatError } from '../util/errors.ts';
+import { Mismatch, type Shaped } from '../util/json_shape.ts';
 import { once } from '../util/once.ts';
-import { Mismatch, type Shaped } from '../util/shape.ts';
 import { NativeVocabulary } from './native_vocabulary.ts';
 import { mergedPiece } from './pipeline/bpe.ts';
 import {

@@ -1,5 +1,5 @@
 /**
- * What values from a file must look like, as functions that read them: small and ready at once, where a process is
+ * What values from a JSON file must look like, as functions that read them: small and ready at once, where a process is
  * short and counts its start. Errors name the place.
  */
 

@@ -18,7 +18,7 @@ import {
   text,
   where,
   withDefault,
-} from '../src/util/shape.ts';
+} from '../src/util/json_shape.ts';
 
 const part = tagged({
   Split: object({ at: either(object({ text }), object({ place: integer(0, 9) })), keep: withDefault(flag, true) }),
