@@ -1,6 +1,9 @@
 /** Differentiable functions on the tape: float64 finite differences judge the reference backend, and that the CPU. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import type { Backend } from '../src/backend/backend.ts';
 import { openReference } from '../src/backend/reference.ts';
 import { activation, gatedActivation } from '../src/ops/activation/activation.ts';
@@ -239,4 +242,10 @@ test('linear cross entropy refuses rows that do not match the labels', () => {
       denominator: 1,
     });
   assert.throws(() => scope(call), { name: 'ShapeError', message: 'linearCrossEntropy: x is [2,4], expected [1,4]' });
+});
+
+test('docs/ops.md is what the contracts say', () => {
+  const file = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.url));
+  const table = execFileSync(process.execPath, [file('scripts/op_table.mjs')], { encoding: 'utf8' });
+  assert.equal(readFileSync(file('docs/ops.md'), 'utf8'), table, 'run npm run ops-table');
 });
