@@ -1,6 +1,6 @@
 // Matrix products, see gemm.h. An engine says how panels of both sides are packed and multiplied: VectorEngine in
 // gemm_tile.h, MatrixEngine in gemm_amx.h; what is here does not know what a packed item is. B is packed once, by all
-// threads, in chunks of at most K_CHUNK by N_CHUNK; then threads take tasks, blocks of C, each of which packs its rows of
+// threads, in chunks of one block of K by N_CHUNK; then threads take tasks, blocks of C, each of which packs its rows of
 // A. Few rows go another way, gemm_slim.h. Every element of C is one sum over K in blocks of the same size, whatever task it
 // falls into: the bits depend neither on the number of threads nor on the other rows.
 #include "gemm.h"
@@ -21,7 +21,7 @@ namespace {
 constexpr int64_t M_CHUNK = 1152;                     // rows of a bfloat16 C that are summed up in float at once
 constexpr int64_t SUM_STRIDE = Engine<bf16>::N_CHUNK + 16;  // not a power of two, whose rows would share cache sets
 constexpr int64_t PANELS_AT_ONCE = 8;                 // of B, which stay in the second cache level with a block of A
-constexpr int64_t PACK_GROUP = 4;                     // panels of B that are packed together
+constexpr int64_t PACK_COLUMNS = 128;                 // of B that are packed together: of every row some lines that follow each other
 constexpr int64_t TASKS_PER_THREAD = 4;               // so that a thread that loses its core delays the others little
 constexpr double SERIAL_OPERATIONS = 1e6;             // less is done before another thread has begun
 
@@ -33,56 +33,75 @@ template <class E, class F, class R> struct Product : Task<E, F, R> {
   float *sums;     // bf16 only: float sums of the current rows and columns, SUM_STRIDE apart
 };
 
-/** A part of the work between two packings of B: rows and columns of C, terms of K. */
+/** The work between two packings of B: rows and columns of C, a block of K. */
 template <class E> struct Chunk {
   int64_t m0, m1, n0, n1, k0, k1;
   int64_t panels() const { return ceilDiv(n1 - n0, Engine<E>::NR); }
+  int64_t terms() const { return k1 - k0; }
 };
 
-/** Where the panels of a block of K begin in the packed chunk. */
-template <class E, class F, class R> auto blockOf(const Product<E, F, R> &p, const Chunk<E> &chunk, int64_t k) {
-  return p.columns + Engine<E>::panelItems(k - chunk.k0) * chunk.panels();
-}
+/** Asks for a block of A that will be packed, one of its rows or columns at a time, spread over so many tiles. */
+template <class E> class Ahead {
+ public:
+  Ahead(Operand<E> block, int64_t rows, int64_t terms, int64_t tiles)
+      : at_(reinterpret_cast<const char *>(block.data)), tiles_(tiles) {
+    const bool inRows = block.columnStep == 1;
+    lines_ = inRows ? rows : terms;
+    step_ = (inRows ? block.rowStep : block.columnStep) * int64_t(sizeof(E));
+    bytes_ = (inRows ? terms : rows) * int64_t(sizeof(E));
+  }
+  Fetch part() {
+    if ((due_ += lines_) < tiles_) return {};
+    due_ -= tiles_;
+    return {at_ + step_ * done_++, bytes_};
+  }
+  void operator()() {}
+
+ private:
+  const char *at_;
+  int64_t tiles_, lines_, step_, bytes_, due_ = 0, done_ = 0;
+};
 
 template <class E, class F, class R> void packChunk(const Product<E, F, R> &p, const Chunk<E> &chunk, bool serial) {
-  constexpr int64_t NR = Engine<E>::NR;
-  const int64_t groups = ceilDiv(chunk.panels(), PACK_GROUP), blocks = ceilDiv(chunk.k1 - chunk.k0, p.terms);
-  parallelFor(groups * blocks, serial ? groups * blocks : 1, [&](int64_t begin, int64_t end) {
+  const int64_t groups = ceilDiv(chunk.n1 - chunk.n0, PACK_COLUMNS);
+  parallelFor(groups, serial ? groups : 1, [&](int64_t begin, int64_t end) {
+    const Operand<F> block = {p.b.data + chunk.k0 * p.b.rowStep, p.b.rowStep, p.b.columnStep};
     for (int64_t i = begin; i < end; i++) {
-      const int64_t group = i % groups, k = chunk.k0 + i / groups * p.terms;
-      const int64_t terms = std::min(p.terms, chunk.k1 - k), first = chunk.n0 + group * PACK_GROUP * NR;
-      const Operand<F> block = {p.b.data + k * p.b.rowStep, p.b.rowStep, p.b.columnStep};
-      Engine<E>::packColumns(block, first, std::min(chunk.n1, first + PACK_GROUP * NR), terms,
-                             blockOf(p, chunk, k) + group * PACK_GROUP * Engine<E>::panelItems(terms));
+      const int64_t first = chunk.n0 + i * PACK_COLUMNS;
+      Engine<E>::packColumns(block, first, std::min(chunk.n1, first + PACK_COLUMNS), chunk.terms(),
+                             p.columns + i * (PACK_COLUMNS / Engine<E>::NR) * Engine<E>::panelItems(chunk.terms()));
     }
   });
 }
 
-/** Rows [m0, m1) and panels [p0, p1) of a chunk of C. */
+template <class E, class F, class R> Operand<E> leftBlock(const Product<E, F, R> &p, int64_t m, int64_t k) {
+  return {p.a.data + m * p.a.rowStep + k * p.a.columnStep, p.a.rowStep, p.a.columnStep};
+}
+
+/** Rows [m0, m1) and panels [p0, p1) of a chunk of C. Rows [m2, m3) of A from k2 on are what this thread packs next. */
 template <class E, class F, class R>
-void task(const Product<E, F, R> &p, const Chunk<E> &chunk, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+void task(const Product<E, F, R> &p, const Chunk<E> &chunk, int64_t m0, int64_t m1, int64_t p0, int64_t p1, int64_t m2, int64_t m3,
+          int64_t k2) {
   constexpr bool direct = std::is_same<R, float>::value;
   constexpr int64_t NR = Engine<E>::NR;
-  const int64_t n0 = chunk.n0 + p0 * NR, n1 = std::min(chunk.n1, chunk.n0 + p1 * NR);
+  const int64_t n0 = chunk.n0 + p0 * NR, n1 = std::min(chunk.n1, chunk.n0 + p1 * NR), terms = chunk.terms();
   const int64_t stride = direct ? p.N : SUM_STRIDE;
   float *c;
   if constexpr (direct) c = p.c + m0 * stride + n0;
   else c = p.sums + (m0 - chunk.m0) * stride + p0 * NR;
   [[maybe_unused]] const typename Engine<E>::Session session{};
-  for (int64_t k = chunk.k0; k < chunk.k1; k += p.terms) {
-    const int64_t terms = std::min(p.terms, chunk.k1 - k);
-    const Factors factors(p, k);
-    const Operand<E> block = {p.a.data + m0 * p.a.rowStep + k * p.a.columnStep, p.a.rowStep, p.a.columnStep};
-    Engine<E>::packRows(block, m1 - m0, p.M - m0, terms, packedRows<E>);
-    const typename Engine<E>::Rows rows(block, m1 - m0, terms, packedRows<E>);
-    for (int64_t s = p0; s < p1; s += PANELS_AT_ONCE)
-      for (int64_t r = 0; r < rows.panels(); r++)
-        for (int64_t q = s; q < std::min(p1, s + PANELS_AT_ONCE); q++) {
-          const int64_t at = (q - p0) * NR;
-          rows.multiply(r, blockOf(p, chunk, k) + q * Engine<E>::panelItems(terms), c + rows.start(r) * stride + at, stride,
-                        n1 - n0 - at, factors.alpha, factors.beta, Nothing{});
-        }
-  }
+  const Factors factors(p, chunk.k0);
+  const Operand<E> block = leftBlock(p, m0, chunk.k0);
+  Engine<E>::packRows(block, m1 - m0, p.M - m0, terms, packedRows<E>);
+  const typename Engine<E>::Rows rows(block, m1 - m0, terms, packedRows<E>);
+  Ahead<E> ahead(leftBlock(p, m2, k2), m3 - m2, std::min(p.terms, p.K - k2), rows.panels() * (p1 - p0));
+  for (int64_t s = p0; s < p1; s += PANELS_AT_ONCE)
+    for (int64_t r = 0; r < rows.panels(); r++)
+      for (int64_t q = s; q < std::min(p1, s + PANELS_AT_ONCE); q++) {
+        const int64_t at = (q - p0) * NR;
+        rows.multiply(r, p.columns + q * Engine<E>::panelItems(terms), c + rows.start(r) * stride + at, stride, n1 - n0 - at,
+                      factors.alpha, factors.beta, ahead);
+      }
   if constexpr (!direct)
     if (chunk.k1 == p.K) finish(c, stride, p.c + m0 * p.N + n0, p.N, m1 - m0, n1 - n0, p.alpha, p.beta);
 }
@@ -90,15 +109,18 @@ void task(const Product<E, F, R> &p, const Chunk<E> &chunk, int64_t m0, int64_t 
 template <class E, class F, class R> void runTasks(const Product<E, F, R> &p, const Chunk<E> &chunk, bool serial) {
   constexpr int64_t MR = Engine<E>::MR;
   const int64_t rows = chunk.m1 - chunk.m0, panels = chunk.panels();
-  const int64_t tasks = serial || threadCount() == 1 ? 1 : TASKS_PER_THREAD * threadCount();
+  const int64_t threads = serial ? 1 : threadCount(), tasks = threads == 1 ? 1 : TASKS_PER_THREAD * threads;
   const int64_t most = ceilDiv(rows, Engine<E>::LEAST_ROWS), least = ceilDiv(rows, Engine<E>::MC);
   const int64_t blockRows = ceilDiv(ceilDiv(rows, std::max(least, std::min(tasks, most))), MR) * MR;
   const int64_t down = ceilDiv(rows, blockRows), wanted = ceilDiv(tasks, down);
   const int64_t width = std::max<int64_t>(1, ceilDiv(panels, wanted)), across = ceilDiv(panels, width);
-  parallelFor(down * across, serial ? down * across : 1, [&](int64_t begin, int64_t end) {
+  const int64_t count = down * across;
+  const auto start = [&](int64_t i) { return std::min(chunk.m1, chunk.m0 + i / across * blockRows); };
+  parallelFor(count, serial ? count : 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
-      const int64_t m0 = chunk.m0 + i / across * blockRows, p0 = i % across * width;
-      task(p, chunk, m0, std::min(chunk.m1, m0 + blockRows), p0, std::min(panels, p0 + width));
+      const int64_t p0 = i % across * width, next = i + threads, k = next < count ? chunk.k0 : chunk.k1 < p.K ? chunk.k1 : 0;
+      task(p, chunk, start(i), start(i + across), p0, std::min(panels, p0 + width), start(next % count),
+           start(next % count + across), k);
     }
   });
 }
@@ -109,9 +131,7 @@ template <class E, class F, class R> int largeProduct(const Task<E, F, R> &task)
   using Tiles = Engine<E>;
   const int64_t M = task.M, N = task.N, K = task.K;
   const bool serial = 2.0 * M * N * K < SERIAL_OPERATIONS;
-  const int64_t kChunk = Tiles::K_CHUNK / Tiles::KC * task.terms;
-  const int64_t items = Tiles::panelItems(std::min(kChunk, ceilDiv(K, Tiles::STEP) * Tiles::STEP)) *
-                        ceilDiv(std::min(N, Tiles::N_CHUNK), Tiles::NR);
+  const int64_t items = Tiles::panelItems(task.terms) * ceilDiv(std::min(N, Tiles::N_CHUNK), Tiles::NR);
   Product<E, F, R> p{task, nullptr, nullptr};
   p.columns = reinterpret_cast<typename Tiles::Item *>(
       packedColumns.floats(ceilDiv(items * int64_t(sizeof(typename Tiles::Item)), sizeof(float))));
@@ -120,9 +140,9 @@ template <class E, class F, class R> int largeProduct(const Task<E, F, R> &task)
   const int64_t mChunk = direct ? M : M_CHUNK;
   for (int64_t n = 0; n < N; n += Tiles::N_CHUNK)
     for (int64_t m = 0; m < M; m += mChunk)
-      for (int64_t k = 0; k < K; k += kChunk) {
-        const Chunk<E> chunk{m, std::min(M, m + mChunk), n, std::min(N, n + Tiles::N_CHUNK), k, std::min(K, k + kChunk)};
-        if (m == 0 || kChunk < K) packChunk(p, chunk, serial);
+      for (int64_t k = 0; k < K; k += task.terms) {
+        const Chunk<E> chunk{m, std::min(M, m + mChunk), n, std::min(N, n + Tiles::N_CHUNK), k, std::min(K, k + task.terms)};
+        if (m == 0 || task.terms < K) packChunk(p, chunk, serial);
         runTasks(p, chunk, serial);
       }
   return OK;

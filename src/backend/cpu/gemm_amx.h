@@ -13,7 +13,7 @@ template <class E> struct MatrixEngine {
   static constexpr int KC = PARTS == 3 ? 512 : 1024;  // some panels of either side stay in the second cache level
   static constexpr int TURNED_ROWS = 0;
   static constexpr int MC = 128, LEAST_ROWS = 64;
-  static constexpr int64_t K_CHUNK = KC, N_CHUNK = 1024;
+  static constexpr int64_t N_CHUNK = 1024;
 
   static constexpr int64_t panelItems(int64_t terms) { return ::panelItems<PARTS>(terms); }
   static constexpr int64_t bandItems(int64_t rows) { return (rows + MR - 1) / MR * ::panelItems<PARTS>(KC); }

@@ -18,7 +18,7 @@ constexpr int NV = 2, NR = NV * W;
 constexpr int KC = 256;       // a block of B's panel, NR * KC floats, stays in the first cache level
 constexpr int MC = 144;       // a block of A, MC * KC floats, stays in the second
 constexpr int AHEAD = 512;    // floats of B between what a tile uses and what it asks the second cache level for
-constexpr int PACK_ROWS = 16; // rows that a packing loop follows at once, and asks for ahead: few enough pages and cache sets
+constexpr int PACK_ROWS = 8;  // rows that a packing loop follows at once: few enough to share a set of the first cache level
 
 /** What becomes of `out` when a block's sum is added. */
 FAT5_INLINE vec added(vec sum, const float *out, float alpha, float beta) {
@@ -75,7 +75,7 @@ template <Packed A, bool FETCH, int... I> Tile tileOf(int rows, std::integer_seq
 /** The tile of 1 to MR rows. */
 inline Tile tileOf(int rows, Packed a, bool fetches) {
   const auto heights = std::make_integer_sequence<int, MR>();
-  if (a == Packed::terms) return tileOf<Packed::terms, false>(rows, heights);
+  if (a == Packed::terms) return fetches ? tileOf<Packed::terms, true>(rows, heights) : tileOf<Packed::terms, false>(rows, heights);
   return fetches ? tileOf<Packed::rows, true>(rows, heights) : tileOf<Packed::rows, false>(rows, heights);
 }
 
@@ -119,7 +119,7 @@ void packColumns(Operand<E> b, int64_t first, int64_t last, int64_t terms, float
             const int64_t from = n + j * W, left = last - from;
             const E *in = b.data + k * b.rowStep + from;
             store(out + p * step + k * NR + j * W, left >= W ? load(in) : load(in, left > 0 ? left : 0));
-            __builtin_prefetch(in + PACK_ROWS * b.rowStep);
+            if (j * W % 16 == 0) __builtin_prefetch(in + PACK_ROWS * b.rowStep);
           }
     return;
   }
@@ -156,15 +156,18 @@ template <class E> void packRows(Operand<E> a, const Panels &panels, int64_t hei
   }
   for (int64_t k0 = 0; k0 < terms; k0 += PACK_ROWS)
     for (int64_t p = 0; p < panels.count; p++) {
-      const int64_t start = panels.start(p);
-      float *panel = out + panelOffset(panels, p, Packed::terms);
-      for (int64_t k = k0; k < k0 + PACK_ROWS && k < terms; k++)
-        for (int i = 0; i < MR; i += W) {
-          const E *in = a.data + k * a.columnStep + start + i;
-          const int64_t left = height - start - i;  // behind the panel other rows of A, which no tile uses
-          store(panel + k * MR + i, left >= W ? load(in) : load(in, left > 0 ? left : 0));
-          __builtin_prefetch(in + PACK_ROWS * a.columnStep);
-        }
+      const int64_t start = panels.start(p), width = height - start;  // behind the panel other rows of A, which no tile uses
+      const E *in = a.data + k0 * a.columnStep + start;
+      float *to = out + panelOffset(panels, p, Packed::terms) + k0 * MR;
+      if (width >= MR + W && terms - k0 >= PACK_ROWS) {
+#pragma GCC unroll 4
+        for (int k = 0; k < PACK_ROWS; k++)
+          for (int i = 0; i < MR; i += W) store(to + k * MR + i, load(in + k * a.columnStep + i));
+      } else {
+        for (int64_t k = 0; k < PACK_ROWS && k < terms - k0; k++)
+          for (int i = 0; i < MR; i += W)
+            store(to + k * MR + i, load(in + k * a.columnStep + i, std::max<int64_t>(0, std::min<int64_t>(W, width - i))));
+      }
     }
 }
 
@@ -226,10 +229,10 @@ template <class F, int... I> TurnedTile<F> turnedTileOf(int64_t rows, std::integ
 template <class E> struct VectorEngine {
   typedef float Item;
   struct Session {};
-  static constexpr int NR = ::NR, STEP = PACK_ROWS, KC = ::KC, MC = ::MC, LEAST_ROWS = ::MC;
+  static constexpr int NR = ::NR, STEP = 16, KC = ::KC, MC = ::MC, LEAST_ROWS = ::MC;
   static constexpr int MR = ::MR;
   static constexpr int TURNED_ROWS = 8;  // that meet columns which are not packed
-  static constexpr int64_t K_CHUNK = 4 * KC, N_CHUNK = 1024;
+  static constexpr int64_t N_CHUNK = 512;
   static constexpr int64_t bandItems(int64_t rows) { return (rows + MR - 1) / MR * (MR * KC + W); }
   static constexpr int64_t BLOCK_ITEMS = bandItems(MC);
 
