@@ -1,6 +1,6 @@
 // Matrix products, see gemm.h. An engine says how panels of both sides are packed and multiplied: VectorEngine in
 // gemm_tile.h, MatrixEngine in gemm_amx.h; what is here does not know what a packed item is. B is packed once, by all
-// threads, in chunks of one block of K by N_CHUNK; then threads take tasks, blocks of C, each of which packs its rows of
+// threads, in chunks of a block of K by some columns; then threads take tasks, blocks of C, each of which packs its rows of
 // A. Few rows go another way, gemm_slim.h. Every element of C is one sum over K in blocks of the same size, whatever task it
 // falls into: the bits depend neither on the number of threads nor on the other rows.
 #include "gemm.h"
@@ -19,7 +19,6 @@ template <class E> using Engine = VectorEngine<E>;
 namespace {
 
 constexpr int64_t M_CHUNK = 1152;                     // rows of a bfloat16 C that are summed up in float at once
-constexpr int64_t SUM_STRIDE = Engine<bf16>::N_CHUNK + 16;  // not a power of two, whose rows would share cache sets
 constexpr int64_t PANELS_AT_ONCE = 8;                 // of B, which stay in the second cache level with a block of A
 constexpr int64_t PACK_COLUMNS = 128;                 // of B that are packed together: of every row some lines that follow each other
 constexpr int64_t TASKS_PER_THREAD = 4;               // so that a thread that loses its core delays the others little
@@ -30,7 +29,8 @@ template <class E> alignas(64) thread_local typename Engine<E>::Item packedRows[
 
 template <class E, class F, class R> struct Product : Task<E, F, R> {
   typename Engine<E>::Item *columns;  // packed B of the current chunk
-  float *sums;     // bf16 only: float sums of the current rows and columns, SUM_STRIDE apart
+  float *sums;                        // bf16 only: float sums of the current rows and columns
+  int64_t stride;                     // of C's rows or those of the sums
 };
 
 /** The work between two packings of B: rows and columns of C, a block of K. */
@@ -85,10 +85,9 @@ void task(const Product<E, F, R> &p, const Chunk<E> &chunk, int64_t m0, int64_t 
   constexpr bool direct = std::is_same<R, float>::value;
   constexpr int64_t NR = Engine<E>::NR;
   const int64_t n0 = chunk.n0 + p0 * NR, n1 = std::min(chunk.n1, chunk.n0 + p1 * NR), terms = chunk.terms();
-  const int64_t stride = direct ? p.N : SUM_STRIDE;
   float *c;
-  if constexpr (direct) c = p.c + m0 * stride + n0;
-  else c = p.sums + (m0 - chunk.m0) * stride + p0 * NR;
+  if constexpr (direct) c = p.c + m0 * p.stride + n0;
+  else c = p.sums + (m0 - chunk.m0) * p.stride + p0 * NR;
   [[maybe_unused]] const typename Engine<E>::Session session{};
   const Factors factors(p, chunk.k0);
   const Operand<E> block = leftBlock(p, m0, chunk.k0);
@@ -99,11 +98,11 @@ void task(const Product<E, F, R> &p, const Chunk<E> &chunk, int64_t m0, int64_t 
     for (int64_t r = 0; r < rows.panels(); r++)
       for (int64_t q = s; q < std::min(p1, s + PANELS_AT_ONCE); q++) {
         const int64_t at = (q - p0) * NR;
-        rows.multiply(r, p.columns + q * Engine<E>::panelItems(terms), c + rows.start(r) * stride + at, stride, n1 - n0 - at,
-                      factors.alpha, factors.beta, ahead);
+        rows.multiply(r, p.columns + q * Engine<E>::panelItems(terms), c + rows.start(r) * p.stride + at, p.stride,
+                      n1 - n0 - at, factors.alpha, factors.beta, ahead);
       }
   if constexpr (!direct)
-    if (chunk.k1 == p.K) finish(c, stride, p.c + m0 * p.N + n0, p.N, m1 - m0, n1 - n0, p.alpha, p.beta);
+    if (chunk.k1 == p.K) finish(c, p.stride, p.c + m0 * p.N + n0, p.N, m1 - m0, n1 - n0, p.alpha, p.beta);
 }
 
 template <class E, class F, class R> void runTasks(const Product<E, F, R> &p, const Chunk<E> &chunk, bool serial) {
@@ -131,17 +130,19 @@ template <class E, class F, class R> int largeProduct(const Task<E, F, R> &task)
   using Tiles = Engine<E>;
   const int64_t M = task.M, N = task.N, K = task.K;
   const bool serial = 2.0 * M * N * K < SERIAL_OPERATIONS;
-  const int64_t items = Tiles::panelItems(task.terms) * ceilDiv(std::min(N, Tiles::N_CHUNK), Tiles::NR);
-  Product<E, F, R> p{task, nullptr, nullptr};
+  const int64_t columns = Tiles::chunkColumns(serial ? 1 : threadCount());
+  const int64_t items = Tiles::panelItems(task.terms) * ceilDiv(std::min(N, columns), Tiles::NR);
+  const int64_t sumStride = columns + 16;  // not a power of two, whose rows would share cache sets
+  Product<E, F, R> p{task, nullptr, nullptr, direct ? N : sumStride};
   p.columns = reinterpret_cast<typename Tiles::Item *>(
       packedColumns.floats(ceilDiv(items * int64_t(sizeof(typename Tiles::Item)), sizeof(float))));
-  if (!direct) p.sums = sums.floats(M_CHUNK * SUM_STRIDE);
+  if (!direct) p.sums = sums.floats(M_CHUNK * sumStride);
   if (!p.columns || (!direct && !p.sums)) return -1;
   const int64_t mChunk = direct ? M : M_CHUNK;
-  for (int64_t n = 0; n < N; n += Tiles::N_CHUNK)
+  for (int64_t n = 0; n < N; n += columns)
     for (int64_t m = 0; m < M; m += mChunk)
       for (int64_t k = 0; k < K; k += task.terms) {
-        const Chunk<E> chunk{m, std::min(M, m + mChunk), n, std::min(N, n + Tiles::N_CHUNK), k, std::min(K, k + task.terms)};
+        const Chunk<E> chunk{m, std::min(M, m + mChunk), n, std::min(N, n + columns), k, std::min(K, k + task.terms)};
         if (m == 0 || task.terms < K) packChunk(p, chunk, serial);
         runTasks(p, chunk, serial);
       }

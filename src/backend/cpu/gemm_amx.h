@@ -13,9 +13,9 @@ template <class E> struct MatrixEngine {
   static constexpr int KC = PARTS == 3 ? 512 : 1024;  // some panels of either side stay in the second cache level
   static constexpr int TURNED_ROWS = 0;
   static constexpr int MC = 128, LEAST_ROWS = 64;
-  static constexpr int64_t N_CHUNK = 1024;
 
   static constexpr int64_t panelItems(int64_t terms) { return ::panelItems<PARTS>(terms); }
+  static int64_t chunkColumns(int64_t) { return 1024; }
   static constexpr int64_t bandItems(int64_t rows) { return (rows + MR - 1) / MR * ::panelItems<PARTS>(KC); }
   static constexpr int64_t BLOCK_ITEMS = bandItems(MC);
 

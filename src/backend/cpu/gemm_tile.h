@@ -232,11 +232,13 @@ template <class E> struct VectorEngine {
   static constexpr int NR = ::NR, STEP = 16, KC = ::KC, MC = ::MC, LEAST_ROWS = ::MC;
   static constexpr int MR = ::MR;
   static constexpr int TURNED_ROWS = 8;  // that meet columns which are not packed
-  static constexpr int64_t N_CHUNK = 512;
   static constexpr int64_t bandItems(int64_t rows) { return (rows + MR - 1) / MR * (MR * KC + W); }
   static constexpr int64_t BLOCK_ITEMS = bandItems(MC);
 
   static constexpr int64_t panelItems(int64_t terms) { return NR * terms; }
+
+  /** Columns of B that are packed at once: half a megabyte leaves one thread's second cache level room for A and C. */
+  static int64_t chunkColumns(int64_t threads) { return 512 * std::min<int64_t>(8, (threads + 1) / 2); }
 
   template <class F> static void packColumns(Operand<F> b, int64_t first, int64_t last, int64_t terms, float *out) {
     ::packColumns(b, first, last, terms, out, NR * terms);
