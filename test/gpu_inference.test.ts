@@ -147,7 +147,7 @@ describe('inference on a GPU', { skip: testedDevice !== 'cuda' && 'FAT5_DEVICE i
     assert.notDeepEqual(gpu[1], gpu[0]);
   });
 
-  test('beams, and choices under a penalty, are those of the CPU: their steps are replayed', async () => {
+  test('beams, chosen on the device, and choices under a penalty, whose steps are replayed, are those of the CPU', async () => {
     const answers = async (device: 'cpu' | 'cuda') => {
       const model = T5ForConditionalGeneration.from_config(
         { ...config, initializer_factor: 2, eos_token_id: 7 },
@@ -157,8 +157,11 @@ describe('inference on a GPU', { skip: testedDevice !== 'cuda' && 'FAT5_DEVICE i
         await model.generate({ input_ids, max_new_tokens: 40, num_beams: 4, length_penalty: 0.5 }),
         await model.generate({ input_ids, max_new_tokens: 40, repetition_penalty: 1.3 }),
       ];
+      const again = { input_ids, max_new_tokens: 30, num_beams: 2 };
+      await model.generate(again); // whose session is kept
       const { bytes } = model.backend.usage;
-      await model.generate({ input_ids, max_new_tokens: 30, num_beams: 2 });
+      await model.generate(again);
+      await model.generate({ ...again, stopping_criteria: [] });
       assert.equal(model.backend.usage.bytes, bytes, 'nothing is left of a decoding');
       model.dispose();
       return rows;

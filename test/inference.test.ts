@@ -143,6 +143,6 @@ test('steps that are replayed, of one shape after another, write what launched o
     assert.deepEqual(await replayed.generate(options), await plain.generate(options), JSON.stringify(call));
     assert.ok(runs - before > 20, `${runs - before} replays`);
   }
-  assert.equal(captures, 2 + 2 + 0 + 2 + 1 + 1, 'two recordings of a session that is new, a step each for the others');
+  assert.equal(captures, 2 + 2 + 0 + 2 + 2 + 1, 'two recordings of a session that is new, a step for the others');
   for (const model of [plain, replayed]) model.dispose();
 });

@@ -18,6 +18,7 @@ import { advanceKernel } from './advance/advance.ts';
 import { attentionBackward, attentionForward } from './attention/attention.ts';
 import { attentionPackedBackward, attentionPackedForward } from './attention/attention_packed.ts';
 import { attentionDecode, cacheAppend } from './attention_decode/attention_decode.ts';
+import { beamStep } from './beam_step/beam_step.ts';
 import { addBiasKernel } from './bias/bias.ts';
 import { columnSums } from './column_sums/column_sums.ts';
 import { crossEntropyKernel } from './cross_entropy/cross_entropy.ts';
@@ -97,6 +98,7 @@ export const kernels = [
   gatedHalvesBackward,
   addKernel,
   advanceKernel,
+  beamStep,
   addBiasKernel,
   columnSums,
   crossEntropyKernel,

@@ -34,7 +34,7 @@ export interface BeamOptions {
 }
 
 /** What takes a score out of the running without making it incomparable. */
-const OUT = -1e9;
+export const OUT = -1e9;
 const { fround } = Math;
 
 /** Places of the `count` largest, equal ones in order. */

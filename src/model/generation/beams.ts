@@ -4,7 +4,7 @@ import { topK } from '../../ops/top_k/top_k.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { filled, longest } from '../../util/id_rows.ts';
-import { Beams, type Candidate } from './beam_search.ts';
+import { Beams, type Candidate, type Finished } from './beam_search.ts';
 import {
   breathe,
   type GenerateOutput,
@@ -41,7 +41,8 @@ export async function beamSearch(run: Run): Promise<GenerateOutput> {
       logits = stepOn(run, decoding, Int32Array.from(newest), at);
       await breathe(run);
     }
-    return output(run, groupsOf, kept);
+    const found = groupsOf.map((groups) => groups.flatMap(({ finished }) => finished));
+    return outputOf(run, found, kept);
   } finally {
     if (logits) decoding.replay.release(logits);
     endDecoding(decoding);
@@ -190,13 +191,9 @@ function drawn(
   }));
 }
 
-function output({ settings: s, prompts }: Run, groupsOf: Beams[][], kept: Kept): GenerateOutput {
-  const answers = groupsOf.flatMap((groups) =>
-    groups
-      .flatMap(({ finished }) => finished)
-      .sort((a, b) => b.score - a.score)
-      .slice(0, s.num_return_sequences),
-  );
+/** The best of what was found for each source. */
+export function outputOf({ settings: s, prompts }: Run, found: readonly Finished[][], kept: Kept): GenerateOutput {
+  const answers = found.flatMap((all) => all.sort((a, b) => b.score - a.score).slice(0, s.num_return_sequences));
   // Transformers fills beams up with the end token where padding is token 0, which it takes for none.
   const filler = s.pad_token_id || (s.eos[0] ?? s.pad_token_id);
   const length = prompts[0]!.length + Math.max(...answers.map(({ rows }) => rows.length));

@@ -19,7 +19,8 @@ import {
 import type { LogitsProcessor, LogitsProcessorList } from './processors.ts';
 import { type PrefixAllowedTokens, processorsOf } from './processors_of.ts';
 import { canRecord, recordedGreedy } from './recorded.ts';
-import type { GenerateOutput, Run } from './run.ts';
+import { canRecordBeams, recordedBeams } from './recorded_beams.ts';
+import { type GenerateOutput, type Run, rowsPerSource } from './run.ts';
 import { sample } from './sample.ts';
 import { drawsPlainly } from './sampling.ts';
 import { type Decoder, type StoppingCriteria, type StoppingCriteriaList, stoppingOf } from './stopping.ts';
@@ -75,7 +76,9 @@ export async function generate(
   run.signal?.throwIfAborted();
   const { assistant_model } = options;
   if (assistant_model) checkAssistant(run, assistant_model);
-  const decode = run.settings.num_beams > 1 ? beamSearch : canRecord(run) ? recordedGreedy : sample;
+  const searches = run.settings.num_beams > 1;
+  const recorded = searches ? canRecordBeams(run) && recordedBeams : canRecord(run) && recordedGreedy;
+  const decode = recorded || (searches ? beamSearch : sample);
   const output = await (assistant_model ? assisted(run, assistant_model) : decode(run));
   return run.settings.return_dict_in_generate ? output : output.sequences;
 }
@@ -93,11 +96,10 @@ function prepare(p: Seq2Seq, source: Source, c: T5Config, options: GenerateOptio
   const settings = withLengths(given, prompts[0]!.length);
   if (settings.num_beams > 1 && options.streamer)
     throw new UsageError('generate: a streamer needs num_beams 1, since beams may still change their first tokens');
-  const beams = settings.num_beams > 1;
   const processors = {
     prompt: prompts[0]!.length,
     sources: sourceTokens(source),
-    rowsPerSource: beams ? settings.num_beams : settings.num_return_sequences,
+    rowsPerSource: rowsPerSource(settings),
     custom: options.logits_processor,
     prefixAllowed: options.prefix_allowed_tokens_fn,
   };
@@ -111,6 +113,7 @@ function prepare(p: Seq2Seq, source: Source, c: T5Config, options: GenerateOptio
     process: processorsOf(settings, processors),
     drawsPlainly: drawsPlainly(settings, processorsOf({ ...settings, do_sample: false }, processors)),
     ended: stoppingOf(settings, { custom: options.stopping_criteria, tokenizer: options.tokenizer }),
+    endsPlainly: !options.stopping_criteria && settings.stop_strings === undefined && settings.max_time === undefined,
     draw: new Draw(options.seed ?? Math.floor(Math.random() * 2 ** 32)),
     streamer: options.streamer,
     signal: options.signal,

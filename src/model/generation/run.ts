@@ -26,12 +26,18 @@ export interface Run {
   prompts: readonly (readonly number[])[];
   process: Process | undefined;
   ended: Ended;
+  /** Whether nothing but its tokens and its length ends an answer. */
+  endsPlainly: boolean;
   draw: Draw;
   /** Whether the device can draw tokens by itself. */
   drawsPlainly: boolean;
   streamer: Streamer | undefined;
   signal: AbortSignal | undefined;
 }
+
+/** Rows that a step computes for each source. */
+export const rowsPerSource = ({ num_beams, num_return_sequences }: Settings): number =>
+  num_beams > 1 ? num_beams : num_return_sequences;
 
 /** What generate gives with return_dict_in_generate. */
 export interface GenerateOutput {

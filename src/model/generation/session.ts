@@ -12,18 +12,23 @@ import { crossKeysValues } from '../layers.ts';
 import type { Pass } from '../pass.ts';
 import { decodingBiases } from '../positions.ts';
 import type { Seq2Seq } from '../seq2seq.ts';
-import type { Run } from './run.ts';
+import type { Finished } from './beam_search.ts';
+import { DeviceBeams, looksAt } from './device_beams.ts';
+import { type Run, rowsPerSource } from './run.ts';
 import { DeviceDraws } from './sampling.ts';
 import { positionsOf } from './step.ts';
 import { launchedSteps, recordedSteps, type Steps, type Written } from './steps.ts';
 
 /** What a session must agree with a call in. */
-const shapeOf = ({ rows, columns, segments }: Source, { settings: s }: Run): string =>
-  [
-    ...[rows, columns, segments ? 'segments' : '', s.do_sample ? 'drawn' : '', s.num_return_sequences],
+const shapeOf = ({ rows, columns, segments }: Source, run: Run): string => {
+  const { settings: s } = run;
+  return [
+    ...[rows, columns, segments ? 'segments' : '', s.do_sample ? 'drawn' : '', rowsPerSource(s)],
+    ...(s.num_beams > 1 ? ['beams', looksAt(run)] : []),
     roundedUp(s.max_length - 1),
     ...[s.pad_token_id, 'eos', ...s.eos],
   ].join(' ');
+};
 
 export class GreedySession {
   readonly shape: string;
@@ -35,6 +40,7 @@ export class GreedySession {
   private readonly written: Written;
   private readonly eos: Tensor | undefined;
   private readonly draws: DeviceDraws | undefined;
+  readonly beams: DeviceBeams | undefined;
   private readonly steps: Steps;
   private readonly prefill: Captured;
 
@@ -48,13 +54,21 @@ export class GreedySession {
     this.p = p;
     this.pass = pass;
     const { rows, columns } = source;
-    const R = rows * s.num_return_sequences;
+    const R = rows * rowsPerSource(s);
     const zeros = (...shape: number[]) => ints(shape, new Int32Array(elements(shape)));
     this.written = { token: zeros(R), ended: zeros(R), position: zeros(R), history: zeros(R, this.capacity) };
     this.eos = s.eos.length > 0 ? ints([s.eos.length], s.eos) : undefined;
     this.draws = s.do_sample ? new DeviceDraws(backend, R, this.capacity) : undefined;
     this.draws?.write(run);
-    const room = { source, capacity: this.capacity, written: this.written, eos: this.eos, draws: this.draws };
+    this.beams = s.num_beams > 1 ? new DeviceBeams(backend, run, this.capacity) : undefined;
+    const room = {
+      source,
+      capacity: this.capacity,
+      written: this.written,
+      eos: this.eos,
+      draws: this.draws,
+      beams: this.beams,
+    };
     this.steps = launchedSteps(run, room) ?? recordedSteps(run, room);
     const key = this.steps.crossSegments;
     if (source.segments) key!.write(source.segments);
@@ -62,6 +76,7 @@ export class GreedySession {
     const read = () => this.readSource();
     read(); // kernels are compiled
     this.prefill = backend.capture!(read);
+    this.beams?.begin(run, this.steps.origins!);
     this.steps.prepare();
   }
 
@@ -76,6 +91,7 @@ export class GreedySession {
     if (wide.segments) segments.key!.write(wide.segments);
     position.write(new Int32Array(position.length));
     this.draws?.write(run);
+    this.beams?.begin(run, this.steps.origins!);
     this.prefill.run();
     for (let i = 0; i < prompts[0]!.length; i++) {
       token.write(prompts.map((prompt) => prompt[i]!));
@@ -92,6 +108,11 @@ export class GreedySession {
   /** The tokens so far, [rows, capacity]: at n the one that follows the token at place n. */
   history(): Promise<ArrayLike<number>> {
     return this.written.history.read();
+  }
+
+  /** What beams have found. */
+  answers(run: Run): Promise<Finished[][]> {
+    return this.beams!.answers(run, this.written.history);
   }
 
   private readSource(): void {
@@ -119,13 +140,14 @@ export class GreedySession {
     this.prefill.dispose();
     this.steps.dispose();
     this.draws?.dispose();
+    this.beams?.dispose();
     dispose(...Object.values(this.written), this.input.ids, ...(this.eos ? [this.eos] : []));
   }
 }
 
 /** What each row begins with. */
 export const promptsOf = ({ prompts, settings }: Run): (readonly number[])[] =>
-  prompts.flatMap((prompt) => Array.from({ length: settings.num_return_sequences }, () => prompt));
+  prompts.flatMap((prompt) => Array.from({ length: rowsPerSource(settings) }, () => prompt));
 
 /** By the model's head: the session that may be used again. */
 const kept = new WeakMap<Tensor, GreedySession>();

@@ -15,6 +15,7 @@ import { feedForwardKind } from '../config.ts';
 import type { Source } from '../inputs.ts';
 import { decodingBiases } from '../positions.ts';
 import { headScale, type Seq2Seq } from '../seq2seq.ts';
+import type { DeviceBeams } from './device_beams.ts';
 import type { Run } from './run.ts';
 import type { DeviceDraws } from './sampling.ts';
 import { type Decoding, decodeStep, endDecoding, positionsOf, startDecoding } from './step.ts';
@@ -33,6 +34,8 @@ export interface Steps {
   readonly cross: readonly Cache[];
   readonly crossSegments: Tensor | undefined;
   readonly biases: readonly (Tensor | undefined)[];
+  /** In which cache each row finds its past, i32 [rows, capacity], where rows exchange them. */
+  readonly origins: Tensor | undefined;
   /** Ready for the first tokens; called once, after something was written to `cross`. */
   prepare(): void;
   take(tokens: number): void;
@@ -47,22 +50,31 @@ export interface Room {
   eos: Tensor | undefined;
   /** Draws the tokens, where they are not the likeliest. */
   draws: DeviceDraws | undefined;
+  /** Chooses and orders them, in beam search. */
+  beams: DeviceBeams | undefined;
 }
 
 /** Steps as a graph that is replayed. */
-export function recordedSteps({ p, pass, settings }: Run, { source, capacity, written, eos, draws }: Room): Steps {
+export function recordedSteps(
+  { p, pass, settings }: Run,
+  { source, capacity, written, eos, draws, beams }: Room,
+): Steps {
   const decoding: Decoding = startDecoding(
     p,
     source,
-    { capacity, rows: written.token.length / source.rows, caches: 'own' },
+    { capacity, rows: written.token.length / source.rows, caches: beams ? 'exchanged' : 'own' },
     pass,
   );
-  const { position } = decoding;
+  const { position, origins } = decoding;
   decoding.position = written.position;
   const R = written.token.length;
   const step = () =>
     scope(() => {
       const logits = decodeStep(p, decoding, written.token.view(1, R), pass);
+      if (beams) {
+        beams.choose(logits, written, eos, origins!);
+        return undefined;
+      }
       const chosen = draws ? draws.choose(logits, written.position) : argmax(logits);
       const scalars = { pad: settings.pad_token_id };
       runKernel(advanceKernel, { chosen: chosen.view(R), eos, ...written }, { scalars });
@@ -87,7 +99,7 @@ export function recordedSteps({ p, pass, settings }: Run, { source, capacity, wr
 
 /** Steps as launches of greedy_steps.ts's kernels; undefined where they do not do this model or so many rows. */
 export function launchedSteps({ p, c, pass, settings }: Run, room: Room): Steps | undefined {
-  const { source, capacity: C, written, eos, draws } = room;
+  const { source, capacity: C, written, eos, draws, beams } = room;
   const { rows: R, columns: S, segments } = source;
   const { head, parameters } = p;
   const { backend, dtype } = head;
@@ -97,6 +109,7 @@ export function launchedSteps({ p, c, pass, settings }: Run, room: Room): Steps 
   if (
     backend.name !== greedySteps.only ||
     draws ||
+    beams ||
     parameters.compact ||
     encoding === 'rope' ||
     c.per_layer_position_bias
@@ -129,7 +142,7 @@ export function launchedSteps({ p, c, pass, settings }: Run, room: Room): Steps 
   let recorded: Captured | undefined;
   return {
     cross: p.decoder.blocks.map((_, l) => ({ keys: layer(crossKeys, l), values: layer(crossValues, l) })),
-    ...{ crossSegments, biases },
+    ...{ crossSegments, biases, origins: undefined },
     prepare() {
       if (atOnce) return;
       launch(1); // kernels are compiled
