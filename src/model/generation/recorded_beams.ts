@@ -27,12 +27,13 @@ export async function recordedBeams(run: Run): Promise<GenerateOutput> {
     while (left > 0) {
       over.catch(() => {}); // thrown where it is awaited
       const burst = Math.min(BURST, left);
-      session.take(burst); // while the host waits
+      session.take(burst); // runs while the host waits
       left -= burst;
       if (await over) break;
-      over = beams.isOver();
+      if (left > 0) over = beams.isOver();
       await breathe(run);
     }
+    await over;
     return outputOf(run, await session.answers(run), { scores: undefined, logits: undefined });
   } finally {
     session.close();
