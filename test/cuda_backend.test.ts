@@ -315,6 +315,28 @@ for (const [rows, taken, steps] of [
     assert.ok(driver.mappedBytes <= mapped);
   });
 
+test('beams are searched in recorded steps, of which the host looks at every eighth', async () => {
+  const { backend, driver } = fakeCuda();
+  const { bytes } = backend.usage;
+  const config = t5Config({ vocab_size: 100, d_model: 64, d_kv: 64, d_ff: 128, num_layers: 2, num_heads: 2 });
+  const parameters = new Parameters(backend, 'bf16', parameterTable(config, 'conditional_generation'));
+  const model = new T5ForConditionalGeneration(config, parameters);
+  const input_ids = new Array<number[]>(5).fill(new Array<number>(40).fill(5));
+  const generate = async () => {
+    driver.log.length = 0;
+    const found = await model.generate({ input_ids, num_beams: 3, max_new_tokens: 20 });
+    assert.deepEqual(found, new Array<number[]>(5).fill([0]), 'what was written before the first step is still there');
+    return driver.log.map((line) => line.replace(/ \(.*| at .*| to .*/, ''));
+  };
+  await generate();
+  const log = await generate();
+  assert.equal(log.filter((line) => line === 'launch 5x1x1 256 0').length, 20, 'a block for each source and token');
+  const downloads = log.flatMap((line, i) => (line.startsWith('download') ? [i] : []));
+  assert.equal(downloads.length, 3 + 4, 'after 1, 9 and 17 tokens, and what was found');
+  model.dispose();
+  assert.equal(backend.usage.bytes, bytes);
+});
+
 test('the second pass of an encoder over a shape is recorded and replayed from then on', async (t) => {
   const { backend, driver } = fakeCuda();
   const runGraph = t.mock.method(driver, 'runGraph');

@@ -1,6 +1,6 @@
 /**
- * A greedy decoding that can be started again: the encoder with what cross-attention reads of it, recorded once for a shape, and
- * the steps of steps.ts. A model keeps the session of the last shape.
+ * A decoding whose tokens the device chooses, which can be started again: the encoder with what cross-attention reads of it, recorded
+ * once for a shape, and the steps of steps.ts. A model keeps the session of the last shape.
  */
 import type { Captured } from '../../backend/backend.ts';
 import { copyTo } from '../../tensor/copy.ts';
