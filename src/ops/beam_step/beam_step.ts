@@ -54,7 +54,6 @@ export const beamStep = defineKernel({
     'R a multiple of B': ({ R, B }) => R % B === 0,
     'L > C': ({ L, C }) => L > C,
     [`M R / B <= ${MOST_LOOKED_AT}`]: ({ M, R, B }) => (M * R) / B <= MOST_LOOKED_AT,
-    'M >= 1': ({ M }) => M >= 1,
   },
   fill: {
     values: (random, { M }, i) => -Math.floor(2 * (i % M) + 4 * random()) / 8, // many equal sums
