@@ -33,7 +33,9 @@ for (const dtype of ['float32', 'bfloat16'] as const)
     const { made, open } = await saved(dtype, dtype);
     const before = backend.usage.bytes;
     const model = await open();
-    assert.ok(backend.usage.bytes - before <= 256, `${backend.usage.bytes - before} bytes were allocated`);
+    const own = [...model.parameters.all.values()].filter(({ length }) => length < 4096);
+    const small = own.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 128) * 128, 0); // norms and biases are copied
+    assert.ok(backend.usage.bytes - before <= small + 256, `${backend.usage.bytes - before} bytes were allocated`);
     assert.deepEqual(await logits(model), await logits(made));
     model.dispose();
     assert.equal(backend.usage.bytes, before);
@@ -122,7 +124,7 @@ test('float16 weights give the bits of float32 weights of the same values, from 
   const before = backend.usage.bytes;
   for (const dtype of ['float16', 'float32'] as const) {
     const again = await T5ForConditionalGeneration.from_pretrained(folder, { device: 'cpu', dtype });
-    if (dtype === 'float16') assert.ok(backend.usage.bytes - before <= 512, 'used where it is mapped');
+    if (dtype === 'float16') assert.ok(backend.usage.bytes - before <= 8192, 'used where it is mapped');
     assert.deepEqual(await logits(again), expected, dtype);
     const request = { ...inputs, decoder_input_ids: [[0]], max_new_tokens: 9, min_new_tokens: 9 };
     assert.deepEqual(await again.generate(request), await half.generate(request));

@@ -16,6 +16,7 @@ import { linearAdd } from '../ops/linear/linear_add.ts';
 import { linearGroup } from '../ops/linear/linear_group.ts';
 import { feedForwardFloat8, projectionsFloat8 } from '../ops/linear_float8/layers_float8.ts';
 import { canGate, linearGated } from '../ops/linear_gated/linear_gated.ts';
+import { isHalfOf } from '../ops/linear_half/linear_half.ts';
 import { linearInt8 } from '../ops/linear_int8/linear_int8.ts';
 import { linearInt8Add } from '../ops/linear_int8/linear_int8_add.ts';
 import { linearRows } from '../ops/linear_rows/linear_rows.ts';
@@ -60,6 +61,9 @@ const isWide = (x: Tensor, { norm }: { norm: Tensor }): boolean => x.dtype !== n
 
 /** Whether layers add to the stream in place: to a wide one, and beside matrices in int8. */
 const isAddedTo = (x: Tensor, p: { norm: Tensor; o: Tensor }): boolean => isWide(x, p) || p.o.dtype === 'i8';
+
+/** The same of many rows: and beside matrices in float16, whose product for few rows is one that does not add. */
+const isGrown = (x: Tensor, p: { norm: Tensor; o: Tensor }): boolean => isAddedTo(x, p) || isHalfOf(x, [p.o]);
 
 interface Projected {
   x: Tensor;
@@ -129,7 +133,7 @@ export function selfAttentionLayer(p: Attention, stream: Stream, options: SelfAt
     y = attention(query, key, v, how);
     discard(q, k, v, query, key);
   }
-  if (isAddedTo(x, p)) return widened(x, mergeHeads(y), p.o);
+  if (isGrown(x, p)) return widened(x, mergeHeads(y), p.o);
   const out = project(mergeHeads(y), p.o, pass);
   discard(y);
   return { x, added: drop(out, site + places.selfOutput, pass) };
@@ -188,7 +192,7 @@ export function crossAttentionLayer(
       forget(v, () => keysValues().v);
     }
   }
-  if (isAddedTo(x, p)) return widened(x, mergeHeads(y), p.o);
+  if (isGrown(x, p)) return widened(x, mergeHeads(y), p.o);
   return { x, added: drop(project(mergeHeads(y), p.o, pass), site + places.crossOutput, pass) };
 }
 
@@ -218,7 +222,7 @@ export function feedForwardLayer(p: FeedForward, stream: Stream, site: number, p
   discard(h);
   const y = drop(f, site + places.hidden, pass);
   if (y !== f) forget(f);
-  if (isWide(x, p)) return widened(x, y, p.down);
+  if (isWide(x, p) || isHalfOf(x, [p.down])) return widened(x, y, p.down);
   const out = project(y, p.down, pass);
   discard(y);
   forgetIfLean(pass, h, y);

@@ -8,6 +8,12 @@ import { type TensorFile, type TensorsOnDisk, type TensorType, tensorTypes } fro
 /** Types of files that a device may hold. */
 const floatTypes: Partial<Record<TensorType, FloatType>> = { F32: 'f32', BF16: 'bf16', F16: 'f16' };
 
+/**
+ * Elements of a tensor that is worth using where it lies: with a norm's scales the system would keep up to 2 MB of the file
+ * around them, which counts where the large matrices beside them are converted.
+ */
+const LEAST_LENT = 4096;
+
 /** A tensor where its file is mapped. */
 export interface MappedTensor {
   file: MappedFile;
@@ -38,8 +44,8 @@ export class MappedWeights {
   }
 
   /**
-   * The parameters that need no memory of their own, undefined if all do: those that their files (`sources`) hold in the
-   * types that are wanted, and those that share a tensor with another one.
+   * The parameters that need no memory of their own, undefined if all do: those that their files (`sources`) hold in the types
+   * that are wanted and that are not small, and those that share a tensor with another one.
    */
   lend(wanted: ReadonlyMap<string, DType>, sources: ReadonlyMap<string, string | undefined>): Lent | undefined {
     if (!this.backend.map) return undefined;
@@ -53,7 +59,8 @@ export class MappedWeights {
       const other = first.get(use);
       if (other !== undefined) aliases.set(name, other);
       first.set(use, other ?? name);
-      if (other !== undefined || floatTypes[this.weights.entry(source).dtype] !== dtype) continue;
+      const { dtype: written, length } = this.weights.entry(source);
+      if (other !== undefined || length < LEAST_LENT || floatTypes[written] !== dtype) continue;
       const mapped = this.tensor(source);
       if (!mapped) continue;
       memories.set(name, mapped.memory);

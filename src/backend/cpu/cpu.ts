@@ -13,8 +13,10 @@ import {
   markFreed,
 } from '../backend.ts';
 import { bytesOf, type DType, type FloatType, type HostArray } from '../dtype.ts';
+import { FreeBlocks } from '../free_blocks.ts';
 import { type AnyKernel, argumentsOf, dimOrder } from '../kernel.ts';
 import { profiled } from '../profile.ts';
+import { Heap } from './heap.ts';
 
 class CpuMemory implements Memory {
   readonly dtype: DType;
@@ -33,16 +35,6 @@ class CpuMemory implements Memory {
   }
 }
 
-/** Blocks are rounded up to an eighth of a power of two, so that freed ones fit again. */
-function blockBytes(bytes: number): number {
-  if (bytes <= 256) return 256;
-  const step = Math.max(256, 2 ** (Math.floor(Math.log2(bytes)) - 3));
-  return Math.ceil(bytes / step) * step;
-}
-
-/** Addresses of blocks that nobody uses, by their bytes. */
-type Blocks = Map<number, number[]>;
-
 /** Launches that are noted instead of done. */
 interface Recording {
   /** For list.cpp: 64 bits each. */
@@ -50,15 +42,11 @@ interface Recording {
   launches: { kernel: AnyKernel; sizes: number[] }[];
   /** What the launches use. */
   used: Set<Memory>;
-  /** Blocks with host values, which nothing may overwrite: those in use, and by their bytes those that were freed. */
+  /** Blocks that were freed meanwhile. */
+  idle: FreeBlocks;
+  /** Blocks with host values, which nothing may overwrite: those in use, and those that were freed. */
   written: Set<number>;
-  kept: Blocks;
-}
-
-function addTo(blocks: Blocks, bytes: number, ...addresses: number[]): void {
-  const list = blocks.get(bytes);
-  if (list) list.push(...addresses);
-  else blocks.set(bytes, addresses);
+  kept: FreeBlocks;
 }
 
 /** Instruction sets of the build that this processor has, best first. */
@@ -111,23 +99,25 @@ class CpuBackend implements Backend {
   readonly usage = { bytes: 0, peakBytes: 0 };
   private readonly kernels: NativeLibrary;
   private readonly bound = new Map<AnyKernel, Map<FloatType, NativeFunction>>();
-  private idle: Blocks = new Map();
   private recording: Recording | undefined;
   private readonly native: Record<NativeName, NativeFunction>;
+  private readonly heap: Heap;
 
   constructor(isa: string) {
     this.isa = isa;
     this.kernels = openLibrary(`fat5-cpu-${isa}`);
     const bound = Object.entries(natives).map(([name, prototype]) => [name, this.kernels.bind(prototype)]);
     this.native = Object.fromEntries(bound) as Record<NativeName, NativeFunction>;
+    const { alloc, free } = this.native;
+    this.heap = new Heap({ alloc: (bytes) => alloc(bytes) as number, free: (address) => void free(address) });
   }
 
   alloc(dtype: DType, length: number): CpuMemory {
-    const bytes = blockBytes(length * bytesOf[dtype]);
-    let address = this.idle.get(bytes)?.pop() ?? this.native.alloc(bytes);
-    if (address === 0 && !this.recording) {
-      this.trim();
-      address = this.native.alloc(bytes);
+    const bytes = Heap.sizeOf(length * bytesOf[dtype]);
+    let address = this.recording?.idle.take(bytes) || this.heap.take(bytes);
+    if (address === 0) {
+      this.heap.trim();
+      address = this.heap.take(bytes);
     }
     if (address === 0)
       throw new BackendError(`cpu: out of memory for ${bytes} bytes, ${this.usage.bytes} bytes are in use`);
@@ -139,15 +129,15 @@ class CpuBackend implements Backend {
   free(base: Memory): void {
     markFreed(base);
     const { dtype, length, address } = base as CpuMemory;
-    const bytes = blockBytes(length * bytesOf[dtype]);
+    const bytes = Heap.sizeOf(length * bytesOf[dtype]);
     this.usage.bytes -= bytes;
-    addTo(this.recording?.written.has(address) ? this.recording.kept : this.idle, bytes, address);
+    const { recording } = this;
+    (recording?.written.has(address) ? recording.kept : (recording?.idle ?? this.heap)).give(address, bytes);
   }
 
-  /** Returns idle blocks to the system. */
+  /** Returns idle memory to the system. */
   trim(): void {
-    for (const blocks of this.idle.values()) for (const address of blocks) this.native.free(address);
-    this.idle.clear();
+    this.heap.trim();
   }
 
   write(to: Memory, from: HostArray): void {
@@ -218,19 +208,22 @@ class CpuBackend implements Backend {
 
   /** Blocks that `work` allocates and frees are used by its own launches alone, until the recording is disposed of. */
   list(work: () => void): Captured {
-    const outer = this.idle;
-    const own: Blocks = new Map();
-    const recording: Recording = { words: [], launches: [], used: new Set(), written: new Set(), kept: own };
-    const dispose = () => {
-      for (const [bytes, blocks] of own) addTo(this.idle, bytes, ...blocks);
-      own.clear();
+    const recording: Recording = {
+      words: [],
+      launches: [],
+      used: new Set(),
+      idle: new FreeBlocks(),
+      written: new Set(),
+      kept: new FreeBlocks(),
     };
-    [this.idle, this.recording] = [new Map(), recording];
+    const dispose = () => {
+      for (const blocks of [recording.idle, recording.kept]) this.heap.giveAll(blocks);
+    };
+    this.recording = recording;
     try {
       work();
     } finally {
-      for (const [bytes, blocks] of this.idle) addTo(own, bytes, ...blocks);
-      [this.idle, this.recording] = [outer, undefined];
+      this.recording = undefined;
     }
     const { launches } = recording;
     const held = [...recording.used].filter((base) => !base.isFreed); // others were for the launches alone

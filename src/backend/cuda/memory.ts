@@ -6,6 +6,7 @@
 import { BackendError } from '../../util/errors.ts';
 import type { Memory } from '../backend.ts';
 import { bytesOf, type DType } from '../dtype.ts';
+import { FreeBlocks } from '../free_blocks.ts';
 import type { Driver } from './driver.ts';
 
 /** A block of an arena, or a part of one. */
@@ -35,11 +36,6 @@ const GRANULE = 2 << 20;
 const LEAST_GROWTH = 32 << 20;
 const GROWTH = 1 / 256;
 
-interface Block {
-  start: number;
-  bytes: number;
-}
-
 /** One range of addresses: blocks are handed out best fit first and join their neighbours when given back. */
 export class Arena {
   /** Memory behind the arena, handed out or not. */
@@ -48,8 +44,7 @@ export class Arena {
   private readonly start: number;
   private readonly range: number;
   private readonly pieces: { start: number; bytes: number; handle: number }[] = [];
-  /** Free blocks by address, no two of them adjacent. */
-  private readonly idle: Block[] = [];
+  private readonly idle = new FreeBlocks();
   private readonly taken = new Map<number, { bytes: number; what: string }>();
 
   constructor(driver: Driver) {
@@ -61,18 +56,8 @@ export class Arena {
   /** The smallest idle block that is large enough, or 0 when memory runs out. `what` names it in an error. */
   take(bytes: number, what: string): number {
     const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
-    let best = this.smallest(size);
-    if (best < 0) {
-      if (!this.grow(size)) return 0;
-      best = this.smallest(size);
-    }
-    const block = this.idle[best]!;
-    const address = block.start;
-    if (block.bytes === size) this.idle.splice(best, 1);
-    else {
-      block.start += size;
-      block.bytes -= size;
-    }
+    const address = this.idle.take(size) || (this.grow(size) ? this.idle.take(size) : 0);
+    if (address === 0) return 0;
     this.taken.set(address, { bytes: size, what });
     return address;
   }
@@ -82,7 +67,7 @@ export class Arena {
     const taken = this.taken.get(address);
     if (!taken) throw new BackendError(`cuda: memory at ${address} is freed twice, or was never allocated`);
     this.taken.delete(address);
-    this.addIdle(address, taken.bytes);
+    this.idle.give(address, taken.bytes);
     return taken.bytes;
   }
 
@@ -94,13 +79,10 @@ export class Arena {
   /** Returns idle memory at the end to the driver. The device must be done with it. */
   trim(): void {
     for (let piece = this.pieces.at(-1); piece; piece = this.pieces.at(-1)) {
-      const block = this.idle.at(-1);
-      if (!block || block.start > piece.start || block.start + block.bytes !== piece.start + piece.bytes) return;
+      if (!this.idle.takeAt(piece.start, piece.bytes)) return;
       this.pieces.pop();
       this.driver.unmap(piece.start, piece.bytes, piece.handle);
       this.mapped -= piece.bytes;
-      block.bytes -= piece.bytes;
-      if (block.bytes === 0) this.idle.pop();
     }
   }
 
@@ -108,7 +90,7 @@ export class Arena {
   dispose(): void {
     for (const { start, bytes, handle } of this.pieces) this.driver.unmap(start, bytes, handle);
     this.pieces.length = 0;
-    this.idle.length = 0;
+    this.idle.clear();
     this.taken.clear();
     this.mapped = 0;
     this.driver.unreserve(this.start, this.range);
@@ -126,51 +108,18 @@ export class Arena {
     return [...kinds.values()].sort((a, b) => b.bytes - a.bytes);
   }
 
-  private smallest(size: number): number {
-    let best = -1;
-    for (let i = 0; i < this.idle.length; i++) {
-      const { bytes } = this.idle[i]!;
-      if (bytes >= size && (best < 0 || bytes < this.idle[best]!.bytes)) best = i;
-      if (bytes === size) break;
-    }
-    return best;
-  }
-
   private grow(size: number): boolean {
     const end = this.start + this.mapped;
-    const last = this.idle.at(-1);
-    const have = last && last.start + last.bytes === end ? last.bytes : 0;
     const round = (bytes: number) => Math.ceil(bytes / GRANULE) * GRANULE;
-    const least = round(size - have);
+    const least = round(size - this.idle.before(end));
     for (const bytes of [Math.max(least, LEAST_GROWTH, round(this.mapped * GROWTH)), least]) {
       const handle = this.driver.map(end, bytes);
       if (handle === 0) continue;
       this.pieces.push({ start: end, bytes, handle });
       this.mapped += bytes;
-      this.addIdle(end, bytes);
+      this.idle.give(end, bytes);
       return true;
     }
     return false;
-  }
-
-  private addIdle(start: number, bytes: number): void {
-    const { idle } = this;
-    let low = 0;
-    for (let high = idle.length; low < high; ) {
-      const middle = (low + high) >> 1;
-      if (idle[middle]!.start < start) low = middle + 1;
-      else high = middle;
-    }
-    const before = idle[low - 1];
-    const after = idle[low];
-    const joinsBefore = before !== undefined && before.start + before.bytes === start;
-    const joinsAfter = after !== undefined && start + bytes === after.start;
-    if (joinsBefore) {
-      before.bytes += bytes + (joinsAfter ? after.bytes : 0);
-      if (joinsAfter) idle.splice(low, 1);
-    } else if (joinsAfter) {
-      after.start = start;
-      after.bytes += bytes;
-    } else idle.splice(low, 0, { start, bytes });
   }
 }

@@ -10,7 +10,7 @@ import { linearRows } from '../../ops/linear_rows/linear_rows.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import type { T5Config } from '../config.ts';
-import { encoder } from '../encoder.ts';
+import { encoder, inBlock } from '../encoder.ts';
 import type { Source } from '../inputs.ts';
 import {
   crossAttentionStep,
@@ -128,15 +128,12 @@ export function decodeStep(p: Seq2Seq, decoding: Decoding, ids: Tensor, pass: Pa
     const x = embedding(p.decoder.embedding, ids);
     let stream: Stream = x.dtype === 'f16' ? streamOf(x, pass) : { x }; // bfloat16 cannot overflow here, and adds faster as it is
     for (const [i, block] of p.decoder.blocks.entries()) {
-      stream = selfAttentionStep(
-        block.selfAttention,
-        stream,
-        self[i]!,
-        { position, origins, bias: biases[i], rotate },
-        pass,
-      );
-      stream = crossAttentionStep(block.crossAttention, stream, cross[i]!, crossSegments, pass);
-      stream = feedForwardStep(block.feedForward, stream, pass);
+      const at = { position, origins, bias: biases[i], rotate };
+      stream = inBlock(pass, stream, [], (s) => {
+        const own = selfAttentionStep(block.selfAttention, s, self[i]!, at, pass);
+        const both = crossAttentionStep(block.crossAttention, own, cross[i]!, crossSegments, pass);
+        return feedForwardStep(block.feedForward, both, pass);
+      });
     }
     const { h } = normalise(stream, p.decoder.finalNorm, pass);
     return decoding.head ? decoding.head(h) : stepLogits(p, h, c);

@@ -10,6 +10,7 @@ import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { linearFloat8Add } from '../linear_float8/linear_float8.ts';
+import { isHalfOf, linearHalfAdd } from '../linear_half/linear_half.ts';
 import { linearAddPlan } from './linear.cuda.ts';
 
 export const linearAddKernel = defineKernel({
@@ -41,6 +42,10 @@ export const linearAddKernel = defineKernel({
 export function linearAdd(x: Tensor, weight: Tensor, stream: Tensor): void {
   if (weight.dtype === 'f8') {
     linearFloat8Add(x, weight, stream);
+    return;
+  }
+  if (isHalfOf(x, [weight])) {
+    linearHalfAdd(x, weight, stream);
     return;
   }
   const rows = (t: Tensor) => t.view(t.length / t.shape.at(-1)!, t.shape.at(-1)!);

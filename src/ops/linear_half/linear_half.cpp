@@ -3,8 +3,8 @@
 #include "half.h"
 #include "../linear_rows/few_rows.h"
 
-KERNEL(linear_half)(const float *x, const half *weight, float *y, int64_t N, int64_t I, int64_t O, float alpha) {
-  return gemm(rowMajor(x, I), transposed(weight, I), y, N, O, I, alpha, 0);
+KERNEL(linear_half)(const float *x, const half *weight, float *y, int64_t N, int64_t I, int64_t O, float alpha, float beta) {
+  return gemm(rowMajor(x, I), transposed(weight, I), y, N, O, I, alpha, beta);
 }
 
 KERNEL(linear_rows_half)(const float *x, const half *first, const half *second, const half *third, float *y1, float *y2, float *y3,

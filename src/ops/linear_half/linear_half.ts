@@ -1,30 +1,34 @@
 /**
  * linear_half and linear_rows_half: products with weights that are stored in float16 while everything else is float32.
  *
- *   y_j[n,o] = alpha * sum_i x[n,i] * weight_j[o,i]
+ *   linear_half        y[n,o] = alpha * sum_i x[n,i] * weight[o,i] + beta * y[n,o]
+ *   linear_rows_half   y_j[n,o] = alpha * sum_i x[n,i] * weight_j[o,i]
  *
- * x [N,I], weight_j [O_j,I], y_j [N,O_j], as linear_forward and linear_rows have them. Weights are widened where they are
- * read: the result is that of float32 weights of the same values. Inference only.
+ * x [N,I], weight_j [O_j,I], y_j [N,O_j], as linear_forward, linear_add and linear_rows have them. Weights are widened where
+ * they are read: the result is that of float32 weights of the same values. Inference only.
  */
 import { defineKernel } from '../../backend/kernel.ts';
 import { run } from '../../tensor/autograd.ts';
-import type { Tensor } from '../../tensor/tensor.ts';
+import { Tensor } from '../../tensor/tensor.ts';
 
 const alone = ['second', 'third', 'y2', 'y3'] as const;
 
 export const linearHalfKernel = defineKernel({
   name: 'linear_half',
   inputs: { x: 'f32[N,I]', weight: 'f16[O,I]' },
-  outputs: { y: 'f32[N,O]' },
-  scalars: { alpha: 'f32' },
+  updates: { y: 'f32[N,O]' },
+  outputs: {},
+  scalars: { alpha: 'f32', beta: 'f32' },
   cases: [
-    { sizes: { N: 1, I: 1, O: 1 }, scalars: { alpha: 1 } },
-    { sizes: { N: 5, I: 37, O: 29 }, scalars: { alpha: 0.5 } },
-    { sizes: { N: 67, I: 45, O: 101 }, scalars: { alpha: 1 } }, // ragged in every dimension
-    { sizes: { N: 41, I: 801, O: 83 }, scalars: { alpha: 1 } }, // a sum longer than one block
+    { sizes: { N: 1, I: 1, O: 1 }, scalars: { alpha: 1, beta: 0 } },
+    { sizes: { N: 5, I: 37, O: 29 }, scalars: { alpha: 0.5, beta: 0 } },
+    { sizes: { N: 67, I: 45, O: 101 }, scalars: { alpha: 1, beta: 1 } }, // ragged in every dimension
+    { sizes: { N: 41, I: 801, O: 83 }, scalars: { alpha: 1, beta: 0.5 } }, // a sum longer than one block
   ],
-  reference({ x, weight, y }, { N, I, O }, { alpha }) {
+  reference({ x, weight, y }, { N, I, O }, { alpha, beta }) {
+    const before = y.slice();
     multiply(x, weight, y, { N, I, O, alpha });
+    if (beta !== 0) before.forEach((value, i) => void (y[i]! += beta * value));
   },
 });
 
@@ -67,9 +71,16 @@ function multiply(x: Float64Array, weight: Float64Array, y: Float64Array, { N, I
 export function linearHalf(x: Tensor, weights: readonly Tensor[], alpha: number): Tensor[] {
   const rows = rowsOf(x);
   return weights.map((weight) => {
-    const { y } = run(linearHalfKernel, { x: rows, weight }, { scalars: { alpha } });
-    return y.view(...x.shape.slice(0, -1), weight.shape[0]!);
+    const O = weight.shape[0]!;
+    const y = Tensor.empty(x.backend, 'f32', [rows.shape[0]!, O]);
+    run(linearHalfKernel, { x: rows, weight, y }, { scalars: { alpha, beta: 0 } });
+    return y.view(...x.shape.slice(0, -1), O);
   });
+}
+
+/** Adds x [...,I] times the transpose of a float16 weight [O,I] to `stream` [...,O]. @throws ShapeError */
+export function linearHalfAdd(x: Tensor, weight: Tensor, stream: Tensor): void {
+  run(linearHalfKernel, { x: rowsOf(x), weight, y: rowsOf(stream) }, { scalars: { alpha: 1, beta: 1 } });
 }
 
 /** Up to three float16 weights [O_j,I] on a few rows x [...,I], times alpha: [...,O_j] each. @throws ShapeError */
