@@ -8,20 +8,22 @@ import { run } from '../src/tensor/autograd.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
 
 const cpu = openCpu();
-const ROWS = 40;
+const OUTPUTS = 40;
+const COUNTS = [40, 20]; // of rows: a matrix unit takes the factors of few in other places
 
-/** x [ROWS,K] times the transpose of w [ROWS,K]. */
+/** x [rows,K] times the transpose of w [OUTPUTS,K]. */
 const product = async (x: Float32Array, w: Float32Array) => {
-  const of = (values: Float32Array) => Tensor.from(cpu, 'f32', [ROWS, values.length / ROWS], values);
+  const K = w.length / OUTPUTS;
+  const of = (values: Float32Array) => Tensor.from(cpu, 'f32', [values.length / K, K], values);
   return (await run(linearForward, { x: of(x), weight: of(w) }, { scalars: { alpha: 1 } }).y.read()) as Float32Array;
 };
 
 /** Root mean square of the errors of `y`, each relative to the sum of |x w|, and of sums of floats term by term. */
 function errors(x: Float32Array, w: Float32Array, y: Float32Array): { ours: number; chain: number } {
-  const K = x.length / ROWS;
+  const K = w.length / OUTPUTS;
   let [ours, chain] = [0, 0];
-  for (let n = 0; n < ROWS; n++)
-    for (let o = 0; o < ROWS; o++) {
+  for (let n = 0; n < x.length / K; n++)
+    for (let o = 0; o < OUTPUTS; o++) {
       let [exact, size, float] = [0, 0, 0];
       for (let k = 0; k < K; k++) {
         const term = x[n * K + k]! * w[o * K + k]!;
@@ -29,10 +31,10 @@ function errors(x: Float32Array, w: Float32Array, y: Float32Array): { ours: numb
         size += Math.abs(term);
         float = Math.fround(float + term); // one rounding a term, as fused multiply-adds; the baseline has two
       }
-      ours += ((y[n * ROWS + o]! - exact) / size) ** 2;
+      ours += ((y[n * OUTPUTS + o]! - exact) / size) ** 2;
       chain += ((float - exact) / size) ** 2;
     }
-  return { ours: Math.sqrt(ours / ROWS ** 2), chain: Math.sqrt(chain / ROWS ** 2) };
+  return { ours: Math.sqrt(ours / y.length), chain: Math.sqrt(chain / y.length) };
 }
 
 const kinds: Record<string, (v: number, index: number) => number> = {
@@ -45,68 +47,76 @@ const kinds: Record<string, (v: number, index: number) => number> = {
 for (const [kind, shape] of Object.entries(kinds))
   for (const K of [33, 512, 1100])
     test(`${K} terms ${kind} are summed at least as exactly as by a chain of multiply-adds`, async () => {
-      const x = noise(ROWS * K).map(shape);
-      const w = noise(ROWS * K + 1)
+      const w = noise(OUTPUTS * K + 1)
         .subarray(1)
         .map((v, i) => (kind.startsWith('very') ? v * 2 ** -90 : shape(v, i)));
-      const { ours, chain } = errors(x, w, await product(x, w));
-      assert.ok(ours <= 1.15 * chain, `${ours} against ${chain}`);
-      assert.ok(ours < 3e-7, `${ours}`);
+      for (const rows of COUNTS) {
+        const x = noise(rows * K).map(shape);
+        const { ours, chain } = errors(x, w, await product(x, w));
+        assert.ok(ours <= 1.15 * chain, `${rows} rows: ${ours} against ${chain}`);
+        assert.ok(ours < 3e-7, `${rows} rows: ${ours}`);
+      }
     });
 
-test('infinities, NaN and the largest float stay what they are', async () => {
-  const K = 40;
-  const largest = 3.4028234663852886e38;
-  const cases: [x: number, w: number, want: number][] = [
-    [Number.POSITIVE_INFINITY, 1, Number.POSITIVE_INFINITY],
-    [Number.POSITIVE_INFINITY, -1.0000001, Number.NEGATIVE_INFINITY],
-    [Number.NEGATIVE_INFINITY, 1e-20, Number.NEGATIVE_INFINITY],
-    [3e38, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY],
-    [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
-    [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
-    [Number.POSITIVE_INFINITY, 0, Number.NaN],
-    [Number.NaN, 3, Number.NaN],
-    [Number.NaN, 0, Number.NaN],
-    [largest, 1, largest],
-    [-largest, 0.5, -largest / 2],
-    [1, largest, largest],
-    [2 ** 127, 1.9921875, 2 ** 127 * 1.9921875],
-  ];
-  const x = new Float32Array(ROWS * K);
-  const w = new Float32Array(ROWS * K);
-  for (const [i, [a, b]] of cases.entries()) {
-    x[i * K + i] = a;
-    for (let o = 0; o < ROWS; o++) w[o * K + i] = o === i ? b : 1; // every column meets every x
-  }
-  const y = await product(x, w);
-  for (const [i, [a, b, want]] of cases.entries()) {
-    const got = y[i * ROWS + i]!;
-    assert.ok(Object.is(got, want) || Math.abs(got / want - 1) < 1e-6, `${a} * ${b} is ${got}, expected ${want}`);
-    const alone = y[(ROWS - 1) * ROWS + i]!;
-    assert.equal(alone, Number.isFinite(b) ? 0 : Number.NaN, 'a row of zeros');
-  }
-});
+for (const rows of COUNTS)
+  test(`${rows} rows: infinities, NaN and the largest float stay what they are`, async () => {
+    const K = 40;
+    const largest = 3.4028234663852886e38;
+    const cases: [x: number, w: number, want: number][] = [
+      [Number.POSITIVE_INFINITY, 1, Number.POSITIVE_INFINITY],
+      [Number.POSITIVE_INFINITY, -1.0000001, Number.NEGATIVE_INFINITY],
+      [Number.NEGATIVE_INFINITY, 1e-20, Number.NEGATIVE_INFINITY],
+      [3e38, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY],
+      [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+      [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
+      [Number.POSITIVE_INFINITY, 0, Number.NaN],
+      [Number.NaN, 3, Number.NaN],
+      [Number.NaN, 0, Number.NaN],
+      [largest, 1, largest],
+      [-largest, 0.5, -largest / 2],
+      [1, largest, largest],
+      [2 ** 127, 1.9921875, 2 ** 127 * 1.9921875],
+    ];
+    const x = new Float32Array(rows * K);
+    const w = new Float32Array(OUTPUTS * K);
+    for (const [i, [a, b]] of cases.entries()) {
+      x[i * K + i] = a;
+      for (let o = 0; o < OUTPUTS; o++) w[o * K + i] = o === i ? b : 1; // every column meets every x
+    }
+    const y = await product(x, w);
+    for (const [i, [a, b, want]] of cases.entries()) {
+      const got = y[i * OUTPUTS + i]!;
+      assert.ok(Object.is(got, want) || Math.abs(got / want - 1) < 1e-6, `${a} * ${b} is ${got}, expected ${want}`);
+      const alone = y[(rows - 1) * OUTPUTS + i]!;
+      assert.equal(alone, Number.isFinite(b) ? 0 : Number.NaN, 'a row of zeros');
+    }
+  });
 
 test('values too small for a matrix unit lose at most 2^-126 times the other factor', async () => {
   const K = 64;
-  const x = noise(ROWS * K).map((v) => v * 2 ** -118);
-  const w = noise(ROWS * K, 8);
+  const rows = 40;
+  const x = noise(rows * K).map((v) => v * 2 ** -118);
+  const w = noise(OUTPUTS * K, 8);
   const y = await product(x, w);
-  for (let n = 0; n < ROWS; n++)
-    for (let o = 0; o < ROWS; o++) {
+  for (let n = 0; n < rows; n++)
+    for (let o = 0; o < OUTPUTS; o++) {
       let [exact, size] = [0, 0];
       for (let k = 0; k < K; k++) {
         exact += x[n * K + k]! * w[o * K + k]!;
         size += Math.abs(w[o * K + k]!) + 1;
       }
-      const error = Math.abs(y[n * ROWS + o]! - exact);
+      const error = Math.abs(y[n * OUTPUTS + o]! - exact);
       assert.ok(error <= size * 2 ** -125, `${error} against ${size * 2 ** -125}`);
     }
 });
 
-for (const dtype of ['f32', 'bf16'] as const)
-  test(`${dtype}: rows give the bits alone that they give among many`, async () => {
-    const K = 1030;
+for (const [dtype, K] of [
+  ['f32', 1030],
+  ['bf16', 1030],
+  ['f32', 20],
+  ['bf16', 20],
+] as const)
+  test(`${dtype}, ${K} terms: rows give the bits alone that they give among many`, async () => {
     const outputs = 200;
     const many = 1100; // too many to be packed whole
     const x = Tensor.from(cpu, dtype, [many, K], noise(many * K));
@@ -116,6 +126,6 @@ for (const dtype of ['f32', 'bf16'] as const)
       return run(linearForward, { x: part, weight }, { scalars: { alpha: 0.5 } }).y.read();
     };
     const all = await of(many);
-    for (const rows of [1, 4, 7, 9, 33, 64, 150, 210])
+    for (const rows of [1, 4, 7, 9, 17, 32, 33, 64, 150, 210])
       assert.deepEqual(await of(rows), all.slice(0, rows * outputs), `${rows} rows`);
   });

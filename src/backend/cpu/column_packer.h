@@ -2,22 +2,9 @@
 #pragma once
 #include "gemm_slim.h"
 #include "matrix_tiles.h"
+#include "step_packer.h"
 
-/** 16 lines, whose terms lie side by side, turned: up to 16 terms from `x` on, a row of 16 lines each. */
-template <class X> FAT5_INLINE void turn(const X *x, int64_t lineStep, int64_t lines, int64_t terms, float *rows) {
-  vec v[W];
-  if (lines >= TILE && terms >= TILE) {
-#pragma GCC unroll 16
-    for (int i = 0; i < TILE; i++) v[i] = load(x + i * lineStep);
-  } else {
-    for (int i = 0; i < TILE; i++) v[i] = i < lines ? masked(x + i * lineStep, __mmask16(firstOf(terms))) : vec{};
-  }
-  transpose(v);
-#pragma GCC unroll 16
-  for (int i = 0; i < TILE; i++) store(rows + i * TILE, v[i]);
-}
-
-/** Packs such a panel of two tiles for every 32 terms, unit by unit. */
+/** Packs a panel of two tiles for every 32 terms, unit by unit. */
 template <int N, class F> class PanelPacker {
  public:
   PanelPacker(const PanelSource<F> &from, uint16_t *out) : from_(from), out_(out), tiles_(from.columns > TILE ? 2 : 1) {}

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include "column_packer.h"
 #include "matrix_tiles.h"
+#include "step_packer.h"
 
 /** What gemm.cpp builds on: panels of 32 rows of A and 32 columns of B, tiles of them beside each other. */
 template <class E> struct MatrixEngine {
@@ -11,7 +12,7 @@ template <class E> struct MatrixEngine {
   typedef MatrixUnit Session;
   static constexpr int MR = 2 * TILE, NR = 2 * TILE, STEP = TILE_TERMS;
   static constexpr int KC = PARTS == 3 ? 512 : 1024;  // some panels of either side stay in the second cache level
-  static constexpr int TURNED_ROWS = 0;
+  static constexpr int TURNED_ROWS = MR;
   static constexpr int MC = 128, LEAST_ROWS = 64;
 
   static constexpr int64_t panelItems(int64_t terms) { return ::panelItems<PARTS>(terms); }
@@ -54,6 +55,36 @@ template <class E> struct MatrixEngine {
     int64_t calls_ = 0, due_ = 0, done_ = 0;
   };
 
+  /**
+   * One panel of A times columns of B whose terms lie side by side, which become rows: C's transpose. As they lie they are parts of
+   * tiles, so that only the results and A are turned, and what is packed of them never leaves the first cache level.
+   */
+  template <class F> class Turned {
+   public:
+    Turned(const PanelSource<F> &first, const PanelSource<F> &next, uint16_t *room) : packer_(first, next, room) {}
+    static void packRows(Operand<E> a, int64_t rows, int64_t, int64_t terms, uint16_t *out) {
+      packTurned<PARTS, E>({a.data, a.rowStep, a.columnStep, rows, terms}, out);
+    }
+    void follow(const PanelSource<F> &next, const PanelSource<F> &behind) { packer_.follow(next, behind); }
+
+    /** The columns of `from`, in order. */
+    void multiply(const uint16_t *a, int64_t rows, const PanelSource<F> &from, int64_t block, float *c, int64_t stride, float alpha,
+                  float beta) {
+      alignas(64) float sums[NR * MR];
+      const int64_t steps = (from.termsOf(block) + TILE_TERMS - 1) / TILE_TERMS;
+      multiplyPanels<PARTS, PARTS, ::Turned::YES>(packer_.take(steps), a, steps, sums, MR, from.columns, rows, Into::REPLACE, packer_);
+      forColumns(sums, MR, from.columns, rows, [&](int64_t row, int64_t column, vec v, int64_t count) {
+        float *out = c + row * stride + column;
+        const vec sum = alpha * v;
+        if (count == W) store(out, beta == 0 ? sum : sum + beta * load(out));
+        else store(out, beta == 0 ? sum : sum + beta * load(out, count), count);
+      });
+    }
+
+   private:
+    StepPacker<PARTS, F> packer_;
+  };
+
   static void packRows(Operand<E> a, int64_t rows, int64_t, int64_t terms, uint16_t *out) {
     packPanels<Side::A, PARTS, E>({a.data, a.rowStep, a.columnStep, rows, terms}, out);
   }
@@ -77,7 +108,7 @@ template <class E> struct MatrixEngine {
         __builtin_prefetch(c + i * stride + columns - 1, 1);
       }
       alignas(64) float sums[MR * NR];
-      multiplyPanels<PARTS, PARTS>(a, b, steps, sums, NR, rows, columns, Into::REPLACE, meanwhile);
+      multiplyPanels<PARTS, PARTS>({a}, b, steps, sums, NR, rows, columns, Into::REPLACE, meanwhile);
       for (int64_t i = 0; i < rows; i++)
         forVectors(0, columns, [&](int64_t n, auto part) {
           const vec sum = alpha * load(sums + i * NR + n);

@@ -104,6 +104,7 @@ template <class Engine, class E, class F, class R> class SlimProduct {
   using Item = typename Engine::Item;
   using Rows = typename Engine::Rows;
   using Next = typename Engine::template Next<F>;
+  using Turned = typename Engine::template Turned<F>;
   static constexpr bool DIRECT = std::is_same<R, float>::value;
 
   int64_t bandItems() const { return Engine::bandItems(std::min<int64_t>(task_.M, Engine::MC)); }
@@ -152,14 +153,13 @@ template <class Engine, class E, class F, class R> class SlimProduct {
     int64_t panel = take();
     if (panel >= panels_) return true;
     source(panel).memory().now();
-    if (packedLeft.call != call) packLeft(items);
+    if (packedLeft.call != call) turns() ? packLeft<Turned>(items) : packLeft<Engine>(items);
     packedLeft.call = call;
     int64_t second = take();
-    if constexpr (Engine::TURNED_ROWS > 0)
-      if (task_.M <= Engine::TURNED_ROWS && task_.a.columnStep == 1 && task_.b.rowStep == 1) {
-        for (; panel < panels_; panel = std::exchange(second, take())) multiplyTurned(panel, items, sums, source(second).memory());
-        return true;
-      }
+    if (turns()) {
+      multiplyTurned(panel, second, items, columns, sums, take);
+      return true;
+    }
     Next(source(panel), columns, source(second).memory(), 0).finish();
     while (panel < panels_) {
       const int64_t third = second < panels_ ? take() : panels_;
@@ -173,22 +173,33 @@ template <class Engine, class E, class F, class R> class SlimProduct {
     return true;
   }
 
-  void packLeft(Item *items) const {
+  /** Whether B's terms lie side by side and A has so few rows that its columns are taken as they are. */
+  bool turns() const { return task_.M <= Engine::TURNED_ROWS && task_.a.columnStep == 1 && task_.b.rowStep == 1; }
+
+  template <class Way> void packLeft(Item *items) const {
     for (int64_t band = 0; band < bands_; band++)
       for (int64_t block = 0; block < blocks_; block++)
-        Engine::packRows(left(band, block), bandRows(band), task_.M - band * Engine::MC, terms(block),
-                         items + (band * blocks_ + block) * bandItems());
+        Way::packRows(left(band, block), bandRows(band), task_.M - band * Engine::MC, terms(block),
+                      items + (band * blocks_ + block) * bandItems());
   }
 
-  void multiplyTurned(int64_t panel, const Item *items, float *sums, Fetch next) const {
-    const Panel at = panelAt(panel);
-    float *c = place(at, sums);
-    for (int64_t block = 0; block < blocks_; block++) {
-      const Factors factors(task_, block * task_.terms);
-      Engine::multiplyTurned(items + block * bandItems(), task_.M, source(panel).at(block), at.width(), terms(block), c, strideOf(at),
-                             factors.alpha, factors.beta, next.part(block, blocks_));
+  template <class Take>
+  void multiplyTurned(int64_t panel, int64_t second, const Item *items, Item *room, float *sums, const Take &take) const {
+    [[maybe_unused]] const typename Engine::Session session{};
+    Turned turned(source(panel), source(second), room);
+    while (panel < panels_) {
+      const int64_t third = second < panels_ ? take() : panels_;
+      turned.follow(source(second), source(third));
+      const Panel at = panelAt(panel);
+      float *c = place(at, sums);
+      for (int64_t block = 0; block < blocks_; block++) {
+        const Factors factors(task_, block * task_.terms);
+        turned.multiply(items + block * bandItems(), task_.M, source(panel), block, c, strideOf(at), factors.alpha, factors.beta);
+      }
+      if constexpr (!DIRECT) finishPanel(at, c);
+      panel = second;
+      second = third;
     }
-    if constexpr (!DIRECT) finishPanel(at, c);
   }
 
   /** Where a panel's columns of C are summed up, and how far apart their rows lie. */

@@ -267,14 +267,27 @@ template <class E> struct VectorEngine {
   };
 
   /** Packed rows, TURNED_ROWS at most, times columns of B whose terms lie side by side. */
-  template <class F>
-  static void multiplyTurned(const float *a, int64_t rows, Operand<F> b, int64_t columns, int64_t terms, float *c, int64_t stride,
-                             float alpha, float beta, Fetch fetch) {
-    const TurnedTile<F> tile = turnedTileOf<F>(rows, std::make_integer_sequence<int, TURNED_ROWS>());
-    for (int64_t n = 0; n < columns; n += W)
-      tile(a, {b.data + n * b.columnStep, b.rowStep, b.columnStep}, std::min<int64_t>(W, columns - n), terms, c + n, stride, alpha,
-           beta, fetch.part(n / W, (columns + W - 1) / W));
-  }
+  template <class F> class Turned {
+   public:
+    Turned(const PanelSource<F> &, const PanelSource<F> &, float *) {}
+    static void packRows(Operand<E> a, int64_t rows, int64_t height, int64_t terms, float *out) {
+      VectorEngine::packRows(a, rows, height, terms, out);
+    }
+    void follow(const PanelSource<F> &next, const PanelSource<F> &) { next_ = next.memory(); }
+
+    void multiply(const float *a, int64_t rows, const PanelSource<F> &from, int64_t block, float *c, int64_t stride, float alpha,
+                  float beta) {
+      const TurnedTile<F> tile = turnedTileOf<F>(rows, std::make_integer_sequence<int, TURNED_ROWS>());
+      const Operand<F> b = from.at(block);
+      const Fetch fetch = next_.part(block, from.blocks());
+      for (int64_t n = 0; n < from.columns; n += W)
+        tile(a, {b.data + n * b.columnStep, b.rowStep, b.columnStep}, std::min<int64_t>(W, from.columns - n), from.termsOf(block), c + n,
+             stride, alpha, beta, fetch.part(n / W, (from.columns + W - 1) / W));
+    }
+
+   private:
+    Fetch next_;
+  };
 
   /** Packs `rows` rows of A, of `height` that there are from the first on. */
   static void packRows(Operand<E> a, int64_t rows, int64_t height, int64_t terms, float *out) {

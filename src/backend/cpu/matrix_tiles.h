@@ -90,14 +90,24 @@ struct SplitConstants {
   SplitConstants() { asm("" : "+v"(half), "+v"(upper)); }
 };
 
+inline __mmask16 infiniteOrNan(vec x) { return _mm512_fpclass_ps_mask((__m512)x, 0x99); }
+
 /** pairsOf<3> in fewer instructions. */
 FAT5_INLINE Pairs<3> pairsOf(vec low, vec high, const SplitConstants &constants) {
   const auto rounded = [&](vec x) { return (vec)(((uvec)x + constants.half) & constants.upper); };
   const vec a1 = rounded(low), b1 = rounded(high), a = low - a1, b = high - b1;
-  constexpr int NUMBERLESS = 0x99;  // infinities and NaN
-  const __mmask16 strange = _mm512_fpclass_ps_mask((__m512)a, NUMBERLESS) | _mm512_fpclass_ps_mask((__m512)b, NUMBERLESS);
-  if (__builtin_expect(strange != 0, 0)) return pairsOf<3>(low, high);
+  if (__builtin_expect(infiniteOrNan(a) | infiniteOrNan(b), 0)) return pairsOf<3>(low, high);
   const vec a2 = rounded(a), b2 = rounded(b), a3 = a - a2, b3 = b - b2;
+  const auto joined = [](vec x, vec y) { return (uvec)_mm512_mask_blend_epi16(0xaaaaaaaa, (__m512i)((uvec)x >> 16), (__m512i)y); };
+  return {{((uvec)a1 >> 16) | (uvec)b1, ((uvec)a2 >> 16) | (uvec)b2, joined(a3, b3)}};
+}
+
+/** The same of numbers; of others `strange` becomes infinite or NaN, or where products of two are infinite. */
+FAT5_INLINE Pairs<3> pairsOf(vec low, vec high, const SplitConstants &constants, vec &strange) {
+  const auto rounded = [&](vec x) { return (vec)(((uvec)x + constants.half) & constants.upper); };
+  const vec a1 = rounded(low), b1 = rounded(high), a = low - a1, b = high - b1;
+  const vec a2 = rounded(a), b2 = rounded(b), a3 = a - a2, b3 = b - b2;
+  strange += a3 * b3;
   const auto joined = [](vec x, vec y) { return (uvec)_mm512_mask_blend_epi16(0xaaaaaaaa, (__m512i)((uvec)x >> 16), (__m512i)y); };
   return {{((uvec)a1 >> 16) | (uvec)b1, ((uvec)a2 >> 16) | (uvec)b2, joined(a3, b3)}};
 }
@@ -215,19 +225,27 @@ template <Side S, int N, class X> void packPanels(const Lines<X> &from, uint16_t
 
 enum class Into { REPLACE, ADD };
 
+/** Whether A and B have changed places: the block is the transpose of another one, to the bit. */
+enum class Turned { NO, YES };
+
 /** How often a product of `steps` steps calls `meanwhile`. */
 template <int NA, int NB> constexpr int64_t callsOf(int64_t steps) { return NA < 3 || NB < 3 ? steps : 6 * steps; }
+
+/** Tiles of A for consecutive steps, each in the place of the one `places` steps before, a power of two. */
+struct Steps {
+  const uint16_t *items;
+  int64_t first = 0, places = 0;  // 0: each has its own place
+};
 
 /**
  * C = A B, or C += A B, of DOWN by ACROSS tiles over `steps` steps; A has NA parts and B NB. C's rows lie `stride` floats apart.
  * `meanwhile` is called while the unit works: vector instructions cost nothing then.
  */
-template <int NA, int NB, int DOWN, int ACROSS, class Meanwhile>
-void multiplyBlock(const uint16_t *a, const uint16_t *b, int64_t steps, float *c, int64_t stride, Into into,
-                   Meanwhile &meanwhile) {
+template <int NA, int NB, int DOWN, int ACROSS, Turned TURNED, class Meanwhile>
+void multiplyBlock(Steps left, const uint16_t *b, int64_t steps, float *c, int64_t stride, Into into, Meanwhile &meanwhile) {
   const int64_t bytes = 4 * stride;
-  finishStores();
   if (into == Into::ADD) {
+    finishStores();
     _tile_loadd(0, c, bytes);
     if constexpr (ACROSS == 2) _tile_loadd(1, c + TILE, bytes);
     if constexpr (DOWN == 2) _tile_loadd(2, c + TILE * stride, bytes);
@@ -238,7 +256,9 @@ void multiplyBlock(const uint16_t *a, const uint16_t *b, int64_t steps, float *c
     _tile_zero(2);
     _tile_zero(3);
   }
-  for (int64_t s = 0; s < steps; s++, a += 2 * NA * TILE_ITEMS, b += 2 * NB * TILE_ITEMS) {
+  for (int64_t s = 0; s < steps; s++, b += 2 * NB * TILE_ITEMS) {
+    const uint16_t *a = left.items + ((left.first + s) & (left.places - 1)) * 2 * NA * TILE_ITEMS;
+    finishStores();
     if constexpr (NA < 3 || NB < 3) {
       constexpr int levels = NA > NB ? NA : NB;
       for (int level = levels - 1; level >= 0; level--)  // small products first
@@ -249,7 +269,7 @@ void multiplyBlock(const uint16_t *a, const uint16_t *b, int64_t steps, float *c
             FAT5_MULTIPLY;
           }
       meanwhile();
-    } else {  // in an order in which only one side changes from product to product
+    } else if constexpr (TURNED == Turned::NO) {  // in an order in which only one side changes from product to product
       FAT5_LOAD_A(2);
       FAT5_LOAD_B(0);
       FAT5_MULTIPLY;
@@ -269,6 +289,26 @@ void multiplyBlock(const uint16_t *a, const uint16_t *b, int64_t steps, float *c
       FAT5_LOAD_B(0);
       FAT5_MULTIPLY;
       meanwhile();
+    } else {
+      FAT5_LOAD_B(2);
+      FAT5_LOAD_A(0);
+      FAT5_MULTIPLY;
+      meanwhile();
+      FAT5_LOAD_B(1);
+      FAT5_MULTIPLY;
+      meanwhile();
+      FAT5_LOAD_A(1);
+      FAT5_MULTIPLY;
+      meanwhile();
+      FAT5_LOAD_B(0);
+      FAT5_MULTIPLY;
+      meanwhile();
+      FAT5_LOAD_A(2);
+      FAT5_MULTIPLY;
+      meanwhile();
+      FAT5_LOAD_A(0);
+      FAT5_MULTIPLY;
+      meanwhile();
     }
   }
   _tile_stored(0, c, bytes);
@@ -281,11 +321,11 @@ void multiplyBlock(const uint16_t *a, const uint16_t *b, int64_t steps, float *c
 #undef FAT5_MULTIPLY
 
 /** The same for up to 32 rows and columns of C, rounded up to whole tiles. */
-template <int NA, int NB, class Meanwhile>
-void multiplyPanels(const uint16_t *a, const uint16_t *b, int64_t steps, float *c, int64_t stride, int64_t rows,
-                    int64_t columns, Into into, Meanwhile &&meanwhile) {
-  if (rows > TILE && columns > TILE) multiplyBlock<NA, NB, 2, 2>(a, b, steps, c, stride, into, meanwhile);
-  else if (rows > TILE) multiplyBlock<NA, NB, 2, 1>(a, b, steps, c, stride, into, meanwhile);
-  else if (columns > TILE) multiplyBlock<NA, NB, 1, 2>(a, b, steps, c, stride, into, meanwhile);
-  else multiplyBlock<NA, NB, 1, 1>(a, b, steps, c, stride, into, meanwhile);
+template <int NA, int NB, Turned TURNED = Turned::NO, class Meanwhile>
+void multiplyPanels(Steps a, const uint16_t *b, int64_t steps, float *c, int64_t stride, int64_t rows, int64_t columns, Into into,
+                    Meanwhile &&meanwhile) {
+  if (rows > TILE && columns > TILE) multiplyBlock<NA, NB, 2, 2, TURNED>(a, b, steps, c, stride, into, meanwhile);
+  else if (rows > TILE) multiplyBlock<NA, NB, 2, 1, TURNED>(a, b, steps, c, stride, into, meanwhile);
+  else if (columns > TILE) multiplyBlock<NA, NB, 1, 2, TURNED>(a, b, steps, c, stride, into, meanwhile);
+  else multiplyBlock<NA, NB, 1, 1, TURNED>(a, b, steps, c, stride, into, meanwhile);
 }

@@ -52,7 +52,7 @@ void product(Left<NA> a, Right<NB> b, Sums c, int64_t rows, int64_t lanes, int64
   const int64_t steps = (depth + TILE_TERMS - 1) / TILE_TERMS;
   for (int64_t n = 0; n < lanes; n += PANEL)
     for (int64_t m = 0; m < rows; m += PANEL)
-      multiplyPanels<NA, NB>(tilesOf(a.room) + m / PANEL * panelItems<NA>(depth),
+      multiplyPanels<NA, NB>({tilesOf(a.room) + m / PANEL * panelItems<NA>(depth)},
                              tilesOf(b.room) + n / PANEL * panelItems<NB>(depth), steps, c.data + m * c.stride + n, c.stride,
                              rows - m, lanes - n, into, Nothing{});
 }
