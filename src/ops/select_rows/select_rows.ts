@@ -1,7 +1,7 @@
 /**
  * select_rows: y[m,d] = x[indices[m],d], rows of an activation: the last position of each sequence for a classifier.
  * x [N,D], indices int32 [M] in 0..N-1, y [M,D]. The forward pass is embedding's kernel; the backward pass adds each
- * row's gradient to a dx of zeros.
+ * row's gradient to a dx of zeros, rows that are taken more than once in float32.
  */
 import { defineKernel } from '../../backend/kernel.ts';
 import { record, run } from '../../tensor/autograd.ts';
@@ -13,7 +13,12 @@ export const selectRowsBackward = defineKernel({
   name: 'select_rows_backward',
   inputs: { dy: '[M,D]', indices: 'i32[M]' },
   outputs: { dx: '[N,D]' },
-  cases: [{ sizes: { N: 1, D: 1, M: 1 } }, { sizes: { N: 11, D: 77, M: 5 } }, { sizes: { N: 7, D: 200, M: 9 } }],
+  cases: [
+    { sizes: { N: 1, D: 1, M: 1 } },
+    { sizes: { N: 11, D: 77, M: 5 } },
+    { sizes: { N: 7, D: 200, M: 9 } },
+    { sizes: { N: 3, D: 20, M: 2000 } },
+  ],
   fill: { indices: (random, { N }) => Math.floor(random() * N) },
   reference({ dy, indices, dx }, { M, D }) {
     dx.fill(0);
