@@ -7,6 +7,7 @@ import { openReference } from './reference.ts';
 
 /** What `device` may be. */
 export const devices = ['auto', 'cpu', 'cuda', 'reference'] as const;
+/** A name of a device. */
 export type Device = (typeof devices)[number];
 
 /** Opens a device; `auto` is the fastest this machine has. @throws UsageError, BackendError if it is not there */

@@ -18,13 +18,17 @@ type Letter<S extends string> = S extends `${number}` ? never : S;
 /** The dimension letters of a pattern: Dims<"f32[N,D]"> is "N" | "D". */
 export type Dims<P extends string> = P extends `${string}[${infer Inner}]${string}` ? Letters<Inner> : never;
 
+/** The shape and type of one argument: "f32[N,D]?". */
 export type Pattern = `${'' | 'f32' | 'f16' | 'f8' | 'i32' | 'i8'}[${string}]${'' | '?'}`;
+/** Arguments by name, in order. */
 export type Patterns = Record<string, Pattern>;
 /** What a scalar argument is in C: float or int32_t. */
 export type ScalarType = 'f32' | 'i32';
+/** Scalars by name, in order. */
 export type Scalars = Record<string, ScalarType>;
 
 type PatternsOf<I extends Patterns, U extends Patterns, O extends Patterns> = I[keyof I] | U[keyof U] | O[keyof O];
+/** A number for every letter of some patterns. */
 export type Sizes<I extends Patterns, U extends Patterns, O extends Patterns> = Record<
   Dims<PatternsOf<I, U, O>>,
   number
@@ -35,6 +39,7 @@ export type Arrays<P extends Patterns> = {
 };
 type Numbers<S> = { [K in keyof S]: number };
 
+/** One run of a kernel in the tests. */
 export interface Case<I extends Patterns, U extends Patterns, O extends Patterns, S extends Scalars> {
   sizes: Sizes<I, U, O>;
   scalars?: Numbers<S>;
@@ -42,6 +47,7 @@ export interface Case<I extends Patterns, U extends Patterns, O extends Patterns
   absent?: readonly (keyof I | keyof U | keyof O)[];
 }
 
+/** A kernel's contract: inputs I, updates U, outputs O, scalars S. */
 export interface Kernel<
   I extends Patterns = Patterns,
   U extends Patterns = Patterns,
@@ -95,6 +101,7 @@ export function defineKernel<
 /** A kernel whose letters are not known to the type system: what registries, backends and tests handle. */
 export type AnyKernel = Kernel<Patterns, Patterns, Patterns, Scalars>;
 
+/** A pattern, taken apart; `dims` are letters, or numbers as text. */
 export interface Parsed {
   type: 'T' | 'f32' | 'f16' | 'f8' | 'i32' | 'i8';
   dims: readonly string[];

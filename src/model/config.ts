@@ -29,6 +29,7 @@ const respelled = (names: Record<string, string>) => (value: unknown) =>
   typeof value === 'string' ? (names[value] ?? value) : value;
 
 const activations = ['relu', 'gelu', 'gelu_new', 'silu'] as const;
+/** A name of a feed-forward layer's activation. */
 export type ActivationKind = (typeof activations)[number];
 
 const fields = {

@@ -53,6 +53,7 @@ export interface HeadBatch<Inputs> {
   /** Labels that count, or with class_weights what they count together: what the loss is a mean over. */
   tokens: number;
 }
+/** Micro-batches of the three heads. */
 export type TokenClassificationBatch = HeadBatch<TokenClassificationInputs>;
 export type SequenceClassificationBatch = HeadBatch<SequenceClassificationInputs>;
 export type QuestionAnsweringBatch = HeadBatch<QuestionAnsweringInputs>;
@@ -123,6 +124,7 @@ export interface ClassifierOutput {
   logits: ResultTensor;
 }
 
+/** Tokens, and what each is. */
 export interface TokenClassificationInputs extends EncoderInputs {
   /** Classes [B,S], -100 where there is no loss. */
   labels?: MatrixInput | undefined;
@@ -151,6 +153,7 @@ export class T5ForTokenClassification extends EncoderHead<TokenClassificationInp
   }
 }
 
+/** Texts, and what each is. */
 export interface SequenceClassificationInputs extends EncoderInputs {
   /** A class or a number per row, or rows of 0 and 1 per class where several may hold. */
   labels?: readonly number[] | MatrixInput | undefined;
@@ -227,12 +230,14 @@ function lastEnds({ rows, columns, values, segments }: Source, eos: number): Int
   });
 }
 
+/** Questions with their texts, and where the answers are. */
 export interface QuestionAnsweringInputs extends EncoderInputs {
   /** Where the answers begin and end, one position per row; positions beyond the row have no loss. */
   start_positions?: readonly number[] | undefined;
   end_positions?: readonly number[] | undefined;
 }
 
+/** `loss` with positions; how likely each token begins or ends the answer. */
 export interface QuestionAnsweringOutput {
   loss?: number;
   /** [B,S]. */

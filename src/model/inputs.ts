@@ -105,6 +105,7 @@ export function widened(source: Source, width: number): Source {
 /** Sources and room for answers are padded to a multiple of this many columns where launches are recorded for a shape. */
 const COLUMNS = 64;
 
+/** A number of columns brought up to a multiple of COLUMNS. */
 export const roundedUp = (columns: number): number => Math.ceil(columns / COLUMNS) * COLUMNS;
 
 /** The source with padding up to a whole number of COLUMNS. */
@@ -129,6 +130,7 @@ export function sameShape(a: Matrix, name: string, b: Matrix, other: string): vo
     throw new UsageError(`${name}: is [${a.rows}, ${a.columns}], expected [${b.rows}, ${b.columns}] like ${other}`);
 }
 
+/** A batch as `batchOf` makes it. */
 export interface Seq2SeqBatch extends Batch {
   /** False when segments only mark padding, so that padded queries still see real keys, as in Hugging Face. */
   packed: boolean;

@@ -22,6 +22,7 @@ export interface Raised {
   at: readonly number[];
 }
 
+/** A parameter of a model: name, shape, and what it is at the start. */
 export interface ParameterSpec extends ParameterShape {
   initial: Initial;
 }
@@ -45,6 +46,7 @@ export const ANSWER_ENDS = 2;
 export const SHARED = 'shared.weight';
 export const HEAD = 'lm_head.weight';
 
+/** Half of an encoder-decoder. */
 export type Stack = 'encoder' | 'decoder';
 
 /** The embedding that a stack reads its tokens with. */

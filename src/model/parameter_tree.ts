@@ -5,6 +5,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { feedForwardKind, type T5Config } from './config.ts';
 import { embeddingName, type Stack } from './parameter_table.ts';
 
+/** An attention layer's parameters, the norm in front of it included. */
 export interface Attention {
   norm: Tensor; // [D]
   q: Tensor; // [H K, D]
@@ -17,6 +18,7 @@ export interface Attention {
   kv?: Tensor | undefined; // [2, H K, D]
 }
 
+/** A feed-forward layer's parameters, the norm in front of it included. */
 export interface FeedForward {
   norm: Tensor; // [D]
   /** The gate, where the layer is gated. */
@@ -27,13 +29,16 @@ export interface FeedForward {
   gateUp?: Tensor | undefined; // [2, F, D]
 }
 
+/** FIRE's network, in the first block or in each. */
 export type Fire = FireParameters;
 
+/** What a block learns about positions; nothing where an earlier block's are shared. */
 export interface Positions {
   table: Tensor | undefined; // [U, H]
   fire: Fire | undefined;
 }
 
+/** Parameters of a block of the encoder. */
 export interface EncoderBlock {
   selfAttention: Attention;
   /** Learned positions that begin with this block. */
@@ -41,10 +46,12 @@ export interface EncoderBlock {
   feedForward: FeedForward;
 }
 
+/** Parameters of a block of the decoder. */
 export interface DecoderBlock extends EncoderBlock {
   crossAttention: Attention;
 }
 
+/** Parameters of an encoder or a decoder. */
 export interface StackParameters<Block> {
   /** Token embedding, as a rule the same for both stacks. */
   embedding: Tensor; // [V, D]
@@ -61,6 +68,7 @@ export function encoderParameters(p: Parameters, c: T5Config, prefix: string): S
   };
 }
 
+/** The decoder's parameters. @throws UsageError for a model without a decoder */
 export function decoderParameters(p: Parameters, c: T5Config): StackParameters<DecoderBlock> {
   const blocks = Array.from({ length: c.num_decoder_layers }, (_, i) => {
     const path = `decoder.block.${i}.layer`;

@@ -26,6 +26,7 @@ export type PickleValue =
   | Map<PickleValue, PickleValue>
   | object;
 
+/** What the names and objects mean that a pickle only refers to. */
 export interface PickleReader {
   /** What an object that lies outside the pickle is: PyTorch's storages. */
   persistent(id: PickleValue): PickleValue;

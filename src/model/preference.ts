@@ -46,6 +46,7 @@ export interface PreferencePairs extends AnsweredPrompts {
 
 const ANSWERS = 2;
 
+/** An encoder-decoder that learns which of two answers is preferred; its files are T5ForConditionalGeneration's. */
 export class T5ForPreferences extends PretrainedT5 {
   static override readonly architecture: Architecture = 'conditional_generation';
   private readonly seq2seq: Seq2Seq;

@@ -30,6 +30,7 @@ import { uploadSource } from './seq2seq.ts';
 import { type ModelDtype, type Storage, storageOf } from './storage.ts';
 import { loadWeights, matchWeights, openWeights, saveAdapters, saveWeights, withSharing } from './weights.ts';
 
+/** The configuration's file in a model's folder. */
 export const CONFIG_FILE = 'config.json';
 const GENERATION_FILE = 'generation_config.json';
 

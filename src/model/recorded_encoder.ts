@@ -25,6 +25,7 @@ interface Recording {
   allocated: Map<Memory, Backend>;
 }
 
+/** One kind of pass over sources, with a recording for each of the shapes that came last. */
 export class RecordedEncoder {
   private readonly backend: Backend;
   private readonly pass: (input: StackInput) => Tensor;

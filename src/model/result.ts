@@ -2,6 +2,7 @@
 import { fromHost } from '../backend/dtype.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
+/** Numbers in arrays in arrays, one level per dimension. */
 export type Nested = number | Nested[];
 
 /** Values on the host, row-major. */
@@ -18,6 +19,7 @@ export async function toResult(tensor: Tensor): Promise<ResultTensor> {
   return resultTensor([...tensor.shape], fromHost(tensor.dtype, await tensor.read()));
 }
 
+/** Values on the host, row-major, under their dimensions. */
 export function resultTensor(dims: readonly number[], data: Float32Array | Int32Array): ResultTensor {
   const type = data instanceof Float32Array ? 'float32' : 'int32';
   return { dims, type, data, tolist: () => nest(dims, data, 0, data.length) };

@@ -3,6 +3,7 @@ import { FormatError, UsageError } from '../util/errors.ts';
 import { NewFile } from '../util/new_file.ts';
 import { type TensorType, tensorTypes } from './tensors_on_disk.ts';
 
+/** A tensor and where its bytes come from. */
 export interface TensorToWrite {
   name: string;
   dtype: TensorType;

@@ -35,6 +35,7 @@ export interface SentencePairs extends EncoderInputs {
 /** Added to the mean square: only a vector of zeros notices. */
 const EPSILON = 1e-12;
 
+/** An encoder that learns vectors of texts from pairs. */
 export class T5SentenceEncoder extends T5EncoderModel {
   /** Vectors [B,d_model] of length 1. @throws UsageError for inputs that are no token ids */
   async embed(inputs: EncoderInputs): Promise<ResultTensor> {

@@ -20,6 +20,7 @@ import {
 } from './parameter_tree.ts';
 import type { Pass } from './pass.ts';
 
+/** An encoder-decoder's parameters by their places. */
 export interface Seq2Seq {
   encoder: StackParameters<EncoderBlock>;
   decoder: StackParameters<DecoderBlock>;
@@ -29,6 +30,7 @@ export interface Seq2Seq {
   parameters: Parameters;
 }
 
+/** The parameters of an encoder-decoder by their places. @throws UsageError for a model without a decoder */
 export function seq2seqParameters(p: Parameters, c: T5Config): Seq2Seq {
   return {
     encoder: encoderParameters(p, c, ''),
@@ -45,6 +47,7 @@ export interface DeviceBatch {
   labels: Tensor; // i32 [B,T]
 }
 
+/** Copies a source's ids and, where it has padding, its segments to the device. */
 export function uploadSource(backend: Backend, { rows, columns, values, segments }: Source): StackInput {
   const upload = (ints: Int32Array) => Tensor.from(backend, 'i32', [rows, columns], ints);
   return { ids: upload(values), segments: { query: undefined, key: segments && upload(segments) } };

@@ -18,6 +18,7 @@ import { type Architecture, HEAD, isEmbedding, type ParameterSpec, SHARED } from
 
 /** Types of a model's parameters. */
 export const dtypes = ['float32', 'bfloat16', 'float16', 'int8', 'float8'] as const;
+/** A type of a model's parameters, by the name that users write. */
 export type ModelDtype = (typeof dtypes)[number];
 
 /** What a dtype's activations are, and its parameters but for matrices that lie apart. */

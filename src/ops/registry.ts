@@ -62,6 +62,7 @@ import { topKKernel } from './top_k/top_k.ts';
 import { transposeKernel } from './transpose/transpose.ts';
 import { widenKernel } from './widen/widen.ts';
 
+/** Every kernel. */
 export const kernels = [
   accumulate,
   attentionForward,
@@ -151,6 +152,7 @@ export interface GradientPair {
   wrt: readonly string[];
 }
 
+/** What the finite differences test. */
 export const gradients = [
   { forward: linearForward, backward: linearBackwardInput, wrt: ['x'] },
   { forward: linearForward, backward: linearBackwardWeight, wrt: ['weight'] },

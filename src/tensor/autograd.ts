@@ -26,6 +26,7 @@ type Given<P extends Patterns> = { [K in keyof P as P[K] extends `${string}?` ? 
   [K in keyof P as P[K] extends `${string}?` ? K : never]?: Tensor | undefined;
 };
 
+/** What a launch needs besides its tensors. */
 export interface RunOptions<S> {
   scalars: S;
   /** Letters that no input determines. */

@@ -1,5 +1,6 @@
 /** Line charts as SVG text: inside a page, whose style sheet gives the colours, or as a file of their own. */
 
+/** A line of a chart: points (x, y) from left to right. */
 export interface Series {
   label: string;
   /** Class of the style sheet: its colour. */
@@ -24,8 +25,10 @@ function ticks(low: number, high: number, count: number): number[] {
   return found;
 }
 
+/** A text for HTML or SVG, in elements and attributes. */
 export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
+/** What a chart says, and how its axes go. */
 export interface Labels {
   title: string;
   x: string;

@@ -11,6 +11,7 @@ export class Mismatch extends Error {
 
 /** Gives the value, checked, without what nobody asked for. @throws Mismatch */
 export type Shape<T> = (value: unknown) => T;
+/** What a shape gives. */
 export type Shaped<S> = S extends Shape<infer T> ? T : never;
 
 type Fields = Record<string, Shape<unknown>>;
@@ -40,37 +41,44 @@ function under<T>(key: PropertyKey, shape: Shape<T>, value: unknown): T {
   }
 }
 
+/** Shapes of single values, and of objects and arrays of anything. */
 export const text: Shape<string> = expecting('a string', (value) => typeof value === 'string');
 export const nonEmptyText: Shape<string> = expecting('text', (value) => typeof value === 'string' && value !== '');
 export const flag: Shape<boolean> = expecting('true or false', (value) => typeof value === 'boolean');
 export const anyObject: Shape<Record<string, unknown>> = expecting('an object', isObject);
 export const anyList: Shape<unknown[]> = expecting('an array', Array.isArray);
 
+/** A whole number from `least` to `most`. */
 export const integer = (least: number, most: number): Shape<number> =>
   expecting(
     `an integer from ${least} to ${most}`,
     (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,
   );
 
+/** A number from `least` to `most`. */
 export const decimal = (least: number, most: number): Shape<number> =>
   expecting(
     `a number from ${least} to ${most}`,
     (value) => typeof value === 'number' && value >= least && value <= most,
   );
 
+/** One of some texts. */
 export const oneOf = <const T extends string>(...values: readonly T[]): Shape<T> =>
   expecting(values.map((value) => JSON.stringify(value)).join(' or '), (value) => values.includes(value as T));
 
+/** What fits a shape and holds besides; `what` was expected where it does not. */
 export const where = <T>(shape: Shape<T>, what: string, holds: (value: T) => boolean): Shape<T> => {
   const check = expecting<T>(what, (value) => holds(value as T));
   return (value) => check(shape(value));
 };
 
+/** What fits a shape, or nothing. */
 export const optional =
   <T>(shape: Shape<T>): Shape<T | undefined> =>
   (value) =>
     value === undefined ? undefined : shape(value);
 
+/** What fits a shape, nothing, or null. */
 export const nullish =
   <T>(shape: Shape<T>): Shape<T | null | undefined> =>
   (value) =>
@@ -82,6 +90,7 @@ export const withDefault =
   (value) =>
     value === undefined ? absent : shape(value);
 
+/** An array whose entries fit a shape. */
 export const listOf =
   <T>(shape: Shape<T>): Shape<T[]> =>
   (value) =>
@@ -93,6 +102,7 @@ export const recordOf =
   (value) =>
     Object.fromEntries(Object.entries(anyObject(value)).map(([key, entry]) => [key, under(key, shape, entry)]));
 
+/** An array of two entries, each of a shape of its own. */
 export const pairOf =
   <A, B>(first: Shape<A>, second: Shape<B>): Shape<[A, B]> =>
   (value) => {

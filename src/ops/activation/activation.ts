@@ -25,6 +25,7 @@ import {
 
 /** Names of the activations; a kernel's `kind` scalar is the position in this list. */
 export const activations = ['relu', 'gelu', 'gelu_new', 'silu', 'tanh'] as const;
+/** A name of an activation. */
 export type Activation = (typeof activations)[number];
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));

@@ -6,6 +6,7 @@ import { CHUNK } from '../../tensor/chunks.ts';
 import { ALIGNMENT, type ParameterPlace } from '../../tensor/parameters.ts';
 import { ShapeError } from '../../util/errors.ts';
 
+/** What Adafactor's kernels know of some parameters. */
 export interface AdafactorTable {
   /** i32[P,7]: start and state (units of ALIGNMENT), rows, columns, row moments, column moments (-1: none), first chunk. */
   places: Int32Array;
@@ -17,6 +18,7 @@ export interface AdafactorTable {
   state: number;
 }
 
+/** Numbers in a row of `places`. */
 export const PLACE_COLUMNS = 7;
 
 /** @throws ShapeError for more than two dimensions */

@@ -105,6 +105,7 @@ const adamwKernel = <const State extends 'f32[S]' | '[S]'>(name: string, state: 
     cuda: adamwPlan(name),
   });
 
+/** adamw with its state in float32. */
 export const adamw = adamwKernel('adamw', 'f32[S]');
 /** adamw with its state in the type of the values: FAT5's, half the memory. */
 export const adamwCompact = adamwKernel('adamw_compact', '[S]');

@@ -1,5 +1,6 @@
 /** attention, CUDA: which kernels run a call. Tensor cores take 16-bit types; attention_any.cu takes the rest. */
 
+import { WARP } from '../../backend/cuda/launch.ts';
 import type { CudaLaunch, CudaPlan, CudaProgram, CudaSite } from '../../backend/cuda/plan.ts';
 import { bytesOf } from '../../backend/dtype.ts';
 import {
@@ -16,7 +17,6 @@ import {
   queriesLaunch,
   rowsLaunch,
   rowTiles,
-  WARP,
 } from './launches.cuda.ts';
 import {
   FEW,

@@ -38,7 +38,9 @@ export const shared = {
   keyPositions: 'i32[N]?',
   rng: 'i32[2]?',
 } as const;
+/** Scalars of both of its kernels; causal is 0 or 1, `site` is dropout's. */
 export const scalars = { scale: 'f32', causal: 'i32', queryOffset: 'i32', dropout: 'f32', site: 'i32' } as const;
+/** What all of its kernels need of the sizes. */
 export const requires = {
   'P odd': ({ P }: AttentionSizes) => P === 0 || P % 2 === 1,
   'E = 1 or B': ({ E, B }: AttentionSizes) => E === 0 || E === 1 || E === B,
@@ -46,6 +48,7 @@ export const requires = {
 };
 const segment = (random: () => number) => Math.floor(random() * 3) - 1;
 const position = (random: () => number) => Math.floor(random() * 40);
+/** Segments of a few examples with padding, positions that repeat, any seed and step. */
 export const fill = {
   querySegments: segment,
   keySegments: segment,
@@ -94,10 +97,12 @@ export const attentionBackward = defineKernel({
   cuda: attentionBackwardPlan,
 });
 
+/** Gradients that a backward pass leaves out, as its forward pass has no such bias. */
 export function gradientsWithout(absent: readonly string[]): ('dbias' | 'ddense')[] {
   return (['dbias', 'ddense'] as const).filter((name) => absent.includes(name.slice(1)));
 }
 
+/** What a call of attention may have besides queries, keys and values; letters as above. */
 export interface AttentionOptions {
   /** Additive bias by relative position, float32 [H, 2R + 1]; see relativeBias. */
   bias?: Tensor | undefined;

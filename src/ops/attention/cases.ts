@@ -23,6 +23,7 @@ function attentionCase(
   };
 }
 
+/** From the smallest on: each option alone, then sizes beyond a block of every backend. */
 export const cases: AttentionCase[] = [
   attentionCase({}),
   attentionCase({ B: 2, M: 5, N: 7, H: 2, P: 5 }, { scale: 0.3 }, 'bias'),

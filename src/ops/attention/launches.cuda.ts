@@ -1,5 +1,5 @@
 /** attention, CUDA: the launches that attention.cuda.ts chooses from; sizes agree with the sources they name. */
-import { RUN } from '../../backend/cuda/launch.ts';
+import { RUN, WARP } from '../../backend/cuda/launch.ts';
 import type { CudaLaunch, CudaSite } from '../../backend/cuda/plan.ts';
 
 /** PROBLEM_PARAMETERS of problem.cuh. */
@@ -11,11 +11,12 @@ export const problem = [
 const SHARED_BIAS = 2048;
 /** Queries handled at once by attention_keys.cu and keys by attention_queries.cu: STRIP. */
 const STRIP = 32;
-export const WARP = 32;
 
+/** n / step, rounded up. */
 export const ceil = (n: number, step: number): number => Math.ceil(n / step);
 /** Floats that a warp's PassingDiagonals of diagonals.cuh takes for strips of `span` queries. */
 export const diagonals = (span: number, P: number): number => 8 * (span + 21) + P;
+/** Queries of a head in the workspace `rows`, whole blocks of 128. */
 export const paddedRows = (M: number): number => 128 * ceil(M, 128);
 
 /** Whether the kernels on tensor cores know the call. */
@@ -52,9 +53,10 @@ function tileBytes(site: CudaSite, { segments, margin, tiles }: SharedParts): nu
   const { BIAS, SEGMENTS } = options(site);
   return (SEGMENTS ? segments * 4 + tiles : 0) + (BIAS === 1 ? (site.sizes.P! + 2 * margin) * 4 : 0);
 }
-/** The same and rows as Rows of mma.cuh pads them, or as Panels of wgmma.cuh. */
+/** Shared memory in bytes where rows lie as Rows of mma.cuh pads them. */
 const sharedBytes = (site: CudaSite, parts: SharedParts): number =>
   parts.rows * (16 * ceil(site.sizes.D!, 16) + 8) * 2 + tileBytes(site, parts);
+/** Shared memory in bytes where rows lie as Panels of wgmma.cuh. */
 export const panelBytes = (site: CudaSite, parts: SharedParts): number =>
   parts.rows * site.sizes.D! * 2 + tileBytes(site, parts);
 
@@ -93,6 +95,7 @@ export const biasSumsLaunch = ({ sizes, device }: CudaSite, KEYS: number): CudaL
   arguments: ['partial', 'dbias', 'B', 'H', 'N', 'P'],
 });
 
+/** The forward pass by attention_forward.cu, for 64 ROW_TILES queries a block and KEYS keys at a time. */
 export function forwardLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): CudaLaunch {
   const { B, H, M, N } = site.sizes as Record<string, number>;
   const queries = 64 * ROW_TILES;
@@ -112,6 +115,7 @@ export function forwardLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): 
   };
 }
 
+/** dk, dv and the bias's gradient by attention_keys.cu, for 16 WARPS keys a block and QUERIES queries at a time. */
 export function keysLaunch(site: CudaSite, WARPS: number, QUERIES: number): CudaLaunch {
   const { B, H, M, N, P } = site.sizes as Record<string, number>;
   const keys = 16 * WARPS;
@@ -133,6 +137,7 @@ export function keysLaunch(site: CudaSite, WARPS: number, QUERIES: number): Cuda
   };
 }
 
+/** dq by attention_queries.cu, for 64 ROW_TILES queries a block and KEYS keys at a time. */
 export function queriesLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): CudaLaunch {
   const { B, H, M, N } = site.sizes as Record<string, number>;
   const queries = 64 * ROW_TILES;
@@ -152,7 +157,7 @@ export function queriesLaunch(site: CudaSite, ROW_TILES: number, KEYS: number): 
   };
 }
 
-/** One block per tile of a plane; its warps hold 16 queries each. */
+/** ddense by attention_queries.cu: one block per tile of a plane; its warps hold 16 queries each. */
 export function denseLaunch(site: CudaSite): CudaLaunch {
   const { M, N, E, G } = site.sizes as Record<string, number>;
   return {

@@ -55,6 +55,7 @@ export function streamLaunch(site: CudaSite): CudaLaunch {
   };
 }
 
+/** dk, dv and the bias's gradient by attention_keys_sm90.cu, for 64 GROUPS keys a block. */
 export function keysHopperLaunch(site: CudaSite, tune: { GROUPS: number; STAGES: number; BLOCKS: number }): CudaLaunch {
   const { B, H, M, N, P } = site.sizes as Record<string, number>;
   const { GROUPS, STAGES } = tune;
@@ -76,6 +77,7 @@ export function keysHopperLaunch(site: CudaSite, tune: { GROUPS: number; STAGES:
   };
 }
 
+/** dq by attention_queries_sm90.cu, for 64 GROUPS queries a block. */
 export function queriesHopperLaunch(
   site: CudaSite,
   tune: { GROUPS: number; STAGES: number; BLOCKS: number },

@@ -17,7 +17,9 @@ export interface AttentionArrays {
   rng: Values | undefined;
 }
 
+/** The letters of attention.ts; P, E and G are 0 where there is no bias. */
 export type AttentionSizes = Record<'B' | 'M' | 'N' | 'H' | 'D' | 'P' | 'E' | 'G', number>;
+/** The scalars of attention.ts. */
 export type AttentionScalars = Record<'scale' | 'causal' | 'queryOffset' | 'dropout' | 'site', number>;
 
 interface Gradients {
@@ -109,6 +111,7 @@ function* rows(a: AttentionArrays, s: AttentionSizes, c: AttentionScalars): Gene
     for (let h = 0; h < s.H; h++) for (let m = 0; m < s.M; m++) yield new Row(a, s, c, [b, h, m]);
 }
 
+/** The forward pass: `out` [B,M,H,D] and `lse` [B,H,M], complete. */
 export function attend(
   a: AttentionArrays & { out: Values; lse: Values },
   s: AttentionSizes,
@@ -130,6 +133,7 @@ export function attend(
   }
 }
 
+/** The backward pass: complete gradients of the arguments, those of absent ones left out. */
 export function attendBackward(
   a: AttentionArrays & { out: Values; lse: Values; dout: Values } & Gradients,
   s: AttentionSizes,

@@ -114,6 +114,7 @@ export interface Cache {
   values: Tensor;
 }
 
+/** What a call may have besides queries and caches; letters as above. */
 export interface DecodeOptions {
   /** int32 [R]: the queries' indices; later keys are not seen. All are where there is none. */
   position?: Tensor | undefined;

@@ -75,6 +75,7 @@ export const crossEntropyKernel = defineKernel({
   cuda: crossEntropyPlan,
 });
 
+/** What the loss is besides the logits' and labels' cross entropy. */
 export interface CrossEntropyOptions {
   /** Share of the target spread evenly over all classes, 0 when left out. */
   labelSmoothing?: number | undefined;

@@ -22,6 +22,7 @@ import {
   TERMS,
 } from './cross_entropy.ts';
 
+/** The loss's options, and how the logits are made. */
 export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
   /** Factor on the logits, 1 when left out. */
   alpha?: number | undefined;

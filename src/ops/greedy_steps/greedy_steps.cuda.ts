@@ -12,6 +12,7 @@ const MOST_SLOTS = 24;
 const FEWEST_SLOTS = 4;
 /** Shared memory of a block on the devices that have least. */
 const LEAST_SHARED = 101_376;
+/** Rows at most of greedy_steps. */
 export const FEW_ROWS = 8;
 /** Rows of `places`. */
 export const PLACES = 12;

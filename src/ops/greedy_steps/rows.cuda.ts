@@ -23,6 +23,7 @@ const BYTES = 2;
 /** In `places`: the rows of Place in shapes.cuh. */
 const place = { selfNorm: 0, qkv: 1, o: 4, crossNorm: 5, crossQ: 6, crossO: 7, feedNorm: 8, gate: 9, up: 10, down: 11 };
 
+/** Rows at most of greedy_rows. */
 export const MOST_ROWS = 64;
 /** Tokens of a cache that a block of attention has room for. */
 const MOST_KEYS = 2048;

@@ -98,6 +98,7 @@ export const linearInt8Kernel = defineKernel({
   },
 });
 
+/** What a call may have besides x and weights. */
 export interface Int8Options {
   /** rms_norm of x before it is quantised: its weight [I], and what is added to the mean square. */
   norm?: Tensor | undefined;

@@ -14,6 +14,7 @@ import { record, run } from '../../tensor/autograd.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { relativeBiasBackwardPlan, relativeBiasForwardPlan } from './relative_bias.cuda.ts';
 
+/** How positions fall into buckets, their number aside. */
 export interface BucketOptions {
   /** Whether keys after the query have buckets of their own (encoder) or share the query's (decoder). */
   bidirectional: boolean;

@@ -53,6 +53,7 @@ export const ropeKernel = defineKernel({
   cuda: ropePlan,
 });
 
+/** How much of a head turns, how fast, and from where on. */
 export interface RopeOptions {
   /** Values of each head that turn; an even number. */
   rotated: number;
