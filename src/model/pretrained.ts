@@ -10,6 +10,7 @@ import { Parameters } from '../tensor/parameters.ts';
 import { dispose, scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
+import { Lifetime } from '../util/lifetime.ts';
 import { makeFolder, writeWhole } from '../util/new_file.ts';
 import { baseFolder, baseOf, hasAdapters } from './adapter_files.ts';
 import { configText, savedConfig, type T5Config, type T5ConfigInput, t5Config } from './config.ts';
@@ -84,6 +85,8 @@ export class PretrainedT5 {
   /** What is learnt instead of the matrices, where `lora` was asked for. */
   adapters: Adapters | undefined;
   protected readonly encoderParameters: StackParameters<EncoderBlock>;
+  /** Calls that go on for longer than one turn of the event loop say here that they use the parameters. */
+  protected readonly lifetime = new Lifetime('model', () => this.free());
   private readonly recordedStates: RecordedEncoder;
   private readonly recordedOutput: RecordedEncoder;
 
@@ -137,7 +140,11 @@ export class PretrainedT5 {
    * Writes config.json and model.safetensors, each complete or not at all; of a model with adapters these and its head,
    * in PEFT's files: opened as a model, such a folder has them added into the matrices. @throws UsageError if it cannot
    */
-  async save_pretrained(folder: string): Promise<void> {
+  save_pretrained(folder: string): Promise<void> {
+    return this.lifetime.use(() => this.save(folder));
+  }
+
+  private async save(folder: string): Promise<void> {
     makeFolder(folder);
     if (this.adapters) await saveAdapters(folder, this.parameters, this.adapters);
     else await saveWeights(folder, this.parameters);
@@ -148,6 +155,7 @@ export class PretrainedT5 {
 
   /** The encoder's states [B,S,D] after the final norm. @throws UsageError for inputs that are no token ids */
   async encode(inputs: EncoderInputs): Promise<{ last_hidden_state: ResultTensor }> {
+    this.lifetime.check();
     const source = sourceOf(inputs, this.config);
     const states = scope(() => {
       if (this.replays) return this.recordedOutput.states(source);
@@ -158,11 +166,15 @@ export class PretrainedT5 {
 
   /** Runs f, which predicts, with adapters added into the matrices, where there are some: decoding knows no others. */
   whileMerged<R>(f: () => Promise<R>): Promise<R> {
-    return this.adapters ? this.adapters.whileMerged(f) : f();
+    return this.lifetime.use(() => (this.adapters ? this.adapters.whileMerged(f) : f()));
   }
 
-  /** Gives the memory back; the model cannot be used afterwards. */
+  /** Gives the memory back, once the calls that are running have ended; new ones are refused. */
   dispose(): void {
+    void this.lifetime.end();
+  }
+
+  protected free(): void {
     this.recordedStates.dispose();
     this.recordedOutput.dispose();
     this.parameters.dispose();
@@ -172,19 +184,21 @@ export class PretrainedT5 {
    * A loss and its gradient for every parameter, by Hugging Face's names. What the parameters' gradients held is lost.
    * @param compute the loss [1]; other tensors of its result are thrown away
    */
-  protected async gradientsOf(
+  protected gradientsOf(
     compute: () => { loss: Tensor },
   ): Promise<{ loss: number; gradients: Record<string, ResultTensor> }> {
     const { parameters } = this;
-    parameters.trainable();
-    parameters.zeroGradients();
-    const { loss } = differentiate(() => ({ loss: compute().loss }));
-    parameters.finishGradients();
-    // All copies begin now: whoever runs while they are waited for may write gradients of their own.
-    const reading = parameters.places.map(({ name }) => toResult(parameters.get(name).grad!));
-    const [value, ...found] = await Promise.all([takeResult(loss), ...reading]);
-    const gradients = Object.fromEntries(parameters.places.map(({ name }, i) => [name, found[i]!]));
-    return { loss: value.data[0]!, gradients };
+    return this.lifetime.use(async () => {
+      parameters.trainable();
+      parameters.zeroGradients();
+      const { loss } = differentiate(() => ({ loss: compute().loss }));
+      parameters.finishGradients();
+      // All copies begin now: whoever runs while they are waited for may write gradients of their own.
+      const reading = parameters.places.map(({ name }) => toResult(parameters.get(name).grad!));
+      const [value, ...found] = await Promise.all([takeResult(loss), ...reading]);
+      const gradients = Object.fromEntries(parameters.places.map(({ name }, i) => [name, found[i]!]));
+      return { loss: value.data[0]!, gradients };
+    });
   }
 
   /** The encoder's states [B,S,D] as heads read them. */
@@ -207,8 +221,9 @@ export class PretrainedT5 {
     );
   }
 
-  /** What a pass needs; must be called inside a scope when `random` is given. */
+  /** What a pass needs; must be called inside a scope when `random` is given. @throws UsageError after `dispose` */
   protected pass(random?: Random): Pass {
+    this.lifetime.check();
     // On a GPU a norm or an activation costs one more output of a kernel, 1 % of a step in all, and they are a fifth of what a step keeps.
     const onGpu = this.backend.name === 'cuda';
     const { config, adapters } = this;

@@ -138,8 +138,8 @@ export class T5ForConditionalGeneration extends PretrainedT5 {
     return this.whileMerged(() => generate(this.seq2seq, source, this.config, options, this.generation_config));
   }
 
-  override dispose(): void {
+  protected override free(): void {
     endSession(this.seq2seq);
-    super.dispose();
+    super.free();
   }
 }

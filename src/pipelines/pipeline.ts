@@ -12,6 +12,7 @@ import { openWeights } from '../model/weights.ts';
 import { AutoTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { UsageError } from '../util/errors.ts';
+import { Lifetime } from '../util/lifetime.ts';
 import { suggestion } from '../util/suggest.ts';
 import { type FeatureExtraction, featureExtraction, type SentenceSimilarity, sentenceSimilarity } from './features.ts';
 import {
@@ -101,7 +102,7 @@ export interface PipelineParts {
   readonly task: string;
   readonly model: PretrainedT5;
   readonly tokenizer: Tokenizer;
-  /** Frees the model's memory; the pipeline cannot be used afterwards. */
+  /** Frees the model's memory, once the calls that are running have ended; new ones are refused. */
   dispose(): Promise<void>;
 }
 
@@ -143,15 +144,9 @@ export async function pipeline<Task extends keyof Tasks | TranslationTask>(
     opened.dispose();
     throw error;
   }
-  let disposed = false;
-  const guarded = async (...args: unknown[]) => {
-    if (disposed) throw new UsageError(`${task}: used after dispose()`);
-    return call(...args);
-  };
-  const dispose = async () => {
-    if (!disposed) opened.dispose();
-    disposed = true;
-  };
+  const lifetime = new Lifetime(task, () => opened.dispose());
+  const guarded = (...args: unknown[]) => lifetime.use(() => call(...args));
+  const dispose = () => lifetime.end();
   options.progress_callback?.({ status: 'ready', task, model });
   return Object.assign(guarded, { task, model: opened, tokenizer, dispose }) as never;
 }
