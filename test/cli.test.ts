@@ -61,16 +61,38 @@ describe('fat5', () => {
       assert.match(output([...name.split(' '), '--help']), new RegExp(`^usage: fat5 ${name}`, 'm'));
     });
 
+  test('says its version, and helps in either order', () => {
+    const { version } = JSON.parse(readFileSync(fileURLToPath(new URL('../../package.json', import.meta.url)), 'utf8'));
+    assert.equal(output(['--version']), `${version}\n`);
+    assert.equal(output(['help', 'tokenizer', 'train']), output(['tokenizer', 'train', '--help']));
+  });
+
   test('a group lists its commands', () => {
     assert.match(output(['tokenizer', '--help']), /tokenizer train[\s\S]*tokenizer decode/);
   });
 
   test('pretrain --help documents every setting', () => {
-    assert.match(output(['pretrain', '--help']), /optim\.schedule\.warmup_steps +steps until the full learning rate/);
+    const shown = output(['pretrain', '--help']);
+    assert.match(shown, /optim\.schedule\.warmup_steps +steps until the full learning rate/);
+    assert.match(shown, /train\.dtype +type of weights and activations \[float32\|bfloat16\] \(default "float32"\)/);
+    assert.match(output(['finetune', '--help']), /task\.name +\S.* \[text_to_text\|classification\|.*\|mixture\]/);
   });
 
   const mistakes: [string[], number, RegExp][] = [
     [['pretrian'], 2, /^fat5: unknown command "pretrian", did you mean "pretrain"\?\n$/],
+    [['zzzzzzzz'], 2, /^fat5: unknown command "zzzzzzzz", "fat5 --help" lists what there is\n$/],
+    [['--foo'], 2, /^fat5: unknown flag --foo, expected a command first, --help or --version\n$/],
+    [
+      ['pretrain', 'x.yaml', '--steps', '4'],
+      2,
+      /unknown flag --steps, settings are written without "--", as train\.rows/,
+    ],
+    [['pretrain', '.'], 2, /^fat5: \.: is no file, expected a YAML file with a run's settings\n$/],
+    [
+      ['tokenizer', 'decode', '--tokenizer', 'tok', '5 400'],
+      2,
+      /line 1: "400" is not a token id, expected .* below 3\d\d/,
+    ],
     [['tokenizer', 'trian'], 2, /unknown command "tokenizer trian", did you mean "tokenizer train"\?/],
     [['tokenizer', 'encode', '--tokeniser', 'x'], 2, /unknown flag --tokeniser, did you mean "--tokenizer"\?/],
     [['tokenizer', 'encode', '--tokenizer', 'nowhere', 'a'], 2, /nowhere: not found/],

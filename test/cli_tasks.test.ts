@@ -1,6 +1,7 @@
 /** fat5 generate, embed, classify, ner and qa: text or JSON lines in, JSON lines out, in the same order. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +21,7 @@ const folder = mkdtempSync(join(tmpdir(), 'fat5-cli-tasks-'));
 after(() => rmSync(folder, { recursive: true }));
 const device = 'cpu';
 
-function fat5(args: readonly string[], input = '') {
+function fat5(args: readonly string[], input: string | Buffer = '') {
   const env = { ...process.env, FAT5_THREADS: '1' };
   return spawnSync(process.execPath, [main, ...args, '--device', device], {
     cwd: folder,
@@ -144,12 +145,51 @@ test('generate takes the settings of generate as flags', async () => {
   assert.deepEqual(bare, wanted[1]!.outputs);
 });
 
-const mistakes: [string, string[], string, number, RegExp][] = [
+test('what is drawn for a line depends on the seed and the line number, not on the batch', () => {
+  const call = ['generate', 'writer', '--do-sample', '--seed', '3', '--max-new-tokens', '4'];
+  const input = 'who\n'.repeat(7);
+  const found = rows([...call, '--batch', '7'], input);
+  assert.deepEqual(rows([...call, '--batch', '2'], input), found);
+  assert.ok(new Set(found.map(({ output }) => output)).size > 5, JSON.stringify(found));
+});
+
+test('lines of Windows are read as those of others: without byte order mark and carriage returns', () => {
+  const mark = '\ufeff';
+  const texts = (input: string) => rows(['embed', 'encoder'], input).map(({ text }) => text);
+  assert.deepEqual(texts(`${mark}who\r\nAda\r\n`), ['who', 'Ada']);
+  assert.deepEqual(texts(`${mark}{"text":"who"}\r\n\r\n{"text":"Ada"}\r\n`), ['who', 'Ada']);
+  const files = { 'w.jsonl': '{"text":"who"}\r\n', 'w.txt': 'who\r\n', 'w.csv': '"text"\r\n"who"\r\n' };
+  for (const [name, content] of Object.entries(files)) {
+    writeFileSync(join(folder, name), mark + content);
+    assert.deepEqual(
+      rows(['embed', 'encoder', '--input', name]).map(({ text }) => text),
+      ['who'],
+      name,
+    );
+  }
+});
+
+test('a line is answered while the next one is waited for', async () => {
+  const child = spawn(process.execPath, [main, 'embed', 'encoder', '--device', device], { cwd: folder });
+  for (const text of ['who', 'Ada']) {
+    child.stdin.write(`${text}\n`);
+    const [answer] = (await once(child.stdout, 'data')) as [Buffer];
+    assert.equal((JSON.parse(answer.toString()) as { text: string }).text, text);
+  }
+  child.stdin.end();
+  assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
+const mistakes: [string, string[], string | Buffer, number, RegExp][] = [
   ['a setting', ['generate', 'writer', 'a', '--num-beams', 'x'], '', 2, /generate: num_beams is "x", expected a whole/],
   ['a head', ['qa', 'ner', 'a'], '', 2, /has no "qa_outputs.weight", expected the head of a model for question/],
   ['a context', ['qa', 'qa', 'where'], '', 2, /argument 1: no text in "context", expected the context there or a file/],
   ['a field', ['embed', 'encoder'], '{"a":1,"b":2}\n', 2, /standard input:1: no text in "text", the row has a, b/],
   ['a line', ['embed', 'encoder'], '{"text":"a"}\n{"te\n', 3, /standard input:2: invalid JSON/],
+  ['bytes', ['ner', 'ner'], Buffer.from('a\n\nb\xff\n', 'latin1'), 3, /standard input:3: invalid UTF-8/],
+  ['no lines', ['embed', 'encoder'], '', 2, /embed: standard input is empty, expected lines of text or JSON/],
+  ['a model', ['embed', 'rows.jsonl', 'a'], '', 2, /rows\.jsonl: is no folder, expected a model's folder or a run's/],
+  ['a short flag', ['embed', 'encoder', '-n', '3'], '', 2, /embed: unknown flag -n, expected --name; a text that/],
 ];
 for (const [what, args, input, status, message] of mistakes)
   test(`a mistake in ${what} is one line`, () => {

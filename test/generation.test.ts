@@ -260,6 +260,20 @@ test('the same seed draws the same tokens, another one others, and a row the sam
   assert.deepEqual(await model.generate({ input_ids: [input_ids[0]!], ...call, seed: 1 }), [one[0]]);
 });
 
+test('a seed for each source draws for it what it draws alone, with beams and with several answers too', async () => {
+  const seeds = [11, 2 ** 40 + 5];
+  for (const more of [{}, { num_return_sequences: 3 }, { num_beams: 3, num_return_sequences: 2 }]) {
+    const call = { do_sample: true, max_new_tokens: 8, eos_token_id: null, ...more };
+    const both = await model.generate({ ...inputs, ...call, seed: seeds });
+    const alone = [];
+    for (const [b, seed] of seeds.entries()) {
+      const one = { input_ids: [input_ids[b]!], attention_mask: [attention_mask[b]!] };
+      alone.push(...(await model.generate({ ...one, ...call, seed })));
+    }
+    assert.deepEqual(both, alone, JSON.stringify(more));
+  }
+});
+
 test('processors change scores in order, as rows or as one array, and lists nest', async () => {
   class Only extends LogitsProcessor {
     readonly token: number;
@@ -456,6 +470,7 @@ test('options that are unknown, impossible or contradictory are refused in one l
     [{ assistant_model: model }, /assistant_model drafts for one source at a time, but there are 2/],
     [{ generation_config: { top_k: -1 } }, /generation_config: top_k is -1/],
     [{ seed: 0.5 }, /seed is 0.5, expected a whole number/],
+    [{ seed: [1, 2, 3] }, /seed has 3 numbers, expected one or one for each of 2 sources/],
     [{ input_ids: [] }, /input_ids: is empty/],
   ];
   for (const [options, message] of bad)

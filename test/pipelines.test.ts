@@ -1,6 +1,6 @@
 /** pipeline(task, model): exact shapes, and values that can be worked out by hand. */
 import assert from 'node:assert/strict';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -373,6 +373,19 @@ describe('texts from texts', () => {
     );
     assert.ok(new Set(wanted).size > 3, JSON.stringify(wanted));
     await write.dispose();
+  });
+
+  test('that are drawn do not depend on the batch, and a run is opened by its directory', async () => {
+    cpSync(at('text'), at('run/best'), { recursive: true });
+    const found = [];
+    for (const batch_size of [1, 2, 3]) {
+      const write = await pipeline('text2text-generation', at('run'), { device, batch_size });
+      found.push(await write(['who', 'who', 'who'], { do_sample: true, max_new_tokens: 6, seed: 5 }));
+      await write.dispose();
+    }
+    assert.deepEqual(found[1], found[0]);
+    assert.deepEqual(found[2], found[0]);
+    assert.equal(new Set(found[0]!.map(({ generated_text }) => generated_text)).size, 3, JSON.stringify(found[0]));
   });
 
   test("begin with the task's prefix and are decoded as config.json says", async () => {

@@ -1,6 +1,6 @@
 /** Commands and their flags. One table gives the parser, the TypeScript types and --help. */
 import { UsageError } from '../util/errors.ts';
-import { suggestion } from '../util/suggest.ts';
+import { nearest, suggestion } from '../util/suggest.ts';
 
 export interface Flag<V> {
   doc: string;
@@ -70,6 +70,9 @@ export const toggle = (doc: string): Flag<boolean> => ({
   parse: () => true,
 });
 
+/** In the usage of commands that take settings of a file, and values that replace them. */
+export const SETTINGS = '[key.path=value …]';
+
 export type Flags = Record<string, Flag<unknown>>;
 export type Values<F extends Flags> = { [K in keyof F]: F[K] extends Flag<infer V> ? V : never };
 
@@ -94,7 +97,6 @@ export function parseArguments(
 ): { values: Values<Flags>; positionals: string[] } {
   const given = new Map<string, string[]>();
   const positionals: string[] = [];
-  const names = Object.keys(command.flags);
   for (let i = 0; i < argv.length; i++) {
     const argument = argv[i]!;
     if (argument === '--') {
@@ -102,17 +104,17 @@ export function parseArguments(
       break;
     }
     if (!argument.startsWith('--')) {
+      if (/^-[a-z]/i.test(argument))
+        throw new UsageError(
+          `${command.name}: unknown flag ${argument}, expected --name; a text that begins so stands behind "--"`,
+        );
       positionals.push(argument);
       continue;
     }
     const [written, ...rest] = argument.slice(2).split('=');
     const name = written!.replaceAll('_', '-');
     const flag = command.flags[name];
-    if (!flag) {
-      const known = names.map((n) => `--${n}`);
-      const hint = names.length > 0 ? suggestion(`--${name}`, known) : 'it takes none';
-      throw new UsageError(`${command.name}: unknown flag --${written}, ${hint}`);
-    }
+    if (!flag) throw new UsageError(`${command.name}: unknown flag --${written}, ${flagHint(command, name)}`);
     const texts = given.get(name) ?? [];
     given.set(name, texts);
     if (rest.length > 0) texts.push(rest.join('='));
@@ -129,6 +131,15 @@ export function parseArguments(
   if (positionals.length > 0 && !command.positionals)
     throw new UsageError(`${command.name}: unexpected argument "${positionals[0]}"`);
   return { values: valuesOf(command, given), positionals };
+}
+
+function flagHint({ name, flags, positionals }: Command, written: string): string {
+  const known = Object.keys(flags).map((flag) => `--${flag}`);
+  const near = nearest(`--${written}`, known);
+  if (near) return `did you mean "${near}"?`;
+  if (positionals?.usage.includes(SETTINGS))
+    return `settings are written without "--", as train.rows=8; "fat5 ${name} --help" lists them`;
+  return known.length > 0 ? `expected one of ${known.join(', ')}` : 'it takes none';
 }
 
 function valuesOf(command: Command, given: Map<string, string[]>): Values<Flags> {

@@ -1,8 +1,8 @@
 import { convertFormats, convertModel, convertTypes } from '../model/convert.ts';
-import { findModel } from '../train/model_folder.ts';
 import { copyTokenizer } from '../train/run_parts.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, defineCommand } from './command.ts';
+import { modelAt } from './places.ts';
 
 export const convertCommand = defineCommand({
   name: 'convert',
@@ -17,7 +17,7 @@ export const convertCommand = defineCommand({
   async run({ to: format, dtype }, [from, to, ...more]) {
     if (from === undefined || to === undefined || more.length > 0)
       throw new UsageError('convert: expected two folders, the model and where to write it');
-    const folder = await findModel(from);
+    const folder = await modelAt(from);
     const count = await convertModel(folder, to, { format, dtype });
     copyTokenizer(folder, to);
     console.log(`${to}: ${count} tensors from ${folder}`);

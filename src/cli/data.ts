@@ -1,7 +1,7 @@
 import { type PrepareOptions, type PrepareProgress, prepare } from '../data/prepare.ts';
-import { findTokenizer } from '../tokenizer/find_tokenizer.ts';
 import { documentEncoder } from '../train/document_encoder.ts';
 import { choice, defineCommand, integer, many, path, text, toggle } from './command.ts';
+import { tokenizerAt } from './places.ts';
 import { ProgressBar } from './progress_bar.ts';
 
 const automatic = 'auto';
@@ -34,7 +34,7 @@ export const dataPrepare = defineCommand({
       validation_sources: flags.validation,
       validation_every: flags['validation-every'],
       output: flags.output,
-      tokenizer: documentEncoder(await findTokenizer(flags.tokenizer)),
+      tokenizer: documentEncoder(await tokenizerAt(flags.tokenizer)),
       field: flags.field,
       skip_bad: flags['skip-bad'],
       shard_tokens: flags['shard-tokens'],

@@ -4,14 +4,14 @@ import { targetLength } from '../train/batches.ts';
 import { loadTrainConfig } from '../train/config_file.ts';
 import { stepFlops } from '../train/flops.ts';
 import { UsageError } from '../util/errors.ts';
-import { defineCommand, number, optional, table } from './command.ts';
+import { defineCommand, number, optional, SETTINGS, table } from './command.ts';
 import { gemmSpeed } from './gemm_speed.ts';
 
 export const estimate = defineCommand({
   name: 'estimate',
   summary: 'Say what a run will take: parameters, memory, FLOPs and hours.',
   positionals: {
-    usage: 'CONFIG.yaml [key.path=value …]',
+    usage: `CONFIG.yaml ${SETTINGS}`,
     doc: "a run's settings, and settings that replace the file's",
   },
   flags: {

@@ -5,18 +5,19 @@ import { T5ForConditionalGeneration } from '../model/t5.ts';
 import { openTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import { evaluationBatches } from '../train/batches.ts';
 import { loadTrainConfig } from '../train/config_file.ts';
-import { findModel, modelFolder } from '../train/model_folder.ts';
+import { modelFolder } from '../train/model_folder.ts';
 import { runDirectory } from '../train/run_directory.ts';
 import { UsageError } from '../util/errors.ts';
-import { choice, defineCommand, optional, path, text, toggle } from './command.ts';
+import { choice, defineCommand, optional, path, SETTINGS, text, toggle } from './command.ts';
 import { evaluateSuite } from './evaluate_suite.ts';
+import { modelAt } from './places.ts';
 
 export const evaluateCommand = defineCommand({
   name: 'evaluate',
   summary:
     'Measure a model on held-out shards; with --suite fine-tune every checkpoint of a run on tasks and compare them.',
   positionals: {
-    usage: 'RUN|CONFIG.yaml [key.path=value …]',
+    usage: `RUN|CONFIG.yaml ${SETTINGS}`,
     doc: "a run's directory or settings, and settings that replace them; --suite: runs, models, random, the suite's settings",
   },
   flags: {
@@ -46,7 +47,7 @@ export const evaluateCommand = defineCommand({
     const folder =
       flags.model === undefined
         ? modelFolder(isRun ? given : runDirectory(config).directory)
-        : await findModel(flags.model);
+        : await modelAt(flags.model);
     const { device, dtype } = config.train;
     const model = await T5ForConditionalGeneration.from_pretrained(folder, { device, dtype: flags.dtype ?? dtype });
     const held = evaluationBatches({ ...config, model: model.config }, openTokenizer(config.tokenizer));

@@ -3,10 +3,10 @@ import { finetune } from '../finetune/finetune.ts';
 import { scoresLine } from '../finetune/run.ts';
 import { seedTable } from '../finetune/seeds.ts';
 import { settings } from '../train/config_file.ts';
-import { findModel } from '../train/model_folder.ts';
 import { LiveLine } from '../train/reporter.ts';
 import { UsageError } from '../util/errors.ts';
-import { defineCommand, integer, optional, table } from './command.ts';
+import { defineCommand, integer, optional, SETTINGS, table } from './command.ts';
+import { modelAt } from './places.ts';
 import { settingRow } from './pretrain.ts';
 import { stopSignal } from './signals.ts';
 
@@ -14,7 +14,7 @@ export const finetuneCommand = defineCommand({
   name: 'finetune',
   summary: 'Train a model on a task, keep the best step, score it on the test rows; goes on where it was interrupted.',
   positionals: {
-    usage: 'CONFIG.yaml [key.path=value …]',
+    usage: `CONFIG.yaml ${SETTINGS}`,
     doc: "a task's settings, and settings that replace the file's",
   },
   flags: { seeds: optional(integer('several runs with seeds from train.seed on, each in its own folder')) },
@@ -28,7 +28,7 @@ export const finetuneCommand = defineCommand({
       progress: (text: string) => out.progress(text),
       signal: stopSignal(),
     };
-    const model = await findModel(config.model);
+    const model = await modelAt(config.model);
     const result = await finetune({ ...config, model }, parts).finally(() => out.done());
     if (!result) {
       console.log('interrupted; the same command goes on from here');

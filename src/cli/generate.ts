@@ -1,11 +1,12 @@
 import * as z from 'zod';
 import { fillMasks, hasMask } from '../eval/fill.ts';
 import { modes, writeAnswers } from '../eval/texts.ts';
+import { seedsOf } from '../model/generation/draw.ts';
 import { checkGenerationConfig, type GenerationConfig, generationFields } from '../model/generation/options.ts';
 import { T5ForConditionalGeneration } from '../model/t5.ts';
-import { findTokenizer } from '../tokenizer/find_tokenizer.ts';
 import { choice, defineCommand, type Flag, integer, optional, text, toggle } from './command.ts';
 import { answerRows, fieldOf, inputFlags, inputUsage, openInput, printRow } from './input_rows.ts';
+import { tokenizerAt } from './places.ts';
 
 /** Settings that change the form of the result, or need a second model: not for a command. */
 const withheld = ['return_dict_in_generate', 'output_scores', 'output_logits', 'renormalize_logits'];
@@ -18,11 +19,20 @@ const settingFlags: Record<string, Flag<unknown>> = Object.fromEntries(
     const field: z.ZodType = generationFields[name as keyof typeof generationFields];
     const isSwitch =
       field instanceof z.ZodDefault && typeof field.def.defaultValue === 'boolean' && name !== 'early_stopping';
-    const doc = field.description ?? name;
-    const value = { ...text(doc), placeholder: 'VALUE', parse: (texts: string[]) => jsonOrText(texts.at(-1)!) };
+    const fallback = field instanceof z.ZodDefault ? ` (default ${JSON.stringify(field.def.defaultValue)})` : '';
+    const doc = `${field.description}${isSwitch ? '' : fallback}`;
+    const parse = (texts: string[]) => jsonOrText(texts.at(-1)!);
+    const value = { ...text(doc), placeholder: placeholderOf(field), parse };
     return [name.replaceAll('_', '-'), isSwitch ? { ...toggle(doc), default: undefined } : optional<unknown>(value)];
   }),
 );
+
+/** What --help shows for a value: X a number, JSON a list. */
+function placeholderOf(field: z.ZodType): string {
+  const inner = field instanceof z.ZodDefault ? field.unwrap() : field;
+  if (inner instanceof z.ZodNumber) return 'X';
+  return inner instanceof z.ZodArray || inner instanceof z.ZodTuple ? 'JSON' : 'VALUE';
+}
 
 function jsonOrText(written: string): unknown {
   try {
@@ -44,24 +54,29 @@ export const generateCommand = defineCommand({
     ...settingFlags,
   },
   details: () =>
-    'example: fat5 generate runs/quickstart "The license <extra_id_0> under the terms of <extra_id_1>." --text',
+    [
+      `An answer has ${NEW_TOKENS} new tokens at most where neither --max-length nor --max-new-tokens is given. The model's`,
+      'generation_config.json replaces these defaults. JSON is a list such as [5,6] or [[5,6],[7]].',
+      '',
+      'example: fat5 generate runs/quickstart "The license <extra_id_0> under the terms of <extra_id_1>." --text',
+    ].join('\n'),
   async run(flags, given) {
     const { mode, seed, column } = flags;
     const settings = settingsOf(flags);
     const opened = await openInput('generate', flags, given);
-    const tokenizer = await findTokenizer(opened.tokenizer);
+    const tokenizer = await tokenizerAt(opened.tokenizer);
     const model = await T5ForConditionalGeneration.from_pretrained(opened.folder, opened.options);
     const isBounded = (config: GenerationConfig) => typeof (config.max_new_tokens ?? config.max_length) === 'number';
     const options = {
       ...(!isBounded(model.generation_config) && !isBounded(settings) && { max_new_tokens: NEW_TOKENS }),
       ...settings,
-      ...(seed !== undefined && { seed }),
     };
     await answerRows(
       opened,
-      (rows) => {
+      (rows, first) => {
         const texts = rows.map((row) => fieldOf(row, column));
-        return writeAnswers(model, tokenizer, texts, { ...options, mode, rows: opened.batch });
+        const seeds = seed === undefined ? undefined : seedsOf(seed, rows.length, first);
+        return writeAnswers(model, tokenizer, texts, { ...options, seed: seeds, mode, rows: opened.batch });
       },
       (row, outputs) => {
         const source = fieldOf(row, column);

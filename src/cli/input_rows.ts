@@ -1,13 +1,16 @@
 /** Texts that commands read, one row each, and JSON lines that they write: in the order of the input. */
-import { createInterface } from 'node:readline';
+import { setTimeout as wait } from 'node:timers/promises';
 import { devices } from '../backend/devices.ts';
-import { readLines } from '../data/read.ts';
+import { sourceName } from '../data/decompress.ts';
+import { readTextLines } from '../data/read.ts';
 import { hasColumns, jsonObject, type Row, readRows } from '../finetune/rows.ts';
 import type { ModelOptions } from '../model/pretrained.ts';
 import { dtypes } from '../model/storage.ts';
-import { findModel } from '../train/model_folder.ts';
 import { UsageError } from '../util/errors.ts';
 import { choice, integer, many, optional, path, text } from './command.ts';
+import { modelAt } from './places.ts';
+import { ProgressBar } from './progress_bar.ts';
+import { standardInputLines } from './standard_input.ts';
 
 export const inputUsage = {
   usage: 'MODEL [TEXT …]',
@@ -36,50 +39,64 @@ interface InputFlags {
 }
 
 export interface Opened {
+  command: string;
   folder: string;
   tokenizer: string;
   batch: number;
   options: Required<Pick<ModelOptions, 'device' | 'dtype'>>;
-  rows: AsyncIterable<Row>;
+  /** Rows as they arrive. */
+  rows: AsyncIterable<readonly Row[]>;
+  /** What the rows are read from, for errors. */
+  source: string;
 }
 
 /** What flags and arguments mean. @throws UsageError, FormatError if there is no model or nothing to read */
 export async function openInput(command: string, flags: InputFlags, given: readonly string[]): Promise<Opened> {
-  const { batch, column, device, dtype } = flags;
+  const { batch, column, device, dtype, input } = flags;
   if (batch < 1) throw new UsageError(`${command}: --batch: expected a number from 1, got ${batch}`);
   const [place, ...texts] = flags.model === undefined ? given : [flags.model, ...given];
   if (place === undefined)
     throw new UsageError(`${command}: expected a model's folder or a run's, such as runs/quickstart, then texts`);
-  if (texts.length > 0 && flags.input.length > 0)
+  if (texts.length > 0 && input.length > 0)
     throw new UsageError(`${command}: got texts and --input, expected one of them`);
-  const folder = await findModel(place);
+  const folder = await modelAt(place);
   const tokenizer = flags.tokenizer ?? folder;
-  return { folder, tokenizer, batch, options: { device, dtype }, rows: rowsOf(texts, flags.input, column) };
+  const rows = rowsOf(command, texts, input, column);
+  const source = input.length > 0 ? input.join(' ') : 'standard input';
+  return { command, folder, tokenizer, batch, options: { device, dtype }, rows, source };
 }
 
-async function* rowsOf(texts: readonly string[], files: readonly string[], column: string): AsyncGenerator<Row> {
-  if (texts.length > 0) for (const [i, value] of texts.entries()) yield row(`argument ${i + 1}`, value);
-  else if (files.length > 0)
-    for (const file of files)
-      if (hasColumns(file)) yield* readRows([file], [column]);
-      else
-        for await (const { number, bytes } of readLines(file, () => {}))
-          yield row(`${file}:${number}`, bytes.toString('utf8').replace(/\r$/, ''));
-  else yield* standardInput();
+async function* rowsOf(
+  command: string,
+  texts: readonly string[],
+  files: readonly string[],
+  column: string,
+): AsyncGenerator<readonly Row[]> {
+  if (texts.length > 0) yield texts.map((value, i) => row(`argument ${i + 1}`, value));
+  else if (files.length === 0) yield* standardInput(command);
+  for (const file of files)
+    if (hasColumns(file))
+      for await (const one of readRows([file], [column], 'name another one with --column')) yield [one];
+    else
+      for await (const { first, lines } of readTextLines(file))
+        yield lines.map((value, i) => row(`${file}:${first + i}`, value));
 }
 
 /** A line of text as a row. */
 const row = (place: string, value: string): Row => ({ place, values: { text: value } });
 
 /** Lines of standard input: JSON if the first one begins as an object does, else text. */
-async function* standardInput(): AsyncGenerator<Row> {
-  let number = 0;
-  let isJson = false;
-  for await (const line of createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY })) {
-    const place = `standard input:${++number}`;
-    if (number === 1) isJson = line.startsWith('{');
-    if (!isJson) yield row(place, line);
-    else if (line.trim() !== '') yield { place, values: jsonObject(line, place) };
+async function* standardInput(command: string): AsyncGenerator<readonly Row[]> {
+  let isJson: boolean | undefined;
+  for await (const { first, lines } of standardInputLines(command)) {
+    isJson ??= lines[0]!.startsWith('{');
+    const rows = lines.map((line, i) => row(`${sourceName('-')}:${first + i}`, line));
+    const isBlank = ({ values }: Row) => (values.text as string).trim() === '';
+    yield isJson
+      ? rows
+          .filter((one) => !isBlank(one))
+          .map(({ place, values }) => ({ place, values: jsonObject(values.text as string, place) }))
+      : rows;
   }
 }
 
@@ -92,26 +109,59 @@ export function fieldOf({ place, values }: Row, column: string): string {
   throw new UsageError(`${place}: no text in "${column}", the row has ${fields}; name another one with --column`);
 }
 
-/** Batches that are read ahead, so that texts of similar length meet. */
+/** Batches that are read ahead, so that texts of similar length meet: at first few, so that answers come soon. */
 const BATCHES_AHEAD = 32;
+/** Milliseconds without a new row after which those that are here are answered: somebody may wait for that. */
+const IDLE = 100;
 
-/** Answers rows in order as they are read: `answer` gets some at a time, `write` gets each with its answer. */
+/**
+ * Answers rows in order as they are read: `answer` gets some at a time, with the number of the first, `write` gets each
+ * with its answer. @throws UsageError if there are no rows
+ */
 export async function answerRows<A>(
-  { rows, batch }: Opened,
-  answer: (rows: readonly Row[]) => Promise<readonly A[]>,
+  { command, rows, batch, source }: Opened,
+  answer: (rows: readonly Row[], first: number) => Promise<readonly A[]>,
   write: (row: Row, answer: A) => void,
 ): Promise<void> {
+  const bar = process.stdout.isTTY ? undefined : new ProgressBar(command);
   let waiting: Row[] = [];
+  let answered = 0;
+  let ahead = 1;
   const flush = async () => {
-    const answers = waiting.length > 0 ? await answer(waiting) : [];
-    for (const [i, one] of waiting.entries()) write(one, answers[i]!);
-    waiting = [];
+    for (let size = batch * ahead; waiting.length > 0; size = batch * ahead) {
+      const some = waiting.slice(0, size);
+      waiting = waiting.slice(size);
+      const answers = await answer(some, answered);
+      for (const [i, one] of some.entries()) write(one, answers[i]!);
+      answered += some.length;
+      ahead = Math.min(2 * ahead, BATCHES_AHEAD);
+      bar?.update(undefined, `${answered} rows`);
+    }
   };
-  for await (const one of rows) {
-    waiting.push(one);
-    if (waiting.length >= batch * BATCHES_AHEAD) await flush();
+  const arriving = rows[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = arriving.next();
+      next.catch(() => {}); // thrown where it is awaited
+      if (waiting.length >= batch * ahead || (waiting.length > 0 && (await isSlow(next)))) await flush();
+      const { done, value } = await next;
+      if (done) break;
+      waiting.push(...value);
+    }
+    await flush();
+  } finally {
+    bar?.done();
   }
-  await flush();
+  if (answered === 0) throw new UsageError(`${command}: ${source} is empty, expected lines of text or JSON`);
+}
+
+/** Whether something takes longer than people like to wait. */
+async function isSlow(next: Promise<unknown>): Promise<boolean> {
+  const waiting = new AbortController();
+  const slow = wait(IDLE, true, { signal: waiting.signal }).catch(() => true);
+  const found = await Promise.race([next.then(() => false), slow]);
+  waiting.abort();
+  return found;
 }
 
 /** Prints a row with what was found as one line of JSON. */

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** The program `fat5`: finds the command, runs it, turns errors into one line and an exit status. */
+import { readFileSync } from 'node:fs';
 import { FormatError, UsageError } from '../util/errors.ts';
-import { suggestion } from '../util/suggest.ts';
+import { nearest } from '../util/suggest.ts';
 import { type Command, help, parseArguments, table } from './command.ts';
 
 /** Every command and where it lives; a module is loaded when its command is called. */
@@ -27,12 +28,20 @@ const commands: Record<string, () => Promise<Command>> = {
 };
 
 async function main(argv: string[]): Promise<void> {
-  const words = argv.filter((a) => !a.startsWith('-'));
+  const asked = argv.slice(0, argv.indexOf('--') < 0 ? undefined : argv.indexOf('--')); // what follows "--" is text
+  const wantsHelp = asked.includes('--help') || asked.includes('-h') || argv[0] === 'help';
+  const rest = argv[0] === 'help' ? argv.slice(1) : argv;
+  if (['--version', '-v', 'version'].includes(rest[0]!)) {
+    console.log(version());
+    return;
+  }
+  if (rest[0]?.startsWith('-') && !wantsHelp)
+    throw new UsageError(`fat5: unknown flag ${rest[0]}, expected a command first, --help or --version`);
+  const words = rest.filter((a) => !a.startsWith('-'));
   const name = [words.slice(0, 2).join(' '), words[0] ?? ''].find((n) => Object.hasOwn(commands, n));
-  const wantsHelp = argv.includes('--help') || argv.includes('-h') || words[0] === 'help';
   if (name === undefined) {
     const group = Object.keys(commands).filter((n) => n.startsWith(`${words[0]} `));
-    if (words.length > 0 && words[0] !== 'help' && (group.length === 0 || (words.length > 1 && !wantsHelp)))
+    if (words.length > 0 && (group.length === 0 || (words.length > 1 && !wantsHelp)))
       throw new UsageError(`fat5: unknown command "${words.slice(0, group.length ? 2 : 1).join(' ')}", ${near(words)}`);
     console.log(await overview(group.length > 0 ? group : Object.keys(commands)));
     return;
@@ -42,23 +51,27 @@ async function main(argv: string[]): Promise<void> {
     console.log(help(command));
     return;
   }
-  const { values, positionals } = parseArguments(command, argv.slice(name.split(' ').length));
+  const { values, positionals } = parseArguments(command, rest.slice(name.split(' ').length));
   await command.run(values, positionals);
+}
+
+function version(): string {
+  const file = new URL('../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 function near(words: string[]): string {
   const names = Object.keys(commands);
-  const hint = suggestion(words.slice(0, 2).join(' '), names);
-  return hint.startsWith('did')
-    ? hint
-    : suggestion(words[0]!, [...new Set(names.flatMap((n) => [n, n.split(' ')[0]!]))]);
+  const groups = names.map((name) => name.split(' ')[0]!);
+  const meant = nearest(words.slice(0, 2).join(' '), names) ?? nearest(words[0]!, [...names, ...groups]);
+  return meant ? `did you mean "${meant}"?` : '"fat5 --help" lists what there is';
 }
 
 async function overview(names: string[]): Promise<string> {
   const loaded = await Promise.all(names.map((name) => commands[name]!()));
   const rows = loaded.map((command) => [command.name, command.summary]);
   return [
-    'fat5: pre-train, evaluate and run T5/UL2 encoder-decoder models.',
+    'fat5: pre-train, fine-tune, evaluate and run T5/UL2 encoder-decoder models.',
     '',
     'usage: fat5 COMMAND [config.yaml] [key.path=value …] [--flags]',
     '',

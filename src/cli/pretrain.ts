@@ -1,16 +1,16 @@
 import { heldOutLoss } from '../eval/held_out.ts';
-import { loadTrainConfig, settings } from '../train/config_file.ts';
+import { loadTrainConfig, type Setting, settings } from '../train/config_file.ts';
 import { pretrain } from '../train/pretrain.ts';
 import { ConsoleReporter } from '../train/reporter.ts';
 import { UsageError } from '../util/errors.ts';
-import { defineCommand, table } from './command.ts';
+import { defineCommand, SETTINGS, table } from './command.ts';
 import { stopSignal } from './signals.ts';
 
 export const pretrainCommand = defineCommand({
   name: 'pretrain',
   summary: 'Pre-train a model from token shards; goes on where an interrupted run stopped.',
   positionals: {
-    usage: 'CONFIG.yaml [key.path=value …]',
+    usage: `CONFIG.yaml ${SETTINGS}`,
     doc: "a run's settings, and settings that replace the file's",
   },
   flags: {},
@@ -28,6 +28,7 @@ export const pretrainCommand = defineCommand({
   },
 });
 
-export function settingRow({ key, doc, default: value }: ReturnType<typeof settings>[number]): [string, string] {
-  return [key, `${doc}${value === undefined ? '' : ` (default ${JSON.stringify(value)})`}`];
+export function settingRow({ key, doc, choices, default: value }: Setting): [string, string] {
+  const parts = [doc, choices && `[${choices.join('|')}]`, value !== undefined && `(default ${JSON.stringify(value)})`];
+  return [key, parts.filter(Boolean).join(' ')];
 }

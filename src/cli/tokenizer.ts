@@ -1,33 +1,14 @@
 import { once } from 'node:events';
-import { createInterface } from 'node:readline';
-import { findTokenizer } from '../tokenizer/find_tokenizer.ts';
+import type { TextLines } from '../data/read.ts';
 import { UsageError } from '../util/errors.ts';
 import { defineCommand, path, toggle } from './command.ts';
-
-/** The arguments, or the lines of standard input. */
-export async function* inputLines(given: readonly string[]): AsyncGenerator<string> {
-  if (given.length > 0) yield* given;
-  else
-    for await (const line of createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
-}
+import { tokenizerAt } from './places.ts';
+import { standardInputLines } from './standard_input.ts';
 
 /** The arguments, or the lines of standard input as they arrive, those of one read together. */
-async function* lineBatches(given: readonly string[]): AsyncGenerator<readonly string[]> {
-  if (given.length > 0) {
-    yield given;
-    return;
-  }
-  let pending: string[] = []; // of a line that has not ended
-  for await (const part of process.stdin.setEncoding('utf8') as AsyncIterable<string>) {
-    const lines = part.split(/\r?\n/);
-    pending.push(lines[0]!);
-    if (lines.length === 1) continue;
-    lines[0] = pending.join('').replace(/\r$/, '');
-    pending = [lines.pop()!];
-    yield lines;
-  }
-  const last = pending.join('');
-  if (last !== '') yield [last];
+async function* batchesOf(command: string, given: readonly string[]): AsyncGenerator<TextLines> {
+  if (given.length > 0) yield { first: 1, lines: given };
+  else yield* standardInputLines(command);
 }
 
 export const tokenizerEncode = defineCommand({
@@ -40,8 +21,8 @@ export const tokenizerEncode = defineCommand({
     'no-special-tokens': toggle('leave the end of sequence out'),
   },
   async run(flags, texts) {
-    const tokenizer = await findTokenizer(flags.tokenizer);
-    for await (const batch of lineBatches(texts)) {
+    const tokenizer = await tokenizerAt(flags.tokenizer);
+    for await (const { lines: batch } of batchesOf('tokenizer encode', texts)) {
       const { ids, offsets } = tokenizer.encodeBatch(batch, { add_special_tokens: !flags['no-special-tokens'] });
       let shown = '';
       for (let i = 0; i < batch.length; i++) {
@@ -65,16 +46,19 @@ export const tokenizerDecode = defineCommand({
     tokenizer: path('folder with a tokenizer, or a name on the hub'),
     'skip-special-tokens': toggle('leave special tokens out'),
   },
-  async run(flags, lines) {
-    const tokenizer = await findTokenizer(flags.tokenizer);
-    for await (const line of inputLines(lines)) {
-      const ids = line.split(/[\s,]+/).filter((word) => word !== '');
-      const wrong = ids.find((word) => !/^\d+$/.test(word));
-      if (wrong !== undefined)
-        throw new UsageError(`tokenizer decode: "${wrong}" is not a token id, expected whole numbers`);
-      console.log(
-        JSON.stringify(tokenizer.decode(ids.map(Number), { skip_special_tokens: flags['skip-special-tokens'] })),
-      );
-    }
+  async run(flags, given) {
+    const tokenizer = await tokenizerAt(flags.tokenizer);
+    for await (const { first, lines } of batchesOf('tokenizer decode', given))
+      for (const [i, line] of lines.entries()) {
+        const words = line.split(/[\s,]+/).filter((word) => word !== '');
+        const wrong = words.find((word) => !/^\d+$/.test(word) || Number(word) >= tokenizer.vocab_size);
+        if (wrong !== undefined)
+          throw new UsageError(
+            `tokenizer decode: line ${first + i}: "${wrong}" is not a token id, expected whole numbers below ${tokenizer.vocab_size}`,
+          );
+        console.log(
+          JSON.stringify(tokenizer.decode(words.map(Number), { skip_special_tokens: flags['skip-special-tokens'] })),
+        );
+      }
   },
 });

@@ -1,10 +1,10 @@
 import { basename } from 'node:path';
 import { expandSources } from '../data/glob.ts';
 import { readDocuments } from '../data/read.ts';
-import { findTokenizer } from '../tokenizer/find_tokenizer.ts';
 import { TokenizerMeter, type TokenizerStatistics } from '../tokenizer/statistics.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { defineCommand, many, optional, path, text } from './command.ts';
+import { tokenizerAt } from './places.ts';
 import { ProgressBar } from './progress_bar.ts';
 
 const percent = (share: number) => `${(100 * share).toFixed(share > 0 && share < 0.001 ? 4 : 2)} %`;
@@ -74,7 +74,7 @@ export const tokenizerInspect = defineCommand({
     ].join('\n'),
   async run({ tokenizer: folder, against, corpus, field }, texts) {
     const folders = against === undefined ? [folder] : [folder, against];
-    const tokenizers = await Promise.all(folders.map((each) => findTokenizer(each)));
+    const tokenizers = await Promise.all(folders.map((each) => tokenizerAt(each)));
     tokenizers.forEach((tokenizer, i) => {
       console.log(summary(folders[i]!, tokenizer));
     });

@@ -8,6 +8,9 @@ import { unzstd } from './zstd.ts';
 /** Told how many stored bytes have been read since the last call. */
 export type OnBytes = (bytes: number) => void;
 
+/** What errors call a source. */
+export const sourceName = (path: string): string => (path === '-' ? 'standard input' : path);
+
 type Compression = 'gzip' | 'zstd' | 'none';
 
 function compressionOf(first: Buffer): Compression {
@@ -26,7 +29,7 @@ async function* stored(path: string, onBytes: OnBytes): AsyncGenerator<Buffer> {
       yield part as Buffer;
     }
   } catch (cause) {
-    throw new UsageError(`${path}: cannot be read: ${(cause as Error).message}`, { cause });
+    throw new UsageError(`${sourceName(path)}: cannot be read: ${(cause as Error).message}`, { cause });
   }
 }
 
@@ -70,6 +73,6 @@ export async function* openBytes(path: string, onBytes: OnBytes): AsyncGenerator
     const why = (cause as Error).message;
     const state = /unexpected e(nd of file|of)/i.test(why) ? 'is truncated' : `is corrupted (${why})`;
     const what = `the ${compression} stream ${state} after ${bytes} decompressed bytes`;
-    throw new FormatError(`${path}: ${what}; copy or download the file again`, { cause });
+    throw new FormatError(`${sourceName(path)}: ${what}; copy or download the file again`, { cause });
   }
 }

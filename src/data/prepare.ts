@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { lockFolder } from '../util/lock.ts';
+import { sourceName } from './decompress.ts';
 import { expandSources } from './glob.ts';
 import { type Manifest, manifestPath, readManifest, type Split, writeManifest } from './manifest.ts';
 import { formatOf, type ReadOptions, readDocuments } from './read.ts';
@@ -140,7 +141,7 @@ async function* batches(
       record++;
       if (source === start.source && record <= start.record) continue;
       if ('bad' in found) {
-        bad = onBad(`${path}:${found.line}: ${found.bad}`);
+        bad = onBad(`${sourceName(path)}:${found.line}: ${found.bad}`);
         continue;
       }
       const held = fixed === 'train' && validation_every > 0 && crc32(found.text) % validation_every === 0;
@@ -268,7 +269,9 @@ async function prepareLocked(
     }
     const { train } = manifest.splits;
     if (train.length === 0 && shards.documents === 0)
-      throw new UsageError(`${options.sources.join(' ')}: no document has any text (${bad} bad records)`);
+      throw new UsageError(
+        `${options.sources.map(sourceName).join(' ')}: no document has any text (${bad} bad records), expected some`,
+      );
     shards.commit({ position: { source: inputs.sources.length, record: 0 }, bad, complete: true });
   } catch (error) {
     shards.abandon();

@@ -4,7 +4,7 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { FormatError, UsageError } from '../util/errors.ts';
-import { type OnBytes, openBytes } from './decompress.ts';
+import { type OnBytes, openBytes, sourceName } from './decompress.ts';
 
 export interface ReadOptions {
   /** 'text' or 'jsonl' for every source; by the file's name when absent. */
@@ -45,14 +45,54 @@ export async function* readLines(path: string, onBytes: OnBytes): AsyncGenerator
     if (start < part.length) {
       pending.push(part.subarray(start));
       pendingBytes += part.length - start;
-      if (pendingBytes > LARGEST_BYTES)
-        throw new FormatError(`${path}:${number + 1}: a line of more than ${LARGEST_BYTES} bytes, expected text lines`);
+      if (pendingBytes > LARGEST_BYTES) throw tooLong(path, number + 1);
     }
   }
   if (pending.length > 0) yield { number: ++number, bytes: Buffer.concat(pending) };
 }
 
+const tooLong = (path: string, line: number) =>
+  new FormatError(`${sourceName(path)}:${line}: a line of more than ${LARGEST_BYTES} bytes, expected text lines`);
+
 const withoutMark = (text: string): string => (text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
+
+/** Lines without their ends and the byte order mark; `first` is the number of the first one, counted from one. */
+export interface TextLines {
+  first: number;
+  lines: readonly string[];
+}
+
+/** The lines of a text file as they arrive, those of one read together. @throws FormatError naming a line that is not UTF-8 */
+export async function* readTextLines(path: string): AsyncGenerator<TextLines> {
+  let first = 1;
+  let pending: Buffer[] = [];
+  let pendingBytes = 0;
+  for await (const part of openBytes(path, () => {})) {
+    const end = part.lastIndexOf(10);
+    if (end >= 0) {
+      const lines = linesOf(Buffer.concat([...pending, part.subarray(0, end)]), path, first);
+      yield { first, lines };
+      first += lines.length;
+      pending = [];
+      pendingBytes = 0;
+    }
+    const rest = part.subarray(end + 1);
+    if (rest.length > 0) pending.push(rest);
+    pendingBytes += rest.length;
+    if (pendingBytes > LARGEST_BYTES) throw tooLong(path, first);
+  }
+  if (pending.length > 0) yield { first, lines: linesOf(Buffer.concat(pending), path, first) };
+}
+
+function linesOf(bytes: Buffer, path: string, first: number): string[] {
+  if (!isUtf8(bytes)) {
+    const before = bytes.toString('latin1').split('\n'); // byte for byte
+    const line = before.findIndex((text) => !isUtf8(Buffer.from(text, 'latin1')));
+    throw new FormatError(`${sourceName(path)}:${first + line}: invalid UTF-8, expected text in UTF-8`);
+  }
+  const text = bytes.toString('utf8');
+  return (first === 1 ? withoutMark(text) : text).split('\n').map((line) => line.replace(/\r$/, ''));
+}
 
 /** The text of one JSON line, null for a blank one. @throws FormatError saying what is wrong with it */
 function textOfJson(bytes: Buffer, field: string): string | null {
@@ -84,7 +124,9 @@ export function formatOf(path: string, options: Pick<ReadOptions, 'format'>): 't
   const name = path.replace(/\.(gz|zst)$/i, '');
   if (/\.(jsonl|ndjson)$/i.test(name)) return 'jsonl';
   if (path === '-' || /\.(txt|text|md|markdown|rst)$/i.test(name)) return 'text';
-  throw new UsageError(`${path}: unknown kind of file, expected .txt, .md, .rst or .jsonl, or format: text or jsonl`);
+  throw new UsageError(
+    `${path}: unknown kind of file, expected .txt, .md, .rst or .jsonl, or format: text or jsonl (--format)`,
+  );
 }
 
 /**
@@ -106,7 +148,7 @@ export async function* readDocuments(
     } catch (cause) {
       const why = (cause as Error).message;
       const remedy = 'repair it, or leave such lines out with skip_bad (--skip-bad)';
-      if (!options.skip_bad) throw new FormatError(`${path}:${line}: ${why}; ${remedy}`, { cause });
+      if (!options.skip_bad) throw new FormatError(`${sourceName(path)}:${line}: ${why}; ${remedy}`, { cause });
       yield { line, bad: why };
     }
   }
@@ -131,7 +173,7 @@ export async function* readDocuments(
     size += bytes.length + 1;
     if (size > LARGEST_BYTES)
       throw new UsageError(
-        `${path}: one document of more than ${LARGEST_BYTES} bytes; give document: line or document: blank-line`,
+        `${sourceName(path)}: one document of more than ${LARGEST_BYTES} bytes; give document: line or document: blank-line`,
       );
   }
   if (parts.length > 0) yield* record(first, Buffer.concat(parts));

@@ -10,7 +10,9 @@ import { hasMask } from './fill.ts';
 export const modes = ['auto', 'R', 'S', 'X', 'none'] as const;
 export type Mode = (typeof modes)[number];
 
-export interface WriteOptions extends GenerateOptions {
+export interface WriteOptions extends Omit<GenerateOptions, 'seed'> {
+  /** For each text. */
+  seed?: readonly number[] | undefined;
   /** Token in front of the source; auto: R where there are masks, S elsewhere, none if the tokenizer has no modes. */
   mode: Mode;
 }
@@ -30,19 +32,26 @@ export async function writeAnswers(
   model: T5ForConditionalGeneration,
   tokenizer: Tokenizer,
   texts: readonly string[],
-  { mode, rows, ...options }: WriteOptions & { rows: number },
+  { mode, rows, seed: seeds, ...options }: WriteOptions & { rows: number },
 ): Promise<string[][]> {
   const sentinels = new Set(tokenizer.sentinels);
   const special = new Set(tokenizer.file.added_tokens.filter((token) => token.special).map((token) => token.id));
   const textOf = (ids: readonly number[]) =>
     tokenizer.decode(ids.filter((id) => sentinels.has(id) || !special.has(id))).trim();
   return inGroups(
-    texts.map((text) => [...modePrefix(tokenizer, text, mode), ...encodeMasked(tokenizer, text)]),
+    texts.map((text, i) => ({
+      ids: [...modePrefix(tokenizer, text, mode), ...encodeMasked(tokenizer, text)],
+      seed: seeds?.[i],
+    })),
     rows,
-    (ids) => ids.length,
+    ({ ids }) => ids.length,
     async (group) => {
-      const inputs = padded(group, model.config.pad_token_id);
-      const call = { ...options, tokenizer, return_dict_in_generate: false };
+      const inputs = padded(
+        group.map(({ ids }) => ids),
+        model.config.pad_token_id,
+      );
+      const own = seeds && { seed: group.map((one) => one.seed!) };
+      const call = { ...options, ...own, tokenizer, return_dict_in_generate: false };
       const written = ((await model.generate({ ...inputs, ...call })) as number[][]).map(textOf);
       const each = written.length / group.length;
       return group.map((_, i) => written.slice(i * each, (i + 1) * each));

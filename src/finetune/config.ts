@@ -90,6 +90,7 @@ export const finetuneConfigSchema = z.strictObject({
       (typeof taskSettings)['text_to_text'],
       ...(typeof taskSettings)[keyof typeof taskSettings][],
     ],
+    `one of ${Object.keys(taskSettings).join(', ')}`,
   ),
   data,
   optim: optim.prefault({ name: 'adamw', learning_rate: 3e-4, schedule: { name: 'linear' } }),

@@ -2,11 +2,10 @@
  * Rows of labelled data: JSON Lines, CSV and TSV with a header line, CoNLL (a token and its columns a line, a blank line
  * between sentences); plain, gzip or zstd; files, folders and globs.
  */
-import { isUtf8 } from 'node:buffer';
 import { parse } from 'csv-parse';
 import { openBytes } from '../data/decompress.ts';
 import { expandSources } from '../data/glob.ts';
-import { readLines } from '../data/read.ts';
+import { readTextLines } from '../data/read.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 
 /** One row as it was read. */
@@ -43,16 +42,20 @@ function formatOf(path: string): Format {
 }
 
 /**
- * The rows of files, in order. @param needed columns that every row must have
+ * The rows of files, in order. @param needed columns that every row must have @param remedy for a row without them
  * @throws UsageError for a missing file or column, naming the columns there are; FormatError for a damaged file
  */
-export async function* readRows(sources: readonly string[], needed: readonly string[]): AsyncGenerator<Row> {
+export async function* readRows(
+  sources: readonly string[],
+  needed: readonly string[],
+  remedy = "name one of them in the task's settings",
+): AsyncGenerator<Row> {
   for (const { path } of expandSources(sources)) {
     for await (const row of read(path, formatOf(path))) {
       const missing = needed.find((column) => row.values[column] === undefined || row.values[column] === null);
       if (missing !== undefined)
         throw new UsageError(
-          `${row.place}: no column "${missing}", it has ${Object.keys(row.values).join(', ') || 'none'}; name one of them in the task's settings`,
+          `${row.place}: no column "${missing}", it has ${Object.keys(row.values).join(', ') || 'none'}; ${remedy}`,
         );
       yield row;
     }
@@ -80,11 +83,8 @@ function read(path: string, format: Format): AsyncGenerator<Row> {
 }
 
 async function* textLines(path: string): AsyncGenerator<{ place: string; text: string }> {
-  for await (const { number, bytes } of readLines(path, () => {})) {
-    const place = `${path}:${number}`;
-    if (!isUtf8(bytes)) throw new FormatError(`${place}: invalid UTF-8, expected text in UTF-8`);
-    yield { place, text: bytes.toString('utf8').replace(/\r$/, '') };
-  }
+  for await (const { first, lines } of readTextLines(path))
+    for (const [i, text] of lines.entries()) yield { place: `${path}:${first + i}`, text };
 }
 
 async function* jsonRows(path: string): AsyncGenerator<Row> {

@@ -1,4 +1,5 @@
 /** text2text-generation, summarization and translation: one text in, one text (or several) out. */
+import { seedsOf } from '../model/generation/draw.ts';
 import type { GenerateOptions } from '../model/generation/generate.ts';
 import type { T5ForConditionalGeneration } from '../model/t5.ts';
 import { UsageError } from '../util/errors.ts';
@@ -101,12 +102,19 @@ async function write(
     tokenizer,
     return_dict_in_generate: false,
   };
+  const { seed } = options;
+  const seeds = typeof seed === 'number' ? seedsOf(seed, texts.length) : seed;
   const answers = await inGroups(
-    encodeTexts(parts, texts, tokenizer_options),
+    encodeTexts(parts, texts, tokenizer_options).map((ids, i) => ({ ids, seed: seeds?.[i] })),
     batch_size,
-    (ids) => ids.length,
+    ({ ids }) => ids.length,
     async (group) => {
-      const outputs = (await model.generate({ ...padded(group, model.config.pad_token_id), ...call })) as number[][];
+      const inputs = padded(
+        group.map(({ ids }) => ids),
+        model.config.pad_token_id,
+      );
+      const own = seeds && { seed: group.map((one) => one.seed!) };
+      const outputs = (await model.generate({ ...inputs, ...call, ...own })) as number[][];
       const each = outputs.length / group.length;
       const written = outputs.map((ids) => tokenizer.decode(ids, { skip_special_tokens: true }));
       return group.map((_, i) => written.slice(i * each, (i + 1) * each));

@@ -1,4 +1,5 @@
 /** `pipeline(task, model)`: a model and its tokenizer behind one function, with transformers.js's arguments and results. */
+import { existsSync } from 'node:fs';
 import { type HubProgress, resolveModel } from '../hub/hub.ts';
 import {
   T5EncoderModel,
@@ -11,6 +12,7 @@ import { T5ForConditionalGeneration } from '../model/t5.ts';
 import { openWeights } from '../model/weights.ts';
 import { AutoTokenizer } from '../tokenizer/auto_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { modelFolder } from '../train/model_folder.ts';
 import { UsageError } from '../util/errors.ts';
 import { Lifetime } from '../util/lifetime.ts';
 import { suggestion } from '../util/suggest.ts';
@@ -116,7 +118,7 @@ const optionNames = [
 ];
 
 /**
- * Opens a model, from a folder or by its name on the hub, for a task. The result is a function of texts and options; see the task's type for what it gives.
+ * Opens a model for a task: a folder, a run's directory or a name on the hub. The result is a function of texts and options; see the task's type for what it gives.
  * @throws UsageError for a task that there is not, or a model without the head that the task needs
  */
 export async function pipeline<Task extends keyof Tasks | TranslationTask>(
@@ -130,7 +132,7 @@ export async function pipeline<Task extends keyof Tasks | TranslationTask>(
   checkOptions('pipeline', options, optionNames);
   const { batch_size = BATCH } = options;
   checkCount('pipeline', 'batch_size', batch_size);
-  const folder = await resolveModel(model, options);
+  const folder = existsSync(model) ? modelFolder(model) : await resolveModel(model, options);
   const tokenizer = await AutoTokenizer.from_pretrained(options.tokenizer ?? folder, { ...options, revision: 'main' });
   const { device } = options;
   const dtype = typeNames[options.dtype as keyof typeof typeNames] ?? options.dtype;

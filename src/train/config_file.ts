@@ -1,5 +1,5 @@
 /** Reads a run's settings from a YAML file and `key.path=value` overrides; unknown keys are errors. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { parse as parseYaml, stringify } from 'yaml';
 import * as z from 'zod';
@@ -8,6 +8,9 @@ import { scheduleDefaults } from '../optim/schedule.ts';
 import { UsageError } from '../util/errors.ts';
 import { suggestion } from '../util/suggest.ts';
 import { objectiveDefaults, type TrainConfig, trainConfigSchema } from './config.ts';
+
+/** Characters of a wrong value that an error repeats. */
+const LONGEST_VALUE = 100;
 
 type Tree = Record<string, unknown>;
 const isTree = (value: unknown): value is Tree => typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -31,7 +34,9 @@ export function readSettings(path: string, overrides: readonly string[]): Tree {
 
 /** The map at the top of a YAML file. @param what it is, for the error's text @throws UsageError */
 export function readYaml(path: string, what = "a run's settings"): Tree {
-  if (!existsSync(path)) throw new UsageError(`${path}: not found, expected a YAML file with ${what}`);
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (!found?.isFile())
+    throw new UsageError(`${path}: ${found ? 'is no file' : 'not found'}, expected a YAML file with ${what}`);
   let tree: unknown;
   try {
     tree = parseYaml(readFileSync(path, 'utf8')) ?? {};
@@ -82,7 +87,9 @@ export function checkSettings<S extends z.ZodObject>(schema: S, given: unknown, 
   }
   const value = path.reduce<unknown>((v, key) => (v as Tree | undefined)?.[key], tree);
   const expected = issue.message.replace(/^Invalid input: expected /, '');
-  const what = value === undefined ? 'is missing' : `is ${JSON.stringify(value)}`;
+  const shown = JSON.stringify(value) ?? '';
+  const short = shown.length > LONGEST_VALUE ? `${shown.slice(0, LONGEST_VALUE)}…` : shown;
+  const what = value === undefined ? 'is missing' : `is ${short}`;
   throw new UsageError(`${source}: ${path.join('.')} ${what}, expected ${expected}`);
 }
 
@@ -148,28 +155,45 @@ function keysAt(schema: z.ZodObject, path: readonly string[]): string[] {
   return at instanceof z.ZodObject ? Object.keys(at.shape) : [];
 }
 
-/** Every setting: its dotted key, its documentation and its default. */
-export function settings(schema: z.ZodObject = trainConfigSchema): { key: string; doc: string; default: unknown }[] {
+/** A setting as help shows it. */
+export interface Setting {
+  /** Dotted. */
+  key: string;
+  doc: string;
+  /** The values it may have, where there are few. */
+  choices: readonly string[] | undefined;
+  default: unknown;
+}
+
+/** Every setting of a schema, in its order. */
+export function settings(schema: z.ZodObject = trainConfigSchema): Setting[] {
   return Object.entries(schema.shape as Record<string, z.ZodType>).flatMap(([name, field]) => {
     const section = unwrap(field);
     if (section instanceof z.ZodObject)
       return settings(section).map((setting) => ({ ...setting, key: `${name}.${setting.key}` }));
     if (section instanceof z.ZodDiscriminatedUnion) return alternatives(name, section.options as z.ZodObject[]);
     const fallback = field.safeParse(undefined);
-    return [{ key: name, doc: field.description ?? '', default: fallback.success ? fallback.data : undefined }];
+    const choices = section instanceof z.ZodEnum ? section.options.map(String) : undefined;
+    return [
+      { key: name, doc: field.description ?? '', choices, default: fallback.success ? fallback.data : undefined },
+    ];
   });
 }
 
 /** The settings of a section that is one of several kinds, told apart by its `name`. */
-function alternatives(section: string, options: readonly z.ZodObject[]): ReturnType<typeof settings> {
-  return options.flatMap((option) => {
-    const { name, ...fields } = option.shape as { name: z.ZodLiteral } & Record<string, z.ZodType>;
-    return settings(z.strictObject(fields)).map(({ key, doc, default: value }) => ({
-      key: `${section}.${key}`,
-      doc: `${name.value}: ${doc}`,
-      default: value,
-    }));
-  });
+function alternatives(section: string, options: readonly z.ZodObject[]): Setting[] {
+  const kinds = options.map((option) => option.shape as { name: z.ZodLiteral } & Record<string, z.ZodType>);
+  const choices = kinds.map(({ name }) => String(name.value));
+  return [
+    { key: `${section}.name`, doc: 'decides which of the following there are', choices, default: undefined },
+    ...kinds.flatMap(({ name, ...fields }) =>
+      settings(z.strictObject(fields)).map((setting) => ({
+        ...setting,
+        key: `${section}.${setting.key}`,
+        doc: `${name.value}: ${setting.doc}`,
+      })),
+    ),
+  ];
 }
 
 /** The settings as a YAML file that `loadTrainConfig` reads back unchanged. */

@@ -1,17 +1,26 @@
 /** Where a model is: a folder with config.json, or a run directory, whose best or newest checkpoint is meant. */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { resolveModel } from '../hub/hub.ts';
+import { type HubOptions, resolveModel } from '../hub/hub.ts';
 import { isHubName } from '../hub/names.ts';
+import { hasAdapters } from '../model/adapter_files.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { isCheckpoint, newestCheckpoint, verifyCheckpoint } from './checkpoint.ts';
 
 /** @throws UsageError if there is no model, FormatError if it is a checkpoint whose checksums are wrong */
 export function modelFolder(path: string): string {
-  const own = [path, join(path, 'best')].find((place) => existsSync(join(place, 'config.json')));
-  const folder = own ?? newestCheckpoint(join(path, 'checkpoints')) ?? newestCheckpoint(path);
+  const found = statSync(path, { throwIfNoEntry: false });
+  const isModel = (place: string) => existsSync(join(place, 'config.json')) || hasAdapters(place);
+  const own = [path, join(path, 'best')].find(isModel);
+  const folder = found?.isDirectory()
+    ? (own ?? newestCheckpoint(join(path, 'checkpoints')) ?? newestCheckpoint(path))
+    : undefined;
   if (!folder) {
-    const what = existsSync(path) ? 'has neither config.json nor checkpoints' : 'not found';
+    const what = !found
+      ? 'not found'
+      : found.isDirectory()
+        ? 'has neither config.json nor checkpoints'
+        : 'is no folder';
     throw new UsageError(`${path}: ${what}, expected a model's folder or a run's, such as runs/NAME`);
   }
   try {
@@ -24,6 +33,6 @@ export function modelFolder(path: string): string {
 }
 
 /** The same, or a model of the hub by a name such as google/flan-t5-small. @throws UsageError, FormatError */
-export async function findModel(place: string): Promise<string> {
-  return isHubName(place) ? resolveModel(place) : modelFolder(place);
+export async function findModel(place: string, options: HubOptions = {}): Promise<string> {
+  return isHubName(place) ? resolveModel(place, options) : modelFolder(place);
 }

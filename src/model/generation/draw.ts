@@ -1,6 +1,7 @@
 /**
  * Random choices from scores. What is drawn for a row and a step is a function of (seed, row, step): it does not depend
  * on the other rows. Words come from Philox4x32-10, key (seed, purpose), counter (place, step, row, seed's upper half).
+ * Where every source has a seed of its own, rows are counted from the source's first one.
  */
 import { UsageError } from '../../util/errors.ts';
 import { philoxInto } from '../../util/philox.ts';
@@ -8,14 +9,24 @@ import { philoxInto } from '../../util/philox.ts';
 /** Keeps these words apart from dropout's, the initialisation's and the positions'. */
 const PURPOSE = 0x67656e;
 
+/** Seeds made from one are apart in their upper halves, which users' seeds seldom fill; there is room for so many. */
+const SEEDS = 2 ** 20;
+
+/** A seed for each of `count` texts, the first of which is number `first`: draws then do not depend on who shares a batch. */
+export const seedsOf = (seed: number, count: number, first = 0): number[] =>
+  Array.from({ length: count }, (_, i) => seed + 2 ** 32 * ((first + i) % SEEDS));
+
 export class Draw {
-  private readonly seed: number;
+  private readonly seeds: readonly number[];
+  private readonly rowsPerSeed: number;
   private readonly block = new Uint32Array(4);
 
-  /** @throws UsageError */
-  constructor(seed: number) {
-    if (!Number.isSafeInteger(seed)) throw new UsageError(`generate: seed is ${seed}, expected a whole number`);
-    this.seed = seed;
+  /** @param rowsPerSeed rows that share a seed, those of a source; Infinity where all do @throws UsageError */
+  constructor(seeds: readonly number[], rowsPerSeed: number) {
+    const wrong = seeds.find((seed) => !Number.isSafeInteger(seed));
+    if (wrong !== undefined) throw new UsageError(`generate: seed is ${wrong}, expected a whole number`);
+    this.seeds = seeds;
+    this.rowsPerSeed = rowsPerSeed;
   }
 
   /** Uniform in (0, 1), 52 bits. */
@@ -26,7 +37,8 @@ export class Draw {
 
   /** The two words of a draw, int32; their upper 26 bits count. */
   words(row: number, step: number, place = 0): readonly [number, number] {
-    philoxInto(this.block, place, step, row, Math.floor(this.seed / 2 ** 32) | 0, this.seed | 0, PURPOSE);
+    const seed = this.seeds[Math.floor(row / this.rowsPerSeed)]!;
+    philoxInto(this.block, place, step, row % this.rowsPerSeed, Math.floor(seed / 2 ** 32) | 0, seed | 0, PURPOSE);
     return [this.block[0]! | 0, this.block[1]! | 0];
   }
 

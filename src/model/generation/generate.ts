@@ -43,8 +43,11 @@ export interface CallOptions {
   assistant_model?: Assistant;
   /** What stop_strings are compared with. */
   tokenizer?: Decoder;
-  /** Same seed, same draws; another one for every call when left out. */
-  seed?: number;
+  /**
+   * Same seed, same draws; another one for every call when left out. One for each source: what is drawn for it does not
+   * depend on its row.
+   */
+  seed?: number | readonly number[];
   /** Ends the call: its promise rejects with the signal's reason. */
   signal?: AbortSignal;
 }
@@ -114,10 +117,21 @@ function prepare(p: Seq2Seq, source: Source, c: T5Config, options: GenerateOptio
     drawsPlainly: drawsPlainly(settings, processorsOf({ ...settings, do_sample: false }, processors)),
     ended: stoppingOf(settings, { custom: options.stopping_criteria, tokenizer: options.tokenizer }),
     endsPlainly: !options.stopping_criteria && settings.stop_strings === undefined && settings.max_time === undefined,
-    draw: new Draw(options.seed ?? Math.floor(Math.random() * 2 ** 32)),
+    draw: drawOf(options.seed, source.rows, beams ? 1 : settings.num_return_sequences),
     streamer: options.streamer,
     signal: options.signal,
   };
+}
+
+/** @param rowsPerSource rows that are drawn for one source @throws UsageError */
+function drawOf(seed: CallOptions['seed'], sources: number, rowsPerSource: number): Draw {
+  if (typeof seed !== 'object')
+    return new Draw([seed ?? Math.floor(Math.random() * 2 ** 32)], Number.POSITIVE_INFINITY);
+  if (seed.length !== sources)
+    throw new UsageError(
+      `generate: seed has ${seed.length} numbers, expected one or one for each of ${sources} sources`,
+    );
+  return new Draw(seed, rowsPerSource);
 }
 
 /** What each source's answers begin with. @throws UsageError */

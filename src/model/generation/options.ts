@@ -28,9 +28,7 @@ const text = z.string('a text that is not empty').min(1, 'a text that is not emp
 
 /** What generation_config.json and a call may hold. */
 export const generationFields = {
-  max_length: wholeFrom(1).describe(
-    'tokens of an answer at most, those of the prompt included; 20 new ones if neither this nor max_new_tokens is given',
-  ),
+  max_length: wholeFrom(1).describe('tokens of an answer at most, those of the prompt included'),
   max_new_tokens: wholeFrom(1).describe('tokens written at most, whatever max_length says'),
   min_length: wholeFrom(0)
     .default(0)
@@ -39,7 +37,7 @@ export const generationFields = {
   max_time: positive.describe('seconds after which no further token is begun'),
   stop_strings: z
     .union([text, z.array(text, 'an array of texts')], 'a text or an array of texts')
-    .describe('the answer ends with the token that completes one of these; needs `tokenizer`'),
+    .describe('the answer ends with the token that completes one of these'),
   do_sample: flag.default(false).describe('draw tokens at random instead of taking the likeliest'),
   num_beams: wholeFrom(1).default(1).describe('answers followed at the same time; above 1: beam search'),
   num_beam_groups: wholeFrom(1)
