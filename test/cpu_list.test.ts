@@ -54,6 +54,33 @@ test('memory between the launches of a list, and host values in it, are nobody e
   assert.equal(backend.usage.bytes, before);
 });
 
+test('lists that follow each other use the same memory', () => {
+  const x = vector(1, 2);
+  const addresses = new Set<number>();
+  for (let i = 0; i < 20; i++) {
+    let result: Tensor | undefined;
+    const list = backend.list!(() => {
+      result = scope(() => add(add(x, vector(5, 6)), x));
+    });
+    addresses.add((result!.memory as object as { address: number }).address);
+    list.dispose();
+    dispose(result!);
+  }
+  dispose(x);
+  assert.ok(addresses.size <= 4, `${addresses.size} blocks for one result`);
+});
+
+test('work whose shapes change keeps no more memory than twice what it needs', () => {
+  const before = process.memoryUsage.rss();
+  const largest = 32 << 20;
+  for (let bytes = 4 << 20; bytes <= largest; bytes *= 1.07) {
+    const tensor = Tensor.from(backend, 'f32', [Math.floor(bytes / 4)], new Float32Array(Math.floor(bytes / 4)));
+    dispose(tensor);
+  }
+  const grown = process.memoryUsage.rss() - before;
+  assert.ok(grown < 4 * largest, `${Math.round(grown / 2 ** 20)} MiB more, of which the host's arrays are a part`);
+});
+
 test('a launch of a list that fails says which', () => {
   const table = Tensor.from(backend, 'f32', [3, 2], new Float32Array(6));
   const ids = Tensor.from(backend, 'i32', [1, 1], [1]);

@@ -123,15 +123,15 @@ function prepare(p: Seq2Seq, source: Source, c: T5Config, options: GenerateOptio
   };
 }
 
-/** @param rowsPerSource rows that are drawn for one source @throws UsageError */
-function drawOf(seed: CallOptions['seed'], sources: number, rowsPerSource: number): Draw {
+/** @param rows that are drawn for one source @throws UsageError */
+function drawOf(seed: CallOptions['seed'], sources: number, rows: number): Draw {
   if (typeof seed !== 'object')
     return new Draw([seed ?? Math.floor(Math.random() * 2 ** 32)], Number.POSITIVE_INFINITY);
   if (seed.length !== sources)
     throw new UsageError(
       `generate: seed has ${seed.length} numbers, expected one or one for each of ${sources} sources`,
     );
-  return new Draw(seed, rowsPerSource);
+  return new Draw(seed, rows);
 }
 
 /** What each source's answers begin with. @throws UsageError */
