@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -127,6 +127,14 @@ describe('fat5', () => {
       assert.equal(outcome.stderr.trim().split('\n').length, 1, outcome.stderr);
     });
 
+  test('output that has no room is one line', { skip: !existsSync('/dev/full') }, () => {
+    const full = openSync('/dev/full', 'w');
+    const { status, stderr } = spawnSync(process.execPath, [main, '--help'], { stdio: ['ignore', full, 'pipe'] });
+    closeSync(full);
+    assert.match(stderr.toString(), /^fat5: standard output: cannot be written: ENOSPC.*\n$/);
+    assert.equal(status, 2);
+  });
+
   test('DEBUG=1 shows where an error comes from', () => {
     assert.match(fat5(['pretrain', 'none.yaml'], { env: { DEBUG: '1' } }).stderr, /UsageError: .*\n +at /);
   });
@@ -157,7 +165,8 @@ describe('fat5', () => {
     const config = fileURLToPath(new URL('../../configs/nanot5.yaml', import.meta.url));
     const shown = output(['estimate', config, '--gflops', '1000', '--share', '0.5']);
     assert.match(shown, /parameters +247,577,856/);
-    assert.match(shown, /128 rows of 512 \+ 114 tokens, 54\.4\d TFLOP/);
+    assert.match(shown, /128 rows of 512 \+ 114 tokens, 54\.4 TFLOP/);
+    assert.match(shown, /65,536 steps, 5\.25 billion tokens, 3\.57 EFLOP/);
     assert.match(shown, /109 s a step/);
   });
 });

@@ -110,7 +110,7 @@ for (const [args, status, message] of [
   ],
   [['train', 'en.txt', '--output', 'x', '--recipe', 'T5'], 2, /recipe: got "T5", did you mean "t5"/],
   [['train', 'none*.txt', '--output', 'x'], 2, /no file/],
-  [['train', '-', '--output', 'x'], 2, /without text/],
+  [['train', '-', '--output', 'x'], 2, /no text in 0 documents, expected a corpus/],
   [['inspect', '--tokenizer', 'nowhere'], 2, /nowhere: not found/],
 ] as const)
   test(`tokenizer ${args.join(' ')} ends with one line and status ${status}`, () => {

@@ -138,8 +138,9 @@ describe('a folder', () => {
   test('that cannot be made is one clear line', { skip: !existsSync('/proc/self') }, () => {
     const file = join(fresh(), 'a');
     writeFileSync(file, '');
-    for (const path of ['/proc/none', '/proc/none/a', file, join(file, 'b')])
+    for (const path of ['/proc/none', '/proc/none/a', join(file, 'b')])
       assert.throws(() => makeFolder(path), { name: 'UsageError', message: /: cannot be made: E/ });
+    assert.throws(() => makeFolder(file), { name: 'UsageError', message: /a: is a file, expected a folder or a name/ });
   });
 });
 

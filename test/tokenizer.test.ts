@@ -217,8 +217,8 @@ test('a vocabulary that the text cannot fill is a note, no text or too small a v
   ]);
   assert.equal(small.vocab_size, 14 + 256 + 3 + 2);
   assert.match(notes[0]!, /^vocabulary of 275 pieces instead of 32768/);
-  await assert.rejects(trainTokenizer(settings, []), /UsageError: .*0 documents without text/);
-  await assert.rejects(trainTokenizer(settings, ['', '']), /2 documents without text/);
+  await assert.rejects(trainTokenizer(settings, []), /UsageError: .*no text in 0 documents/);
+  await assert.rejects(trainTokenizer(settings, ['', '']), /no text in 2 documents/);
   await assert.rejects(
     trainTokenizer({ vocab_size: 500 }, ['a']),
     /vocab_size is 500, expected more than the 522 fixed tokens/,

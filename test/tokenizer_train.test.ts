@@ -262,7 +262,7 @@ test('what cannot be trained says what is possible', async () => {
       assert.match(error.message, expected);
       return error.name === 'UsageError';
     });
-  await reject({}, [], /0 documents without text/);
+  await reject({}, [], /no text in 0 documents/);
   await reject({}, [' \n  '], /no text besides spaces/);
   await reject({ vocab_size: 10 }, [corpus(20)], /room for 4 pieces, expected at least the 1\d characters/);
   await reject({ vocab_size: 6 }, ['a'], /vocab_size is 6, expected more than the 6 fixed tokens/);

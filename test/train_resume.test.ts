@@ -105,6 +105,9 @@ describe('a run that is interrupted', () => {
     assert.equal(again.status, 0, again.output);
     assert.match(again.output, /goes on after step/);
     assert.deepEqual(losses('stopped'), losses('whole'));
+    const third = await fat5(['pretrain', 'runs/stopped/config.yaml']);
+    assert.match(third.output, /is the end of this run of \d+ steps; with more train\.steps= it goes on/);
+    assert.deepEqual(losses('stopped'), losses('whole'));
   });
 
   test('goes on from the checkpoint before a damaged one, with a warning', async () => {

@@ -7,6 +7,14 @@ import { UsageError } from '../util/errors.ts';
 import { defineCommand, number, optional, SETTINGS, table } from './command.ts';
 import { gemmSpeed } from './gemm_speed.ts';
 
+const flopUnits = [' FLOP', ' kFLOP', ' MFLOP', ' GFLOP', ' TFLOP', ' PFLOP', ' EFLOP', ' ZFLOP'];
+
+/** A number with three figures in the largest unit that leaves it 1 or more. */
+function scaled(n: number, step: number, units: readonly string[]): string {
+  const place = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log(n) / Math.log(step))));
+  return `${Number((n / step ** place).toPrecision(3))}${units[place]}`;
+}
+
 export const estimate = defineCommand({
   name: 'estimate',
   summary: 'Say what a run will take: parameters, memory, FLOPs and hours.',
@@ -34,14 +42,19 @@ export const estimate = defineCommand({
     const bytes = 16 * parameters; // values (bfloat16: and Kahan's remainder), float32 gradients, two moments
     const tokens = rows * (data.max_length + target);
     const count = (n: number) => Math.round(n).toLocaleString('en');
+    const words = ['', ' thousand', ' million', ' billion', ' trillion'];
+    const about = (n: number) => scaled(n, 1000, words);
     console.log(
       table([
         ['parameters', count(parameters)],
-        ['weights, gradients, moments', `${(bytes / 2 ** 30).toFixed(2)} GiB, activations aside`],
-        ['a step', `${rows} rows of ${data.max_length} + ${target} tokens, ${(flops / 1e12).toFixed(2)} TFLOP`],
+        [
+          'weights, gradients, moments',
+          `${scaled(bytes, 1024, [' bytes', ' KiB', ' MiB', ' GiB', ' TiB'])}, activations aside`,
+        ],
+        ['a step', `${rows} rows of ${data.max_length} + ${target} tokens, ${scaled(flops, 1000, flopUnits)}`],
         [
           'the run',
-          `${count(train.steps)} steps, ${((tokens * train.steps) / 1e9).toFixed(2)} billion tokens, ${((flops * train.steps) / 1e18).toPrecision(3)} EFLOP`,
+          `${count(train.steps)} steps, ${about(tokens * train.steps)} tokens, ${scaled(flops * train.steps, 1000, flopUnits)}`,
         ],
         [
           'speed',
@@ -49,7 +62,7 @@ export const estimate = defineCommand({
         ],
         [
           'time',
-          `${seconds.toPrecision(3)} s a step, ${hours < 48 ? `${hours.toFixed(1)} hours` : `${(hours / 24).toFixed(1)} days`}`,
+          `${seconds.toPrecision(3)} s a step, ${hours < 1 ? `${(hours * 60).toFixed(1)} minutes` : hours < 48 ? `${hours.toFixed(1)} hours` : `${(hours / 24).toFixed(1)} days`}`,
         ],
       ]).join('\n'),
     );

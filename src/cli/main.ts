@@ -91,7 +91,7 @@ function report(error: unknown): number {
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0); // the reader, such as head, has seen enough
-  throw error;
+  process.exit(report(new UsageError(`standard output: cannot be written: ${error.message}`)));
 });
 try {
   await main(process.argv.slice(2));

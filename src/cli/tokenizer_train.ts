@@ -5,6 +5,7 @@ import { ENGLISH_PATTERN, FRENCH_PATTERN } from '../tokenizer/patterns.ts';
 import { recipes } from '../tokenizer/recipes.ts';
 import { saveTrainedTokenizer, trainTokenizer } from '../tokenizer/train.ts';
 import { type TrainTokenizerOptions, trainTokenizerOptions } from '../tokenizer/training_options.ts';
+import { makeFolder } from '../util/new_file.ts';
 import { choice, defineCommand, integer, many, number, optional, path, text, toggle } from './command.ts';
 import { ProgressBar } from './progress_bar.ts';
 
@@ -74,6 +75,7 @@ export const tokenizerTrain = defineCommand({
     'skip-bad': toggle('leave unusable lines out instead of stopping'),
   },
   async run(flags, sources) {
+    makeFolder(flags.output); // before an hour's work
     const bar = new ProgressBar('tokenizer');
     let readShare: number | undefined;
     const trained = await trainTokenizer(

@@ -145,6 +145,10 @@ export function matchWeights(
     sources.set(name, source);
     if (source === undefined) {
       if (isHead(name)) continue;
+      if (isOfDecoder(name) && ![...file.entries.keys()].some(isOfDecoder))
+        throw new UsageError(
+          `${file.path}: has no decoder, expected a model that writes; this one reads (classes, entities, answers, vectors)`,
+        );
       throw new FormatError(`${file.path}: no tensor "${name}", expected [${shape}] by config.json`);
     }
     const found = file.entry(source).shape;
@@ -154,6 +158,8 @@ export function matchWeights(
   }
   return sources;
 }
+
+const isOfDecoder = (name: string) => /(^|\.)decoder\./.test(name);
 
 /**
  * Fills the parameters that the file has and that are not lent, some rows at a time. `norms` says which projections take up

@@ -108,7 +108,7 @@ export async function trainTokenizer(
     }
     feed.flush();
     const { documents, bytes } = progress;
-    if (bytes === 0) throw new UsageError(`trainTokenizer: ${documents} documents without text, expected a corpus`);
+    if (bytes === 0) throw new UsageError(`trainTokenizer: no text in ${documents} documents, expected a corpus`);
     const learning = (pieces: number, share: number) =>
       onProgress({ ...progress, stage: 'learning', pieces: pieces + reserved, share });
     const training = { handle, settings, layout, room: vocab_size - reserved, learning };

@@ -1,5 +1,5 @@
 /** Reads a run's settings from a YAML file and `key.path=value` overrides; unknown keys are errors. */
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { parse as parseYaml, stringify } from 'yaml';
 import * as z from 'zod';
@@ -34,7 +34,7 @@ export function readSettings(path: string, overrides: readonly string[]): Tree {
 
 /** The map at the top of a YAML file. @param what it is, for the error's text @throws UsageError */
 export function readYaml(path: string, what = "a run's settings"): Tree {
-  const found = statSync(path, { throwIfNoEntry: false });
+  const found = existsSync(path) ? statSync(path) : undefined;
   if (!found?.isFile())
     throw new UsageError(`${path}: ${found ? 'is no file' : 'not found'}, expected a YAML file with ${what}`);
   let tree: unknown;

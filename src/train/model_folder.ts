@@ -9,7 +9,7 @@ import { isCheckpoint, newestCheckpoint, verifyCheckpoint } from './checkpoint.t
 
 /** @throws UsageError if there is no model, FormatError if it is a checkpoint whose checksums are wrong */
 export function modelFolder(path: string): string {
-  const found = statSync(path, { throwIfNoEntry: false });
+  const found = existsSync(path) ? statSync(path) : undefined;
   const isModel = (place: string) => existsSync(join(place, 'config.json')) || hasAdapters(place);
   const own = [path, join(path, 'best')].find(isModel);
   const folder = found?.isDirectory()

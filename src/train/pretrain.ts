@@ -59,7 +59,12 @@ export async function pretrain(config: TrainConfig, parts: PretrainParts): Promi
     if (checkpoint) {
       restoreOptimizer(checkpoint, trainer.optimizer);
       if (average) readTensors(join(checkpoint.folder, averageFile), averages(model, average));
-      reporter.note(`goes on after step ${trainer.steps} of ${config.train.steps} (${checkpoint.folder})`);
+      const { steps } = config.train;
+      reporter.note(
+        trainer.steps < steps
+          ? `goes on after step ${trainer.steps} of ${steps} (${checkpoint.folder})`
+          : `${checkpoint.folder} is the end of this run of ${steps} steps; with more train.steps= it goes on`,
+      );
     }
     openRunDirectory(config);
     const metrics = new MetricsFile(run.metrics, checkpoint?.state.step ?? -1);

@@ -17,7 +17,7 @@ import { dirname } from 'node:path';
 import { UsageError } from './errors.ts';
 
 /** The error of a write that failed: which path, why, what to do. */
-export function writeError(path: string, cause: unknown): UsageError {
+export function writeError(path: string, cause: unknown, what = 'cannot be written'): UsageError {
   const { code, message } = cause as NodeJS.ErrnoException;
   const folder = dirname(path);
   if (isDiskFull(cause))
@@ -27,10 +27,10 @@ export function writeError(path: string, cause: unknown): UsageError {
     );
   if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
     return new UsageError(
-      `${path}: cannot be written: ${folder} does not allow it (${code}); change its permissions or name another folder`,
+      `${path}: ${what}: ${folder} does not allow it (${code}); change its permissions or name another folder`,
       { cause },
     );
-  return new UsageError(`${path}: cannot be written: ${message}`, { cause });
+  return new UsageError(`${path}: ${what}: ${message}`, { cause });
 }
 
 /** Whether an error, or what caused it, says that there is no space left. */
@@ -44,15 +44,17 @@ export function isDiskFull(error: unknown): boolean {
 
 /** Makes a folder and those above it. @throws UsageError if it cannot be made */
 export function makeFolder(path: string): void {
-  if (existsSync(path) && statSync(path).isDirectory()) return;
+  if (existsSync(path)) {
+    if (statSync(path).isDirectory()) return;
+    throw new UsageError(`${path}: is a file, expected a folder or a name that is free`);
+  }
   // Not `recursive`: that never returns where a file system such as /proc says that the folder above is missing.
   if (!existsSync(dirname(path))) makeFolder(dirname(path));
   try {
     mkdirSync(path);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'EEXIST' && statSync(path).isDirectory()) return; // another was faster
-    if (isDiskFull(cause)) throw writeError(path, cause);
-    throw new UsageError(`${path}: cannot be made: ${(cause as Error).message}`, { cause });
+    throw writeError(path, cause, 'cannot be made');
   }
 }
 
