@@ -38,11 +38,19 @@ export async function writeAnswers(
   const special = new Set(tokenizer.file.added_tokens.filter((token) => token.special).map((token) => token.id));
   const textOf = (ids: readonly number[]) =>
     tokenizer.decode(ids.filter((id) => sentinels.has(id) || !special.has(id))).trim();
+  const sources = texts.map((text) => [...modePrefix(tokenizer, text, mode), ...encodeMasked(tokenizer, text)]);
+  const answers = await answersTo(model, sources, { ...options, tokenizer, rows, seed: seeds });
+  return answers.map((several) => several.map(textOf));
+}
+
+/** Ids of the answers, num_return_sequences to each source: `rows` sources of similar length at a time. @throws UsageError */
+export async function answersTo(
+  model: T5ForConditionalGeneration,
+  sources: readonly (readonly number[])[],
+  { rows, seed: seeds, ...options }: Omit<WriteOptions, 'mode'> & { rows: number },
+): Promise<number[][][]> {
   return inGroups(
-    texts.map((text, i) => ({
-      ids: [...modePrefix(tokenizer, text, mode), ...encodeMasked(tokenizer, text)],
-      seed: seeds?.[i],
-    })),
+    sources.map((ids, i) => ({ ids, seed: seeds?.[i] })),
     rows,
     ({ ids }) => ids.length,
     async (group) => {
@@ -51,8 +59,7 @@ export async function writeAnswers(
         model.config.pad_token_id,
       );
       const own = seeds && { seed: group.map((one) => one.seed!) };
-      const call = { ...options, ...own, tokenizer, return_dict_in_generate: false };
-      const written = ((await model.generate({ ...inputs, ...call })) as number[][]).map(textOf);
+      const written = await model.generate({ ...inputs, ...options, ...own, return_dict_in_generate: false });
       const each = written.length / group.length;
       return group.map((_, i) => written.slice(i * each, (i + 1) * each));
     },

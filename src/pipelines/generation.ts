@@ -1,9 +1,9 @@
 /** text2text-generation, summarization and translation: one text in, one text (or several) out. */
+import { answersTo } from '../eval/texts.ts';
 import { seedsOf } from '../model/generation/draw.ts';
 import type { GenerateOptions } from '../model/generation/generate.ts';
 import type { T5ForConditionalGeneration } from '../model/t5.ts';
 import { UsageError } from '../util/errors.ts';
-import { inGroups, padded } from '../util/id_rows.ts';
 import { encodeTexts, type LengthOptions, type Parts, type Texts, textsOf } from './parts.ts';
 
 export type TextToTextOptions = Omit<GenerateOptions, 'return_dict_in_generate' | 'tokenizer'> & {
@@ -95,30 +95,14 @@ async function write(
   const texts = textsOf(task, given).map((text) => settings.prefix + text);
   const merged = { ...model.generation_config, ...settings.options, ...options };
   const isBounded = typeof (merged.max_new_tokens ?? merged.max_length) === 'number';
-  const call: GenerateOptions = {
+  const { seed } = options;
+  const answers = await answersTo(model, encodeTexts(parts, texts, tokenizer_options), {
     ...settings.options,
     ...(!isBounded && { max_new_tokens: NEW_TOKENS }),
     ...options,
     tokenizer,
-    return_dict_in_generate: false,
-  };
-  const { seed } = options;
-  const seeds = typeof seed === 'number' ? seedsOf(seed, texts.length) : seed;
-  const answers = await inGroups(
-    encodeTexts(parts, texts, tokenizer_options).map((ids, i) => ({ ids, seed: seeds?.[i] })),
-    batch_size,
-    ({ ids }) => ids.length,
-    async (group) => {
-      const inputs = padded(
-        group.map(({ ids }) => ids),
-        model.config.pad_token_id,
-      );
-      const own = seeds && { seed: group.map((one) => one.seed!) };
-      const outputs = (await model.generate({ ...inputs, ...call, ...own })) as number[][];
-      const each = outputs.length / group.length;
-      const written = outputs.map((ids) => tokenizer.decode(ids, { skip_special_tokens: true }));
-      return group.map((_, i) => written.slice(i * each, (i + 1) * each));
-    },
-  );
-  return answers.flat();
+    rows: batch_size,
+    seed: typeof seed === 'number' ? seedsOf(seed, texts.length) : seed,
+  });
+  return answers.flat().map((ids) => tokenizer.decode(ids, { skip_special_tokens: true }));
 }
