@@ -23,13 +23,13 @@ export type DocumentRecord = { line: number; text: string } | { line: number; ba
 /** A document, or a line, above this is an error: a text that large is a file given the wrong `document`. */
 const LARGEST_BYTES = 2 ** 28;
 
-export interface Line {
+interface Line {
   number: number;
   bytes: Buffer;
 }
 
 /** The lines of a file, numbered from one, without their line feed. @throws FormatError for one of absurd length */
-export async function* readLines(path: string, onBytes: OnBytes): AsyncGenerator<Line> {
+async function* readLines(path: string, onBytes: OnBytes): AsyncGenerator<Line> {
   let number = 0;
   let pending: Buffer[] = [];
   let pendingBytes = 0;

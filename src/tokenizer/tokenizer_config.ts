@@ -28,7 +28,7 @@ export interface SpecialTokens {
 }
 
 /** What the tokens are called where no file says it. */
-export const usualNames: Required<SpecialTokens> = {
+const usualNames: Required<SpecialTokens> = {
   bos_token: '<s>',
   eos_token: '</s>',
   unk_token: '<unk>',

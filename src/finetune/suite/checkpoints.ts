@@ -20,7 +20,7 @@ export interface Compared {
 }
 
 /** The word for a model of the first place's shape with random weights. */
-export const RANDOM = 'random';
+const RANDOM = 'random';
 
 /**
  * The models behind places: of a run all its checkpoints in order, of a fine-tuned run its best one, of a folder the model

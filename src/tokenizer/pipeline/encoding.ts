@@ -102,7 +102,7 @@ export function mergeEncodings(parts: readonly Encoding[]): Encoding {
 }
 
 /** Keeps `length` tokens; the rest becomes `overflowing`. @throws UsageError if the stride is not below the length */
-export function truncate(encoding: Encoding, length: number, { stride, direction }: Truncation): Encoding {
+function truncate(encoding: Encoding, length: number, { stride, direction }: Truncation): Encoding {
   const count = encoding.ids.length;
   if (length >= count) return encoding;
   if (length === 0) return { ...emptyEncoding(), overflowing: [encoding] };

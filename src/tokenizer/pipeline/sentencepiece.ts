@@ -44,7 +44,7 @@ export function byteIdsOf(model: SentencePieceModel, path: string): number[] | u
   return found;
 }
 
-export const isText = (type: PieceType) => type === PieceType.NORMAL || type === PieceType.USER_DEFINED;
+const isText = (type: PieceType) => type === PieceType.NORMAL || type === PieceType.USER_DEFINED;
 
 /** How T5 treats text behind a special token, and what stands between the tokenizer and sentencepiece. */
 export interface SentencePieceManners {
