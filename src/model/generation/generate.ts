@@ -117,7 +117,7 @@ function prepare(p: Seq2Seq, source: Source, c: T5Config, options: GenerateOptio
     drawsPlainly: drawsPlainly(settings, processorsOf({ ...settings, do_sample: false }, processors)),
     ended: stoppingOf(settings, { custom: options.stopping_criteria, tokenizer: options.tokenizer }),
     endsPlainly: !options.stopping_criteria && settings.stop_strings === undefined && settings.max_time === undefined,
-    draw: drawOf(options.seed, source.rows, beams ? 1 : settings.num_return_sequences),
+    draw: drawOf(options.seed, source.rows, settings.num_beams > 1 ? 1 : settings.num_return_sequences),
     streamer: options.streamer,
     signal: options.signal,
   };
