@@ -253,7 +253,7 @@ function fromConfig<M extends PretrainedT5>(model: ModelClass<M>, config: T5Conf
     throw new UsageError(
       `from_config: new parameters are not made in ${options.dtype} here, expected from_pretrained of a checkpoint`,
     );
-  const parameters = new Parameters(backend, dtype, table);
+  const parameters = new Parameters(backend, dtype, table, { written: true });
   initialize(parameters, table, seedOf(options));
   return made(model, config, parameters, options, '');
 }
@@ -304,7 +304,11 @@ function fromFolder<M extends PretrainedT5>(model: ModelClass<M>, folder: string
     const norms = options.fold_norms ? normsOf(table) : undefined;
     const lent = norms ? undefined : mapped.lend(typesOf(storage), sources);
     try {
-      const parameters = new Parameters(backend, storage.dtype, storage.floats, { compact: storage.compact, lent });
+      const parameters = new Parameters(backend, storage.dtype, storage.floats, {
+        compact: storage.compact,
+        lent,
+        written: true,
+      });
       try {
         loadWeights(file, mapped, parameters, sources, norms);
         const fresh = all.filter(({ name }) => sources.get(name) === undefined);

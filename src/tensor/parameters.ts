@@ -59,8 +59,10 @@ export interface TrainedPart {
 export type CompactType = 'i8' | 'f8' | 'f16';
 const compactNames: Record<CompactType, string> = { i8: 'int8', f8: 'float8', f16: 'float16' };
 
-/** Parameters that are not in flat memory. */
+/** Parameters that are not in flat memory, and what becomes of those that are. */
 export interface Elsewhere {
+  /** Every parameter will be written: memory is not zeroed first, but for the gaps. */
+  written?: true;
   /** [O,I] matrices of a type of their own. */
   compact?: { dtype: CompactType; matrices: readonly ParameterShape[] } | undefined;
   lent?: Lent | undefined;
@@ -114,13 +116,15 @@ export class Parameters {
   /** Where matrices with scales and these scales lie in `apart`. */
   private readonly apartPlaces: (readonly ParameterPlace[])[] = [];
   private lent: Lent | undefined;
+  private readonly written: boolean;
 
   constructor(
     backend: Backend,
     dtype: FloatType,
     shapes: readonly ParameterShape[],
-    { compact, lent }: Elsewhere = {},
+    { compact, lent, written }: Elsewhere = {},
   ) {
+    this.written = written === true;
     this.backend = backend;
     this.dtype = dtype;
     this.places = layOut(shapes).places;
@@ -138,12 +142,12 @@ export class Parameters {
     for (const { name, offset, length } of scales.places) this.get(name).scales = all.part(offset, length);
   }
 
-  /** Parameters with memory: what is lent, or a place in new flat memory of zeros, which is returned. */
+  /** Parameters with memory: what is lent, or a place in new flat memory, which is returned. */
   private place(dtype: DType, shapes: readonly ParameterShape[]): Tensor {
     const lentOf = ({ name }: ParameterShape) => this.lent?.memories.get(name);
     const isAlias = ({ name }: ParameterShape) => this.lent?.aliases.has(name) ?? false;
     const { places, length } = layOut(shapes.filter((parameter) => !lentOf(parameter) && !isAlias(parameter)));
-    const flat = zeros(this.backend, dtype, length);
+    const flat = this.written ? gapsZero(this.backend, dtype, places, length) : zeros(this.backend, dtype, length);
     const own = new Map(places.map(({ name, offset, length }) => [name, flat.part(offset, length).memory]));
     for (const parameter of shapes) {
       const { name, shape } = parameter;
@@ -312,6 +316,21 @@ export class Parameters {
 export function zeros(backend: Backend, dtype: DType, length: number): Tensor {
   const tensor = new Tensor(backend, backend.alloc(dtype, length), [length]);
   backend.zero(tensor.memory);
+  return tensor;
+}
+
+/** A vector like that of `zeros`, with undefined contents in its places. */
+function gapsZero(
+  backend: Backend,
+  dtype: DType,
+  places: readonly { offset: number; length: number }[],
+  length: number,
+): Tensor {
+  const tensor = new Tensor(backend, backend.alloc(dtype, length), [length]);
+  for (const place of places) {
+    const gap = alignedLength(place.length) - place.length;
+    if (gap > 0) backend.zero(tensor.part(place.offset + place.length, gap).memory);
+  }
   return tensor;
 }
 
