@@ -10,6 +10,7 @@ import { add } from '../src/ops/add/add.ts';
 import { scale } from '../src/ops/scale/scale.ts';
 import { dispose, scope } from '../src/tensor/scope.ts';
 import { Tensor } from '../src/tensor/tensor.ts';
+import { Trainer } from '../src/train/trainer.ts';
 import { testedBackend, testedDevice } from './harness.ts';
 
 const config = { vocab_size: 40, d_model: 16, d_kv: 8, d_ff: 32, num_layers: 1, num_heads: 2, dropout_rate: 0 };
@@ -80,6 +81,19 @@ test('a model disposed of twice takes no memory from others', async () => {
   const both = [modelOf(1), modelOf(2)];
   for (const [i, model] of both.entries()) assert.equal((await model.forward(inputs)).loss, losses[i]);
   for (const model of both) model.dispose();
+  assert.equal(usage.bytes, before);
+});
+
+test('a trainer disposed of twice takes no memory from others, and refuses another step', async () => {
+  const { usage } = testedBackend();
+  const before = usage.bytes;
+  const model = modelOf(1);
+  const trainer = new Trainer(model, { optimizer: { name: 'adamw', learning_rate: 0.01 } });
+  await trainer.step(inputs);
+  trainer.dispose();
+  trainer.dispose();
+  await assert.rejects(trainer.step(inputs), { name: 'BackendError', message: /was disposed of/ });
+  model.dispose();
   assert.equal(usage.bytes, before);
 });
 

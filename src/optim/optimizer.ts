@@ -37,6 +37,7 @@ export interface Optimizer {
   readonly gradientNorm: Tensor;
   /** Named tensors to checkpoint; restored by writing into them, and by setting `steps`. */
   state(): Record<string, Tensor>;
+  /** Gives the memory of the state back; a second time it does nothing. */
   dispose(): void;
 }
 
@@ -81,6 +82,7 @@ export function createOptimizer(
     },
     state: () => Object.assign({}, ...groups.map(({ state }) => state)) as Record<string, Tensor>,
     dispose() {
+      if (gradientNorm.memory.base.isFreed) return;
       for (const { group } of groups) group.dispose();
       dispose(gradientNorm, ...(rng ? [rng] : []));
     },

@@ -112,14 +112,12 @@ export interface AttentionOptions {
   querySegments?: Tensor | undefined;
   /** int32 [B,N]; below 0: no query sees the key. */
   keySegments?: Tensor | undefined;
-  /** int32 [M], used by `bias` instead of m + queryOffset. */
+  /** int32 [M], used by `bias` instead of m. */
   queryPositions?: Tensor | undefined;
   /** int32 [N], used by `bias` instead of n. */
   keyPositions?: Tensor | undefined;
-  /** Whether query m sees keys up to m + queryOffset only; all by default. */
+  /** Whether query m sees keys up to m only; all by default. */
   causal?: boolean;
-  /** Index of the first query among the keys, 0 by default. */
-  queryOffset?: number;
   /** Factor on q . k, 1 by default as in T5. */
   scale?: number;
   /** rng int32 [2] = seed and step, site tells apart the uses of one rng. */
@@ -135,7 +133,7 @@ export function callOf(options: AttentionOptions) {
   const scalars = {
     scale: options.scale ?? 1,
     causal: options.causal ? 1 : 0,
-    queryOffset: options.queryOffset ?? 0,
+    queryOffset: 0, // a whole sequence; one token's is attention_decode's
     dropout: dropout?.rate ?? 0,
     site: dropout?.site ?? 0,
   };

@@ -60,9 +60,7 @@ export interface RopeOptions {
   base: number;
   /** Pairs of neighbours instead of halves. */
   interleaved: boolean;
-  /** Position of the first token, 0 when left out. */
-  offset?: number;
-  /** Positions int32 [S], instead of counting from the offset. */
+  /** Positions int32 [S], instead of 0, 1, 2, … */
   positions?: Tensor | undefined;
   /** xPos's exponent per position: 1/scale_base for queries, the negative for keys, 0 for none. */
   power?: number;
@@ -70,10 +68,10 @@ export interface RopeOptions {
 
 /** x [B,S,H,D] turned by its positions. @throws ShapeError */
 export function rope(x: Tensor, options: RopeOptions): Tensor {
-  const { positions, rotated, base, interleaved, offset = 0, power = 0 } = options;
+  const { positions, rotated, base, interleaved, power = 0 } = options;
   if (!(rotated >= 0 && rotated % 2 === 0 && rotated <= x.shape.at(-1)!))
     throw new ShapeError(`rope: rotated is ${rotated}, expected an even number up to the width of x [${x.shape}]`);
-  const scalars = { rotated, interleaved: interleaved ? 1 : 0, offset, base, power };
+  const scalars = { rotated, interleaved: interleaved ? 1 : 0, offset: 0, base, power };
   const { y } = run(ropeKernel, { x, positions }, { scalars: { ...scalars, turn: 1 } });
   record([y], [x], ([dy]) => [run(ropeKernel, { x: dy!, positions }, { scalars: { ...scalars, turn: -1 } }).y]);
   return y;
