@@ -9,6 +9,7 @@
 #include <mutex>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace {
 
@@ -17,6 +18,7 @@ struct Mapping {
   std::atomic<bool> damaged{false};
 };
 
+const uint64_t PAGE = uint64_t(sysconf(_SC_PAGESIZE));  // 64 KiB on some ARM systems
 constexpr int MOST = 1024;
 Mapping mappings[MOST];
 std::atomic<int> damagedCount{0};
@@ -29,7 +31,7 @@ void onMissingPage(int number, siginfo_t *info, void *context) {
   for (Mapping &m : mappings) {
     const uint64_t begin = m.begin.load(), end = m.end.load();
     if (address < begin || address >= end) continue;
-    const uint64_t page = address & ~uint64_t(4095);
+    const uint64_t page = address & ~(PAGE - 1);
     void *zeros = mmap(reinterpret_cast<void *>(page), end - page, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
     if (zeros == MAP_FAILED) break;
@@ -68,7 +70,7 @@ extern "C" uint64_t fat5_map(int32_t descriptor, uint64_t bytes) {
   void *p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor, 0);
   if (p == MAP_FAILED) return 0;
   free->damaged = false;
-  free->end = uint64_t(p) + (bytes + 4095) / 4096 * 4096;
+  free->end = uint64_t(p) + ((bytes + PAGE - 1) & ~(PAGE - 1));
   free->begin = uint64_t(p);
   return uint64_t(p);
 }
@@ -86,12 +88,12 @@ extern "C" int fat5_unmap(uint64_t address, uint64_t bytes) {
 
 extern "C" int fat5_expect(uint64_t address, uint64_t bytes) {
   constexpr int POPULATE_READ = 22;  // MADV_POPULATE_READ, which older headers lack; older systems refuse
-  const uint64_t begin = address & ~uint64_t(4095);
+  const uint64_t begin = address & ~(PAGE - 1);
   return madvise(reinterpret_cast<void *>(begin), address + bytes - begin, POPULATE_READ);
 }
 
 extern "C" int fat5_forget(uint64_t address, uint64_t bytes) {
-  const uint64_t begin = (address + 4095) & ~uint64_t(4095), end = (address + bytes) & ~uint64_t(4095);
+  const uint64_t begin = (address + PAGE - 1) & ~(PAGE - 1), end = (address + bytes) & ~(PAGE - 1);
   return end > begin ? madvise(reinterpret_cast<void *>(begin), end - begin, MADV_DONTNEED) : 0;
 }
 
