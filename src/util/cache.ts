@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 
 /** FAT5_CACHE, or fat5 in the user's cache folder. */
 export const cacheFolder = (): string =>
-  process.env.FAT5_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'fat5');
+  process.env.FAT5_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'fat5'); // empty is not set
 
 /** A cached file's bytes, undefined where there is none. */
 export function readCached(name: string): Uint8Array | undefined {

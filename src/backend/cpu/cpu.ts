@@ -1,7 +1,7 @@
 /** CPU backend: C++ kernels from one shared library per instruction set, the best this processor has. */
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { BackendError } from '../../util/errors.ts';
+import { BackendError, UsageError } from '../../util/errors.ts';
 import { type NativeFunction, type NativeLibrary, nativeDirectory, openLibrary } from '../../util/native.ts';
 import {
   type Backend,
@@ -288,12 +288,17 @@ const namedSizes = (kernel: AnyKernel, sizes: number[]) =>
 
 const open = new Map<string, CpuBackend>();
 
-/** The CPU backend, one per process and instruction set; the best set when none is named. @throws BackendError */
+/**
+ * The CPU backend, one per process and instruction set; the best set when none is named.
+ * @throws BackendError if there is no such library, UsageError for an impossible FAT5_THREADS
+ */
 export function openCpu(
-  isa = process.env.FAT5_ISA ?? instructionSets()[0],
+  isa = process.env.FAT5_ISA || instructionSets()[0],
 ): Backend & { isa: string; threads: number } {
   if (!isa) throw new BackendError(`cpu: no kernel library in ${nativeDirectory}, run "npm run build" (needs g++)`);
-  process.env.FAT5_THREADS ??= String(availableParallelism());
+  process.env.FAT5_THREADS ||= String(availableParallelism());
+  if (!/^[1-9]\d*$/.test(process.env.FAT5_THREADS))
+    throw new UsageError(`FAT5_THREADS: is ${process.env.FAT5_THREADS}, expected a positive number of threads`);
   let backend = open.get(isa);
   if (!backend) {
     const usable = instructionSets();
