@@ -237,8 +237,8 @@ template <class E> struct VectorEngine {
 
   static constexpr int64_t panelItems(int64_t terms) { return NR * terms; }
 
-  /** Columns of B that are packed at once: half a megabyte leaves one thread's second cache level room for A and C. */
-  static int64_t chunkColumns(int64_t threads) { return 512 * std::min<int64_t>(8, (threads + 1) / 2); }
+  /** Columns of B that are packed at once: on few threads they leave the second cache level room for A and C. */
+  static int64_t chunkColumns(int64_t threads) { return std::min<int64_t>(4096, 32 * NR * ((threads + 1) / 2)); }
 
   template <class F> static void packColumns(Operand<F> b, int64_t first, int64_t last, int64_t terms, float *out) {
     ::packColumns(b, first, last, terms, out, NR * terms);
