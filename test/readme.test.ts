@@ -1,4 +1,4 @@
-/** The README's commands and its program, as they are written there. */
+/** The README's commands and the programs of it and of docs, as they are written there. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -37,3 +37,17 @@ test("the README's program trains the answer it then gives", () => {
   writeFileSync(file, block('ts').replace("'fat5'", library));
   assert.match(run(process.execPath, [file]), /\[ 1, 3, 128 \] \d+ \[ 0, 4, 8, 1 \]/);
 });
+
+for (const [name, printed] of [
+  ['generation', /^.*\n.*\n$/],
+  ['pipelines', /^\[ 2, 64 \]\n$/],
+] as const)
+  test(`the program of docs/${name}.md runs, on the README's model`, () => {
+    const text = readFileSync(join(root, `docs/${name}.md`), 'utf8');
+    const program = /```js\n(.*?)```/s.exec(text)![1]!;
+    const library = JSON.stringify(new URL('../src/index.js', import.meta.url).href);
+    const file = join(folder, `${name}.mjs`);
+    const place = "'runs/readme/run/checkpoints/step-0000004'";
+    writeFileSync(file, program.replace("'fat5'", library).replace("'google/flan-t5-small'", place));
+    assert.match(run(process.execPath, [file]), printed);
+  });

@@ -84,7 +84,8 @@ async function overview(names: string[]): Promise<string> {
 /** One line for people who can fix it, and the exit status. */
 function report(error: unknown): number {
   const { message, stack } = error instanceof Error ? error : new Error(String(error));
-  console.error(process.env.DEBUG ? stack : `fat5: ${message.replace(/^fat5: /, '')}`);
+  const line = message.replace(/^fat5: /, '').replace(/\s*\n\s*/g, ' '); // a parser's message may repeat a file's lines
+  console.error(process.env.DEBUG ? stack : `fat5: ${line}`);
   if (error instanceof UsageError) return 2;
   return error instanceof FormatError ? 3 : 1;
 }

@@ -164,7 +164,7 @@ export class ShardReader implements TokenSpace {
     try {
       this.fd = openSync(path, 'r');
     } catch (cause) {
-      throw new UsageError(`${path}: cannot be opened: ${(cause as Error).message}`, { cause });
+      throw new UsageError(`${path}: cannot be opened: ${(cause as Error).message}; prepare the data again`, { cause });
     }
     try {
       const size = fstatSync(this.fd).size;
