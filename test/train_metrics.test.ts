@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { peakFlops } from '../src/backend/cuda/peak.ts';
 import { t5Config } from '../src/model/config.ts';
+import { EnergyMeter } from '../src/train/energy.ts';
 import { forwardFlops, stepFlops } from '../src/train/flops.ts';
 import {
   duration,
-  EnergyMeter,
   evaluationLine,
   MetricsFile,
   readMetrics,

@@ -1,6 +1,6 @@
 /** What a run costs: time, energy, memory. A run that goes on adds to what it had cost before. */
 import type { Backend } from '../backend/backend.ts';
-import { EnergyMeter } from '../train/metrics.ts';
+import { EnergyMeter } from '../train/energy.ts';
 
 /** As scores.json has it. */
 export interface Cost {

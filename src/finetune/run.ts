@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { inAdapterFile } from '../model/adapter_files.ts';
 import { latestCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint } from '../train/checkpoint.ts';
-import { MetricsFile } from '../train/metrics.ts';
+import { duration, MetricsFile } from '../train/metrics.ts';
 import { restoreOptimizer, saveOptimizer, trainerOptions } from '../train/run_parts.ts';
 import { Trainer } from '../train/trainer.ts';
 import { UsageError } from '../util/errors.ts';
@@ -148,9 +148,7 @@ class Run {
       );
     const seconds = (performance.now() - from) / 1000;
     const { note, progress } = this.own.parts;
-    progress(
-      `step ${step}/${this.steps}  loss ${loss.toFixed(3)}  ${Math.round((this.steps - step) * seconds)} s left`,
-    );
+    progress(`step ${step}/${this.steps}  loss ${loss.toFixed(3)}  ${duration((this.steps - step) * seconds)} left`);
     if (step % this.own.config.log.every !== 0 && step !== this.steps) return;
     const { peak_bytes } = this.cost.now();
     const measured = { loss, grad_norm, learning_rate, seconds_per_step: seconds, memory_bytes: peak_bytes };

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
+import { settingsByKey } from '../train/run_directory.ts';
 import { UsageError } from '../util/errors.ts';
 import type { FinetuneConfig } from './config.ts';
 
@@ -18,19 +19,11 @@ export const itsEnd = /^(train\.epochs|evaluate\.patience)$/;
 export function checkSameRun(directory: string, config: FinetuneConfig, remedy: string, changeable?: RegExp): void {
   const path = join(directory, 'config.yaml');
   if (!existsSync(path)) return;
-  const before = leaves(parseYaml(readFileSync(path, 'utf8')));
-  const now = leaves(JSON.parse(JSON.stringify(config)));
+  const before = settingsByKey(parseYaml(readFileSync(path, 'utf8')));
+  const now = settingsByKey(JSON.parse(JSON.stringify(config)));
   for (const key of new Set([...before.keys(), ...now.keys()]))
     if (before.get(key) !== now.get(key) && !free.test(key) && !changeable?.test(key))
       throw new UsageError(
         `${directory}: was started with ${key} ${before.get(key) ?? 'absent'}, now it is ${now.get(key) ?? 'absent'}; ${remedy}`,
       );
-}
-
-/** Leaves of nested settings by dotted key, as JSON. */
-function leaves(value: unknown, prefix = '', into = new Map<string, string>()): Map<string, string> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    for (const [key, inner] of Object.entries(value)) leaves(inner, prefix ? `${prefix}.${key}` : key, into);
-  else into.set(prefix, JSON.stringify(value));
-  return into;
 }

@@ -1,8 +1,8 @@
 /**
  * What a run says about itself: one JSON object per line in metrics.jsonl, nanoT5's line for the console.
- * The keys of a record are those of metrics.jsonl; the dashboard and `quickstart` read them.
+ * The keys of a record are those of metrics.jsonl; `quickstart` reads them.
  */
-import { closeSync, existsSync, ftruncateSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { writeError } from '../util/new_file.ts';
 
 /** One training record: means since the one before it, unless said otherwise. */
@@ -154,42 +154,4 @@ export function duration(seconds: number): string {
   const two = (n: number) => String(n).padStart(2, '0');
   const hours = Math.floor(s / 3600);
   return hours > 0 ? `${hours}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}` : `${Math.floor(s / 60)}:${two(s % 60)}`;
-}
-
-const powercap = '/sys/class/powercap';
-
-/** Energy counters of the processor packages (Linux powercap); usually readable by root only. */
-export class EnergyMeter {
-  private readonly packages: { path: string; range: number }[] = [];
-  private last: number[] = [];
-
-  constructor(folder = powercap) {
-    try {
-      for (const name of readdirSync(folder).filter((n) => /^intel-rapl:\d+$/.test(n))) {
-        const read = (file: string) => Number(readFileSync(`${folder}/${name}/${file}`, 'utf8'));
-        read('energy_uj');
-        this.packages.push({ path: `${folder}/${name}/energy_uj`, range: read('max_energy_range_uj') });
-      }
-    } catch {
-      this.packages.length = 0; // no such counters, or not for this user
-    }
-    this.last = this.readings();
-  }
-
-  /** Joules since the last call; undefined where the machine does not tell. */
-  joules(): number | undefined {
-    if (this.packages.length === 0) return undefined;
-    const now = this.readings();
-    let microjoules = 0;
-    now.forEach((value, i) => {
-      const spent = value - this.last[i]!;
-      microjoules += spent >= 0 ? spent : spent + this.packages[i]!.range; // the counter wraps
-    });
-    this.last = now;
-    return microjoules / 1e6;
-  }
-
-  private readings(): number[] {
-    return this.packages.map(({ path }) => Number(readFileSync(path, 'utf8')));
-  }
 }

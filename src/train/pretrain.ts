@@ -100,7 +100,7 @@ export async function pretrain(config: TrainConfig, parts: PretrainParts): Promi
   }
 }
 
-/** The optimizer, schedule and clipping of a run. */
+/** The model of the checkpoint that a run goes on from, or a new one. */
 async function openModel(config: TrainConfig, checkpoint: Checkpoint | undefined): Promise<T5ForConditionalGeneration> {
   const { device, dtype, seed, activation_checkpointing } = config.train;
   const model = checkpoint

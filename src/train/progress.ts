@@ -4,8 +4,9 @@ import { writeGlobalNorm } from '../ops/global_norm/global_norm.ts';
 import { zeros } from '../tensor/parameters.ts';
 import { dispose } from '../tensor/scope.ts';
 import { type Batch, PADDING } from '../util/batch.ts';
+import { EnergyMeter } from './energy.ts';
 import { stepFlops } from './flops.ts';
-import { EnergyMeter, type TrainRecord } from './metrics.ts';
+import type { TrainRecord } from './metrics.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
 /** Sums since the last record, in the units of StepResult times label tokens or steps. */

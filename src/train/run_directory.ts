@@ -33,8 +33,8 @@ export function checkSameRun(config: TrainConfig): void {
   const { directory, checkpoints } = runDirectory(config);
   const path = configFile(directory);
   if (!existsSync(path) || !newestCheckpoint(checkpoints)) return;
-  const before = flat(parseYaml(readFileSync(path, 'utf8')));
-  const now = flat(config);
+  const before = settingsByKey(parseYaml(readFileSync(path, 'utf8')));
+  const now = settingsByKey(config);
   for (const key of new Set([...before.keys(), ...now.keys()]))
     if (before.get(key) !== now.get(key) && !changeable.test(key))
       throw new UsageError(
@@ -52,10 +52,10 @@ export function openRunDirectory(config: TrainConfig): void {
 
 const configFile = (directory: string) => join(directory, 'config.yaml');
 
-/** Leaves of nested settings by dotted key, as JSON. */
-function flat(value: unknown, prefix = '', into = new Map<string, string>()): Map<string, string> {
+/** Nested settings by dotted key, each value as JSON. */
+export function settingsByKey(value: unknown, prefix = '', into = new Map<string, string>()): Map<string, string> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    for (const [key, inner] of Object.entries(value)) flat(inner, prefix ? `${prefix}.${key}` : key, into);
+    for (const [key, inner] of Object.entries(value)) settingsByKey(inner, prefix ? `${prefix}.${key}` : key, into);
   else into.set(prefix, JSON.stringify(value));
   return into;
 }
