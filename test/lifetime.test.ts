@@ -88,7 +88,7 @@ test('recorded launches do not run once something that they read was given back'
   dispose(x);
   assert.throws(() => list.run(), {
     name: 'BackendError',
-    message: /^recorded launches: use f32\[6\], which was disposed/,
+    message: /^recorded launches: use f32\[6\], which was given back/,
   });
   list.dispose();
   dispose(y!);

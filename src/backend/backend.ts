@@ -35,7 +35,8 @@ export function checkHeld(bases: Iterable<Memory>): void {
   for (const { isFreed, dtype, length } of bases)
     if (isFreed)
       throw new BackendError(
-        `recorded launches: use ${dtype}[${length}], which was disposed of; expected that what they read is kept (a model until they are done)`,
+        `recorded launches: use ${dtype}[${length}], which was given back (disposed of, or weights that moved to be trained), ` +
+          'expected that it stays until they are done',
       );
 }
 
