@@ -1,4 +1,4 @@
-/** One parity harness for every kernel: fills, runs, compares. Used by parity.test.ts and `fat5 bench`. */
+/** One parity harness for every kernel: fills, runs, compares. Used by all tests of kernels and ops, on the CPU and on a GPU. */
 import type { Backend, Memory } from '../src/backend/backend.ts';
 import { CudaBackend } from '../src/backend/cuda/cuda.ts';
 import type { CudaDevice } from '../src/backend/cuda/plan.ts';
