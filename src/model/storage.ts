@@ -2,7 +2,8 @@
  * In which types a model's parameters are stored.
  *
  *   float32, bfloat16   parameters and activations
- *   float16             on a GPU the same; on the CPU matrices and embeddings only, activations are float32, which cannot overflow
+ *   float16             on a GPU the same; on the CPU matrices, embeddings and a decoding's keys and values, other activations are
+ *                       float32, which cannot overflow
  *   int8                on the CPU, for inference: the matrices of attention, feed-forward and the language model's head, one scale
  *                       per output channel, weight = scale * int8, scale = max |weight| / 127; the rest and activations are float32
  *   float8              for inference: the matrices of the encoder's attention and feed-forward layers in e4m3, one scale per output

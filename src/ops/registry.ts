@@ -17,7 +17,12 @@ import { addKernel } from './add/add.ts';
 import { advanceKernel } from './advance/advance.ts';
 import { attentionBackward, attentionForward } from './attention/attention.ts';
 import { attentionPackedBackward, attentionPackedForward } from './attention/attention_packed.ts';
-import { attentionDecode, cacheAppend } from './attention_decode/attention_decode.ts';
+import {
+  attentionDecode,
+  attentionDecodeHalf,
+  cacheAppend,
+  cacheAppendHalf,
+} from './attention_decode/attention_decode.ts';
 import { beamStep } from './beam_step/beam_step.ts';
 import { addBiasKernel } from './bias/bias.ts';
 import { columnSums } from './column_sums/column_sums.ts';
@@ -71,6 +76,8 @@ export const kernels = [
   attentionPackedBackward,
   attentionDecode,
   cacheAppend,
+  attentionDecodeHalf,
+  cacheAppendHalf,
   linearForward,
   linearGatedKernel,
   linearBackwardInput,

@@ -4,10 +4,11 @@
  * for the whole answer from the start. What a step reads besides the tokens lies in device memory, so that it can be
  * recorded once and replayed.
  */
-import type { Cache } from '../../ops/attention_decode/attention_decode.ts';
+import { type Cache, halfCache } from '../../ops/attention_decode/attention_decode.ts';
 import { embedding } from '../../ops/embedding/embedding.ts';
+import { isHalfOf } from '../../ops/linear_half/linear_half.ts';
 import { linearRows } from '../../ops/linear_rows/linear_rows.ts';
-import { dispose, scope } from '../../tensor/scope.ts';
+import { discard, dispose, scope } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import type { T5Config } from '../config.ts';
 import { encoder, inBlock } from '../encoder.ts';
@@ -63,7 +64,8 @@ export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, 
     const input = uploadSource(p.head.backend, source);
     const states = encoder(p.encoder, input, pass);
     const { backend } = states;
-    const dtype = p.head.scales ? 'bf16' : states.dtype;
+    const inHalf = isHalfOf(states, [p.head]);
+    const dtype = p.head.scales ? 'bf16' : inHalf ? 'f16' : states.dtype;
     const caches = shape.caches === 'shared' ? source.rows : rows;
     const room = () => Tensor.empty(backend, dtype, [caches, capacity, c.num_heads, c.d_kv]);
     return {
@@ -72,7 +74,10 @@ export function startDecoding(p: Seq2Seq, source: Source, shape: DecodingShape, 
       self: blocks.map(() => ({ keys: room(), values: room() })),
       cross: blocks.map((block) => {
         const { k, v } = crossKeysValues(block.crossAttention, states, pass);
-        return { keys: k, values: v };
+        if (!inHalf) return { keys: k, values: v };
+        const { keys, values } = halfCache(k, v);
+        discard(k, v);
+        return { keys, values };
       }),
       crossSegments: input.segments.key,
       biases: decodingBiases(positionsOf(p), backend, capacity, c),

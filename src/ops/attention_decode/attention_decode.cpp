@@ -1,14 +1,16 @@
 // attention_decode and cache_append, CPU. Contracts, formulas and source: attention_decode.ts in this folder.
 #include <algorithm>
 #include <atomic>
+#include "half.h"
 #include "scratch.h"
 #include "transpose.h"
 
 namespace {
 
-/** One row and head: `count` keys and values, `stride` elements apart, each in a cache of its own if there are origins. */
-struct Head {
-  const T *q, *keys, *values;
+/** One row and head: `count` keys and values of type K, `stride` elements apart, each in a cache of its own if there are origins. */
+template <class K> struct Head {
+  const T *q;
+  const K *keys, *values;
   const int32_t *origins;
   int64_t cache;  // elements between two caches
   int64_t count, stride, D;
@@ -36,7 +38,7 @@ struct Head {
     vec even[V], odd[V];
     for (int v = 0; v < V; v++) even[v] = load(sums + d + v * W), odd[v] = load(sums + D + d + v * W);
     for (; n + 2 <= end; n += 2) {
-      const T *row = values + at(n) + d, *next = values + at(n + 1) + d;
+      const K *row = values + at(n) + d, *next = values + at(n + 1) + d;
       for (int v = 0; v < V; v++) {
         even[v] += load(row + v * W) * weights[n];
         odd[v] += load(next + v * W) * weights[n + 1];
@@ -66,12 +68,12 @@ struct Problem {
 };
 
 /** Some heads of one row: a block of keys or values is read by all of them before the next one, so as it lies in memory. */
-class Heads {
+template <class K> class Heads {
  public:
   static int64_t roomOf(int64_t heads, int64_t most, int64_t D) { return heads * (most + W + 2 * D); }
 
   /** @param b the cache of a row that has one for itself @param h the first head */
-  Heads(const Problem &p, const Head &first, int64_t heads, int64_t b, int64_t h, float *room)
+  Heads(const Problem &p, const Head<K> &first, int64_t heads, int64_t b, int64_t h, float *room)
       : p_(p), first_(first), heads_(heads), b_(b), h_(h), step_((first.count + W - 1) / W * W), scores_(room), sums_(room + heads * step_) {}
 
   void attend(T *out) const {
@@ -95,8 +97,8 @@ class Heads {
   }
 
  private:
-  Head head(int64_t i) const {
-    Head one = first_;
+  Head<K> head(int64_t i) const {
+    Head<K> one = first_;
     one.q += i * one.D;
     one.keys += i * one.D;
     one.values += i * one.D;
@@ -104,9 +106,9 @@ class Heads {
   }
 
   /** Asks for a block of keys or values. */
-  void fetch(const T *rows, int64_t n) const {
+  void fetch(const K *rows, int64_t n) const {
     for (const int64_t end = std::min(n + W, first_.count); n < end; n++)
-      for (int64_t d = 0; d < heads_ * first_.D; d += 64 / int64_t(sizeof(T))) __builtin_prefetch(rows + first_.at(n) + d);
+      for (int64_t d = 0; d < heads_ * first_.D; d += 64 / int64_t(sizeof(K))) __builtin_prefetch(rows + first_.at(n) + d);
   }
 
   /** Turns a head's scores into the weights of its values. */
@@ -131,16 +133,14 @@ class Heads {
   }
 
   const Problem &p_;
-  const Head &first_;
+  const Head<K> &first_;
   int64_t heads_, b_, h_, step_;
   float *scores_, *sums_;
 };
 
-}  // namespace
-
-KERNEL(attention_decode)(const T *q, const T *keys, const T *values, const int32_t *position, const float *bias,
-                         const int32_t *keySegments, const int32_t *origins, T *out, int64_t R, int64_t H, int64_t D,
-                         int64_t B, int64_t C, int64_t P, float scale) {
+template <class K>
+int decode(const T *q, const K *keys, const K *values, const int32_t *position, const float *bias, const int32_t *keySegments,
+           const int32_t *origins, T *out, int64_t R, int64_t H, int64_t D, int64_t B, int64_t C, int64_t P, float scale) {
   int64_t most = position ? 0 : C;
   for (int64_t r = 0; r < R; r++) {
     if (position && (position[r] < 0 || position[r] >= C)) return BAD_INDEX;
@@ -155,7 +155,7 @@ KERNEL(attention_decode)(const T *q, const T *keys, const T *values, const int32
   std::atomic<bool> failed{false};
   parallelFor(R * groups, std::max<int64_t>(1, least / heads), [&](int64_t begin, int64_t end) {
     static thread_local Scratch scratch;
-    float *room = scratch.floats(Heads::roomOf(heads, most, D));
+    float *room = scratch.floats(Heads<K>::roomOf(heads, most, D));
     if (!room) {
       failed = true;
       return;
@@ -164,17 +164,35 @@ KERNEL(attention_decode)(const T *q, const T *keys, const T *values, const int32
       const int64_t r = i / groups, h = i % groups * heads, b = r * B / R, cache = C * H * D;
       const int32_t *from = origins ? origins + r * C : nullptr;
       const int64_t at = (from ? 0 : b * cache) + h * D, to = (r * H + h) * D, count = position ? position[r] + 1 : C;
-      const Head first{q + to, keys + at, values + at, from, cache, count, H * D, D, scale};
-      Heads(problem, first, std::min(heads, H - h), b, h, room).attend(out + to);
+      const Head<K> first{q + to, keys + at, values + at, from, cache, count, H * D, D, scale};
+      Heads<K>(problem, first, std::min(heads, H - h), b, h, room).attend(out + to);
     }
   });
   return failed ? OUT_OF_MEMORY : OK;
 }
 
+/** The nearest to x that float16 has a number for. */
+inline vec finite(vec x) {
+  const vec most = vec{} + 65504.0f;
+  x = x > most ? most : x;
+  return x < -most ? -most : x;
+}
+
+bool outside(const int32_t *position, int64_t R, int64_t C) {
+  return std::any_of(position, position + R, [=](int32_t at) { return at < 0 || at >= C; });
+}
+
+}  // namespace
+
+KERNEL(attention_decode)(const T *q, const T *keys, const T *values, const int32_t *position, const float *bias,
+                         const int32_t *keySegments, const int32_t *origins, T *out, int64_t R, int64_t H, int64_t D,
+                         int64_t B, int64_t C, int64_t P, float scale) {
+  return decode(q, keys, values, position, bias, keySegments, origins, out, R, H, D, B, C, P, scale);
+}
+
 KERNEL(cache_append)(const T *k, const T *v, const int32_t *position, T *keys, T *values, int64_t R, int64_t H,
                      int64_t D, int64_t B, int64_t C) {
-  for (int64_t r = 0; r < R; r++)
-    if (position[r] < 0 || position[r] >= C) return BAD_INDEX;
+  if (outside(position, R, C)) return BAD_INDEX;
   for (int64_t r = 0; r < R; r++) {
     const int64_t to = (r * B / R * C + position[r]) * H * D;
     memcpy(keys + to, k + r * H * D, size_t(H * D) * sizeof(T));
@@ -182,3 +200,28 @@ KERNEL(cache_append)(const T *k, const T *v, const int32_t *position, T *keys, T
   }
   return OK;
 }
+
+#if !defined(COMPUTE_BF16)
+
+KERNEL(attention_decode_half)(const float *q, const half *keys, const half *values, const int32_t *position, const float *bias,
+                              const int32_t *keySegments, const int32_t *origins, float *out, int64_t R, int64_t H, int64_t D,
+                              int64_t B, int64_t C, int64_t P, float scale) {
+  return decode(q, keys, values, position, bias, keySegments, origins, out, R, H, D, B, C, P, scale);
+}
+
+KERNEL(cache_append_half)(const float *k, const float *v, const int32_t *position, half *keys, half *values, int64_t R,
+                          int64_t H, int64_t D, int64_t B, int64_t C) {
+  if (position ? outside(position, R, C) : R != B * C) return BAD_INDEX;
+  parallelFor(R, 16384 / (H * D) + 1, [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      const int64_t from = r * H * D, to = position ? (r * B / R * C + position[r]) * H * D : from;
+      forVectors(0, H * D, [=](int64_t i, auto part) {
+        store(keys + to + i, finite(load(k + from + i, part)), part);
+        store(values + to + i, finite(load(v + from + i, part)), part);
+      });
+    }
+  });
+  return OK;
+}
+
+#endif
