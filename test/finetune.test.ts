@@ -202,6 +202,12 @@ describe('rows', () => {
 
   const bad: [name: string, content: string, message: RegExp][] = [
     ['missing.jsonl', '{"texte": "a", "label": "x"}\n', /missing\.jsonl:1: no column "text", it has texte, label/],
+    ['null.jsonl', '{"text": "a", "label": null}\n', /null\.jsonl:1: column "label" is null, expected a value/],
+    [
+      'one.jsonl',
+      '{"text": "a", "label": "x"}\n'.repeat(2),
+      /one\.jsonl:1: every row has "x" in "label", expected two/,
+    ],
     ['broken.jsonl', '{"text": "a", "label": "x"}\n{"text"', /broken\.jsonl:2: invalid JSON/],
     ['list.jsonl', '[1]\n', /list\.jsonl:1: not a JSON object/],
     ['empty.jsonl', '\n', /no rows, expected at least one/],

@@ -113,7 +113,8 @@ describe("a run's settings", () => {
     [minimal, ['train.steps=null'], /train\.steps is null, expected a whole number from 1/],
     [minimal, ['model.d_model=null'], /model\.d_model is null, expected a positive integer/],
     [minimal, ['data.max_lenght=null'], /unknown key "data\.max_lenght", did you mean "max_length"\?/],
-    ['tokenizer: t\nmodel: {}\n', [], /data is missing, expected/],
+    ['tokenizer: t\nmodel: {}\n', [], /data is missing, expected a map of settings/],
+    [minimal, ['data=runs/x'], /data is "runs\/x", expected a map of settings/],
     ['a: [', [], /not YAML/],
     ['- 1', [], /expected a map of settings/],
   ];

@@ -53,6 +53,10 @@ export async function* readRows(
   for (const { path } of expandSources(sources)) {
     for await (const row of read(path, formatOf(path))) {
       const missing = needed.find((column) => row.values[column] === undefined || row.values[column] === null);
+      if (missing !== undefined && missing in row.values)
+        throw new UsageError(
+          `${row.place}: column "${missing}" is null, expected a value; remove the row or repair it`,
+        );
       if (missing !== undefined)
         throw new UsageError(
           `${row.place}: no column "${missing}", it has ${Object.keys(row.values).join(', ') || 'none'}; ${remedy}`,

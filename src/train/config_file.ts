@@ -86,12 +86,22 @@ export function checkSettings<S extends z.ZodObject>(schema: S, given: unknown, 
     throw new UsageError(`${source}: unknown key "${full}", ${suggestion(key, keysAt(schema, path))}`);
   }
   const value = path.reduce<unknown>((v, key) => (v as Tree | undefined)?.[key], tree);
-  const expected = issue.message.replace(/^Invalid input: expected /, '');
+  const expected = issue.message
+    .replace(/^Invalid input: expected /, '')
+    .replace(/^(\w+), received \w+$/, (_, kind: string) => kindNames[kind] ?? kind);
   const shown = JSON.stringify(value) ?? '';
   const short = shown.length > LONGEST_VALUE ? `${shown.slice(0, LONGEST_VALUE)}…` : shown;
   const what = value === undefined ? 'is missing' : `is ${short}`;
   throw new UsageError(`${source}: ${path.join('.')} ${what}, expected ${expected}`);
 }
+
+/** What people call the schema's kinds of values. */
+const kindNames: Record<string, string> = {
+  object: 'a map of settings',
+  array: 'a list',
+  string: 'a text',
+  record: 'a map of settings',
+};
 
 /** The settings without the optional ones that are null, unless null says something of its own there. */
 function withoutNulls(schema: z.core.$ZodType | undefined, value: unknown): unknown {

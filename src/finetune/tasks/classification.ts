@@ -85,6 +85,10 @@ export function classification(
       if (split === 'train') {
         const found = () => [...new Set(rows.flatMap((row) => listOf(row, target)))].sort(byNumberThenName);
         labels = labelsOf(kind === 'regression' ? labels : (options.labels ?? found()), tools.head);
+        if (kind === 'single_label' && labels.length < 2)
+          throw new UsageError(
+            `${rows[0]!.place}: every row has "${labels[0]}" in "${target}", expected two classes or more to tell apart`,
+          );
       }
       const examples = rows.map((row) => {
         const text = options.input.map((column) => textOf(row, column)).join(pairSeparator);
