@@ -203,11 +203,6 @@ describe('rows', () => {
   const bad: [name: string, content: string, message: RegExp][] = [
     ['missing.jsonl', '{"texte": "a", "label": "x"}\n', /missing\.jsonl:1: no column "text", it has texte, label/],
     ['null.jsonl', '{"text": "a", "label": null}\n', /null\.jsonl:1: column "label" is null, expected a value/],
-    [
-      'one.jsonl',
-      '{"text": "a", "label": "x"}\n'.repeat(2),
-      /one\.jsonl:1: every row has "x" in "label", expected two/,
-    ],
     ['broken.jsonl', '{"text": "a", "label": "x"}\n{"text"', /broken\.jsonl:2: invalid JSON/],
     ['list.jsonl', '[1]\n', /list\.jsonl:1: not a JSON object/],
     ['empty.jsonl', '\n', /no rows, expected at least one/],
@@ -228,6 +223,13 @@ describe('a run is refused', () => {
     await assert.rejects(
       run('new-label', task, { data }),
       /new\.jsonl:1: label "stone" is unknown, expected one of animal, plant/,
+    );
+  });
+  test('for rows that are all of one class', async () => {
+    const rows = ['a', 'b'].map((text) => ({ text, label: 'animal' }));
+    await assert.rejects(
+      run('one-class', task, { data: { train: jsonl('one.jsonl', rows) } }),
+      /one\.jsonl:1: every row has "animal" in "label", expected two classes or more/,
     );
   });
   test('for words without tags', async () => {
