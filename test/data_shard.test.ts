@@ -237,6 +237,21 @@ test('an interrupted prepare goes on and writes the same bytes as an uninterrupt
   await assert.rejects(prepare(options(resumed, { validation_every: 11 })), /prepared with other validation_every/);
 });
 
+test('prepare that is asked to stop keeps its finished shards, leaves no others, and goes on behind them', async () => {
+  const [output, whole] = [fresh(), fresh()];
+  const stopped = await prepare(options(output), { signal: AbortSignal.abort() });
+  assert.equal(stopped.complete, false);
+  assert.ok(stopped.documents > 0 && stopped.documents < 400, `${stopped.documents} documents`);
+  assert.deepEqual(
+    readdirSync(output).filter((name) => /\.tmp$|^\.lock$/.test(name)),
+    [],
+  );
+  assert.deepEqual(readManifest(output), stopped);
+  assert.ok((await prepare(options(output))).complete);
+  await prepare(options(whole));
+  assert.deepEqual(contents(output), contents(whole));
+});
+
 test('a full disk is one clear error, keeps the finished shards, and the run goes on once there is space', {
   skip: existsSync('/dev/full') ? false : 'this system has no /dev/full',
 }, async () => {

@@ -3,6 +3,7 @@ import { documentEncoder } from '../train/document_encoder.ts';
 import { choice, defineCommand, integer, many, path, text, toggle } from './command.ts';
 import { tokenizerAt } from './places.ts';
 import { ProgressBar } from './progress_bar.ts';
+import { stopSignal } from './signals.ts';
 
 const automatic = 'auto';
 
@@ -42,10 +43,16 @@ export const dataPrepare = defineCommand({
       ...(flags.document !== automatic && { document: flags.document }),
     };
     const bar = new ProgressBar('data');
-    const { documents, tokens, bad, empty } = await prepare(options, {
+    const { documents, tokens, bad, empty, complete } = await prepare(options, {
       progress: (p) => bar.update(p.total_bytes > 0 ? p.bytes / p.total_bytes : undefined, progressText(p)),
       bad: (message) => console.error(`bad: ${message}`),
+      signal: stopSignal('finished shards stay'),
     }).finally(() => bar.done());
+    if (!complete) {
+      console.log(`interrupted after ${documents} documents in finished shards; the same command goes on from there`);
+      process.exitCode = 130;
+      return;
+    }
     const left = [bad > 0 && `${bad} bad`, empty > 0 && `${empty} empty`].filter(Boolean).join(' and ');
     console.log(`${flags.output}: ${documents} documents, ${tokens} tokens${left && `; ${left} left out`}`);
   },

@@ -5,6 +5,7 @@
  */
 import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { lockFolder } from '../util/lock.ts';
@@ -54,6 +55,8 @@ export interface PrepareEvents {
   progress?(progress: PrepareProgress): void;
   /** A record was left out: "path:line: why". */
   bad?(message: string): void;
+  /** Aborted to stop soon: finished shards stay, `complete` is false. */
+  signal?: AbortSignal;
 }
 
 interface Pending {
@@ -212,7 +215,8 @@ class OpenShards {
 }
 
 /**
- * Tokenizes sources into the shards of a folder and returns its manifest; goes on where an interrupted run stopped.
+ * Tokenizes sources into the shards of a folder and returns its manifest; goes on where an interrupted run stopped, behind
+ * its last finished shard.
  * @throws UsageError for missing or empty sources, another run's folder, one that another process uses or a full disk; FormatError for bad input
  */
 export async function prepare(options: PrepareOptions, events: PrepareEvents = {}): Promise<Manifest> {
@@ -266,6 +270,11 @@ async function prepareLocked(
         if (shards.tokens >= inputs.shard_tokens) shards.commit(after);
       }
       report();
+      await setImmediate(); // lets signals in
+      if (events.signal?.aborted) {
+        shards.abandon();
+        return manifest;
+      }
     }
     const { train } = manifest.splits;
     if (train.length === 0 && shards.documents === 0)
