@@ -243,6 +243,10 @@ describe('a model named as on the hub', () => {
 
 test('what is neither folder nor model is one clear line', async () => {
   await assert.rejects(
+    resolveModel(undefined as never),
+    (e: Error) => e instanceof UsageError && /model: got undefined, expected a folder or a name/.test(e.message),
+  );
+  await assert.rejects(
     resolveModel('org/none', { cache_dir: cache }),
     /org\/none: .*no model of this name with revision "main"/,
   );

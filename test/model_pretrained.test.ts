@@ -240,6 +240,11 @@ test('what is missing or does not fit is one clear line, and nothing leaks', asy
     T5ForConditionalGeneration.from_pretrained(join(root, 'nowhere')),
     (e: Error) => e instanceof UsageError && /nowhere: not found, expected a folder or a name/.test(e.message),
   );
+  await assert.rejects(
+    T5ForConditionalGeneration.from_pretrained(root),
+    (e: Error) =>
+      e instanceof UsageError && /config\.json: not found, expected a model's folder; of a run/.test(e.message),
+  );
   assert.equal(model.backend.usage.bytes, bytes);
   assert.throws(() => T5ForConditionalGeneration.from_config({}, { device: 'tpu' as never }), /device: is "tpu"/);
   assert.throws(() => T5ForConditionalGeneration.from_config({}, { dtype: 'fp8' as never }), /dtype: is "fp8"/);

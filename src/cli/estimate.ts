@@ -62,7 +62,7 @@ export const estimate = defineCommand({
         ],
         [
           'time',
-          `${seconds.toPrecision(3)} s a step, ${hours < 1 ? `${(hours * 60).toFixed(1)} minutes` : hours < 48 ? `${hours.toFixed(1)} hours` : `${(hours / 24).toFixed(1)} days`}`,
+          `${Number(seconds.toPrecision(3))} s a step, ${hours < 1 ? `${(hours * 60).toFixed(1)} minutes` : hours < 48 ? `${hours.toFixed(1)} hours` : `${(hours / 24).toFixed(1)} days`}`,
         ],
       ]).join('\n'),
     );

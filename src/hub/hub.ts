@@ -50,6 +50,8 @@ const isName = (text: string) => /^[\w.-]+(\/[\w.-]+)?$/.test(text) && !text.sta
  *   if what arrives is damaged
  */
 export async function resolveModel(nameOrFolder: string, options: HubOptions = {}): Promise<string> {
+  if (typeof nameOrFolder !== 'string')
+    throw new UsageError(`model: got ${nameOrFolder}, expected a folder or a name such as google/flan-t5-small`);
   if (existsSync(nameOrFolder)) return nameOrFolder;
   if (!isName(nameOrFolder))
     throw new UsageError(`${nameOrFolder}: not found, expected a folder or a name such as google/flan-t5-small`);

@@ -370,6 +370,10 @@ function seedOf({ seed = 0 }: NewModelOptions): number {
 
 function readJson(path: string): unknown {
   let text: string;
+  if (!existsSync(path))
+    throw new UsageError(
+      `${path}: not found, expected a model's folder; of a run, its best/ or one of its checkpoints/`,
+    );
   try {
     text = readFileSync(path, 'utf8');
   } catch (cause) {
