@@ -89,10 +89,10 @@ test('a few initial values, the same on every machine', async () => {
   assert.deepEqual(first, ['0.553675', '1.168141', '0.142996', '-0.505654']);
 });
 
-test('half of the heads start out looking at one neighbour each where the configuration asks for it', async () => {
+test('aligned attention starts with half of the heads at one neighbour each, and with queries along the keys across', async () => {
   const config = { ...published.v1_1, num_heads: 5, relative_attention_num_buckets: 16 };
-  const neighbours = { ...config, relative_attention_init: 'neighbours' as const };
-  const [plain, raised] = [config, neighbours].map((c) => T5ForConditionalGeneration.from_config(c, { seed: 3 }));
+  const aligned = { ...config, attention_init: 'aligned' as const };
+  const [plain, raised] = [config, aligned].map((c) => T5ForConditionalGeneration.from_config(c, { seed: 3 }));
   /** [relative position, head] of what is 8 higher. */
   const places = async (stack: 'encoder' | 'decoder') => {
     const name = `${stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight`;
@@ -117,7 +117,13 @@ test('half of the heads start out looking at one neighbour each where the config
   ]);
   for (const name of ['shared.weight', 'encoder.block.0.layer.0.SelfAttention.q.weight'])
     assert.deepEqual(await values(raised!, name), await values(plain!, name));
-  const wide = T5ForConditionalGeneration.from_config({ ...neighbours, num_heads: 64 });
+  const across = 'decoder.block.1.layer.1.EncDecAttention';
+  const keys = await values(raised!, `${across}.k.weight`);
+  assert.deepEqual(keys, await values(plain!, `${across}.k.weight`));
+  const ratio = config.d_kv ** -0.5;
+  for (const [i, q] of (await values(raised!, `${across}.q.weight`)).entries())
+    assert.ok(Math.abs(q - ratio * keys[i]!) <= 1e-6 * Math.abs(q), `q ${q}, k ${keys[i]}`);
+  const wide = T5ForConditionalGeneration.from_config({ ...aligned, num_heads: 64 });
   const table = await values(wide, 'encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight');
   assert.equal(table.filter((v) => v > 4).length, 32, 'more heads than distances share them');
   for (const model of [plain!, raised!, wide]) model.dispose();

@@ -81,10 +81,10 @@ const fields = {
   lm_head_init: oneOf('scaled', 'unit')
     .default('scaled')
     .describe('standard deviation of a new lm_head: d_model^-1/2 (scaled), or 1 as nanoT5 (unit)'),
-  relative_attention_init: oneOf('normal', 'neighbours')
+  attention_init: oneOf('normal', 'aligned')
     .default('normal')
     .describe(
-      "how t5's position tables start: T5's (normal), or with half of the heads looking at tokens nearby (neighbours)",
+      "how attention starts: T5's (normal), or looking at tokens nearby (half of the heads, where positions are t5's) and across at equal tokens (aligned)",
     ),
   label_smoothing: share.default(0).describe('share of the target probability spread over the vocabulary'),
   z_loss: notNegative.nullable().default(0).describe('weight of the squared log normaliser in the loss'),

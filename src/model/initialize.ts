@@ -17,7 +17,7 @@ const PURPOSE = 1;
 export function initialize(parameters: Parameters, table: readonly ParameterSpec[], seed: number): void {
   for (const { name, initial } of table) {
     const tensor = parameters.get(name);
-    const key = hash(name);
+    const key = hash(('normal' in initial && initial.drawnAs) || name);
     for (let start = 0; start < tensor.length; start += CHUNK) {
       const values = initialValues(initial, seed, key, start, Math.min(CHUNK, tensor.length - start));
       tensor.part(start, values.length).write(values);

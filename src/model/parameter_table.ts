@@ -5,7 +5,7 @@
  *
  * Initialisation is Hugging Face's T5 (standard deviations times initializer_factor f), whose attention weights absorb
  * the 1/sqrt(K) that T5's scores lack: q (D K)^-1/2; k, v, wi D^-1/2; o (H K)^-1/2; wo F^-1/2; tables D^-1/2.
- * `relative_attention_init: neighbours` adds to the tables what makes heads look at the tokens beside their own.
+ * `attention_init: aligned` lets heads start out looking at the tokens beside their own, and cross-attention at equal tokens.
  *
  * FIRE's names are those of flashT5's pe_encoding module in the first block.
  */
@@ -14,7 +14,14 @@ import type { ParameterShape } from '../tensor/parameters.ts';
 import { feedForwardKind, type T5Config } from './config.ts';
 
 /** Distribution of new values: normal with a standard deviation, uniform in [-bound, bound), or one value. */
-export type Initial = { normal: number; raised?: Raised } | { uniform: number } | { value: number };
+export type Initial = Normal | { uniform: number } | { value: number };
+
+interface Normal {
+  normal: number;
+  /** The parameter whose numbers are taken, times the ratio of the standard deviations; its own by default. */
+  drawnAs?: string;
+  raised?: Raised;
+}
 
 /** What is added to single elements, by their place in the flat parameter. */
 export interface Raised {
@@ -109,13 +116,15 @@ const norm = (c: T5Config, path: string): ParameterSpec => ({
 function attentionTable(c: T5Config, path: string): ParameterSpec[] {
   const { d_model: D, d_kv: K, initializer_factor: f } = c;
   const inner = c.num_heads * K;
-  const project = (leaf: string, std: number) => ({
+  const project = (leaf: string, std: number, drawnAs?: string) => ({
     name: `${path}.${leaf}.weight`,
     shape: [inner, D],
-    initial: { normal: f * std },
+    initial: { normal: f * std, ...(drawnAs && { drawnAs }) },
   });
+  // Queries in the direction of keys: a token scores sqrt(K) with an equal one, 0 ± 1 with others, and finds its sentinel.
+  const finds = c.attention_init === 'aligned' && path.endsWith('EncDecAttention');
   return [
-    project('q', (D * K) ** -0.5),
+    project('q', (D * K) ** -0.5, finds ? `${path}.k.weight` : undefined),
     project('k', D ** -0.5),
     project('v', D ** -0.5),
     { name: `${path}.o.weight`, shape: [D, inner], initial: { normal: f * inner ** -0.5 } },
@@ -133,7 +142,7 @@ function positionTable(c: T5Config, path: string, stack: Stack, block: number): 
         shape: [c.relative_attention_num_buckets, H],
         initial: {
           normal: c.initializer_factor * c.d_model ** -0.5,
-          ...(c.relative_attention_init === 'neighbours' && { raised: neighbours(c, stack) }),
+          ...(c.attention_init === 'aligned' && { raised: neighbours(c, stack) }),
         },
       },
     ];
