@@ -13,6 +13,7 @@ template <class E> struct MatrixEngine {
   static constexpr int MR = 2 * TILE, NR = 2 * TILE, STEP = TILE_TERMS;
   static constexpr int KC = PARTS == 3 ? 512 : 1024;  // some panels of either side stay in the second cache level
   static constexpr int TURNED_ROWS = MR;
+  static constexpr int64_t SLIM_BYTES = 1 << 20, SLIM_BANDS = 2;
   static constexpr int MC = 128, LEAST_ROWS = 64;
 
   static constexpr int64_t panelItems(int64_t terms) { return ::panelItems<PARTS>(terms); }

@@ -85,8 +85,14 @@ template <class Engine, class E, class F, class R> class SlimProduct {
     for (int i = 0; i < count; i++) panels_ += panelsOf(tasks[i]);
   }
 
-  /** Whether A is small enough for every thread to pack it, and to leave room for columns in the second cache level. */
-  bool fits() const { return bands_ <= 2 && leftItems() * int64_t(sizeof(Item)) <= 1 << 20; }
+  /**
+   * Whether every thread can pack A and keep it in the second cache level beside columns, and whether each then meets enough
+   * columns, where there are more than a few rows.
+   */
+  bool fits() const {
+    if (leftItems() * int64_t(sizeof(Item)) > Engine::SLIM_BYTES) return false;
+    return bands_ <= 2 || (bands_ <= Engine::SLIM_BANDS && panels_ >= PANELS_FOR_LEFT * threadCount());
+  }
 
   /** @returns OK, or OUT_OF_MEMORY */
   int run(bool serial) const {
@@ -106,6 +112,7 @@ template <class Engine, class E, class F, class R> class SlimProduct {
   using Next = typename Engine::template Next<F>;
   using Turned = typename Engine::template Turned<F>;
   static constexpr bool DIRECT = std::is_same<R, float>::value;
+  static constexpr int64_t PANELS_FOR_LEFT = 64;  // packing more than two bands of A takes a few panels' time
 
   int64_t bandItems() const { return Engine::bandItems(std::min<int64_t>(task_.M, Engine::MC)); }
   int64_t leftItems() const { return bands_ * blocks_ * bandItems(); }

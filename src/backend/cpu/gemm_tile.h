@@ -232,6 +232,7 @@ template <class E> struct VectorEngine {
   static constexpr int NR = ::NR, STEP = 16, KC = ::KC, MC = ::MC, LEAST_ROWS = ::MC;
   static constexpr int MR = ::MR;
   static constexpr int TURNED_ROWS = 8;  // that meet columns which are not packed
+  static constexpr int64_t SLIM_BYTES = 5 << 18, SLIM_BANDS = 4;
   static constexpr int64_t bandItems(int64_t rows) { return (rows + MR - 1) / MR * (MR * KC + W); }
   static constexpr int64_t BLOCK_ITEMS = bandItems(MC);
 
