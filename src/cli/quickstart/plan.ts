@@ -11,7 +11,7 @@ import { Trainer } from '../../train/trainer.ts';
 /** Widths to choose from, the largest first; d_ff is three times as much, a head 32 wide. */
 const widths = [256, 192, 128, 64] as const;
 /** Small models learn by the number of steps: where they are fewer, a narrower one ends at a lower loss. */
-const FEWEST_STEPS = 3000;
+const FEWEST_STEPS = 6000;
 /** Steps that are timed, if they do not take more than this share of the time. */
 const MEASURED_STEPS = 50;
 const MEASURED_SHARE = 0.02;
