@@ -3,6 +3,7 @@
  * each step tries the best continuations, and the best ended answers so far. What happens to one source does not depend
  * on the others.
  */
+import { OUT } from '../../ops/beam_step/beam_step.ts';
 import type { Ended } from './stopping.ts';
 
 /** A continuation: the number of the open answer that it prolongs, its token, and the sum of log-probabilities. */
@@ -33,8 +34,6 @@ export interface BeamOptions {
   ended: Ended;
 }
 
-/** What takes a score out of the running without making it incomparable. */
-export const OUT = -1e9;
 const { fround } = Math;
 
 /** Places of the `count` largest, equal ones in order. */
@@ -66,11 +65,6 @@ export class Beams {
       score: i === 0 ? 0 : OUT,
     }));
     this.finished = this.open.map(() => ({ tokens: prompt, rows: [], score: OUT, ended: false }));
-  }
-
-  /** Candidates to look at: enough that not all of them can be ends. */
-  static width(beams: number, ends: number): number {
-    return Math.max(2, 1 + ends) * beams;
   }
 
   /** Takes the best candidates, best first. */

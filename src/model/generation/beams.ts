@@ -1,4 +1,6 @@
 /** Beam search, beam sampling and diverse beams (Vijayakumar et al. 2016, arXiv:1610.02424) over the model's steps. */
+
+import { beamCandidates } from '../../ops/beam_step/beam_step.ts';
 import { logSoftmax } from '../../ops/log_softmax/log_softmax.ts';
 import { topK } from '../../ops/top_k/top_k.ts';
 import { dispose, scope } from '../../tensor/scope.ts';
@@ -98,7 +100,7 @@ class Past {
 async function stepGroups(run: Run, groupsOf: Beams[][], logits: Tensor, kept: Kept): Promise<void> {
   const { settings: s, c } = run;
   const size = s.num_beams / s.num_beam_groups;
-  const width = Math.min(Beams.width(size, s.eos.length), size * c.vocab_size);
+  const width = beamCandidates(size, s.eos.length, c.vocab_size);
   const plain = !run.process && !s.do_sample && !kept.scores && !kept.logits && s.num_beam_groups === 1;
   if (plain) {
     const rows = await likeliestOf(logits, Math.min(width, c.vocab_size));

@@ -1,12 +1,12 @@
 /** Beam search whose choices are made on the device: its state, in the device's memory, and what the host makes of it at the end. */
 import type { Backend } from '../../backend/backend.ts';
-import { beamCandidates, beamStep, MOST_LOOKED_AT } from '../../ops/beam_step/beam_step.ts';
+import { beamCandidates, beamStep, MOST_LOOKED_AT, OUT } from '../../ops/beam_step/beam_step.ts';
 import { logSoftmax } from '../../ops/log_softmax/log_softmax.ts';
 import { topK } from '../../ops/top_k/top_k.ts';
 import { run as runKernel } from '../../tensor/autograd.ts';
 import { dispose } from '../../tensor/scope.ts';
 import { Tensor } from '../../tensor/tensor.ts';
-import { type Finished, OUT } from './beam_search.ts';
+import type { Finished } from './beam_search.ts';
 import type { Run } from './run.ts';
 import type { Written } from './steps.ts';
 

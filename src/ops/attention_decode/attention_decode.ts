@@ -87,17 +87,12 @@ function attendRows(
     );
 }
 
+/** Which keys a row sees, and what positions add to its scores. */
+const seen = { position: 'i32[R]?', bias: 'f32[H,P]?', keySegments: 'i32[B,C]?', origins: 'i32[R,C]?' } as const;
+
 export const attentionDecode = defineKernel({
   name: 'attention_decode',
-  inputs: {
-    q: '[R,H,D]',
-    keys: '[B,C,H,D]',
-    values: '[B,C,H,D]',
-    position: 'i32[R]?',
-    bias: 'f32[H,P]?',
-    keySegments: 'i32[B,C]?',
-    origins: 'i32[R,C]?',
-  },
+  inputs: { q: '[R,H,D]', keys: '[B,C,H,D]', values: '[B,C,H,D]', ...seen },
   updates: {},
   outputs: { out: '[R,H,D]' },
   scalars: { scale: 'f32' },
@@ -139,15 +134,7 @@ export const cacheAppend = defineKernel({
 export const attentionDecodeHalf = defineKernel({
   name: 'attention_decode_half',
   types: ['f32'],
-  inputs: {
-    q: 'f32[R,H,D]',
-    keys: 'f16[B,C,H,D]',
-    values: 'f16[B,C,H,D]',
-    position: 'i32[R]?',
-    bias: 'f32[H,P]?',
-    keySegments: 'i32[B,C]?',
-    origins: 'i32[R,C]?',
-  },
+  inputs: { q: 'f32[R,H,D]', keys: 'f16[B,C,H,D]', values: 'f16[B,C,H,D]', ...seen },
   updates: {},
   outputs: { out: 'f32[R,H,D]' },
   scalars: { scale: 'f32' },

@@ -26,7 +26,7 @@ import { defineKernel } from '../../backend/kernel.ts';
 import { beamStepPlan } from './beam_step.cuda.ts';
 
 /** What takes a score out of the running without making it incomparable. */
-const OUT = -1e9;
+export const OUT = -1e9;
 const { fround } = Math;
 
 /** Candidates to look at for K beams, E ends and M tokens of each beam: enough that not all of them can be ends. */
